@@ -1,0 +1,83 @@
+//! What readers see of the loop: a snapshot that is replaced as a whole. Rule: a read never blocks the loop.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use prescale_domain::{Actuation, CalendarEvent, Decision, Mode, QuantileForecast, ServiceName, Span, Timestamp};
+use tokio::sync::watch;
+
+/// Points of load and capacity kept for readers: one day of minutes.
+pub const POINTS_MAX: usize = 1440;
+/// Decisions kept for readers; older ones are in the store.
+pub const DECISIONS_MAX: usize = 100;
+
+/// The state of the whole controller at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// `wall` or `event`.
+    pub clock: &'static str,
+    pub now: Timestamp,
+    pub step: Span,
+    /// Everything needed to serve is there; otherwise why not.
+    pub ready: Result<(), String>,
+    /// Things that work worse than they should, as sentences.
+    pub degradations: Vec<String>,
+    pub services: BTreeMap<ServiceName, Arc<ServiceView>>,
+    /// Calendar events that are known now.
+    pub events: Vec<CalendarEvent>,
+    /// Counts the replacements.
+    pub version: u64,
+}
+
+/// One service.
+#[derive(Clone, Debug)]
+pub struct ServiceView {
+    pub service: ServiceName,
+    pub mode: Mode,
+    pub signal: String,
+    pub unit_capacity: f64,
+    pub target: String,
+    /// Window start and load; `None` = gap.
+    pub load: VecDeque<(Timestamp, Option<f64>)>,
+    pub capacity: VecDeque<CapacityPoint>,
+    pub forecast: Option<Arc<QuantileForecast>>,
+    /// Why there is no forecast, as a reason code; empty when there is one.
+    pub forecast_missing: String,
+    /// Newest last.
+    pub decisions: VecDeque<Arc<Decision>>,
+    pub actuations: VecDeque<Actuation>,
+    /// Drift, training, promotion: newest last.
+    pub model_events: VecDeque<ModelEvent>,
+}
+
+/// Capacity at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct CapacityPoint {
+    pub at: Timestamp,
+    pub desired: u32,
+    pub ready: Option<u32>,
+}
+
+/// Something that happened to the models of a service.
+#[derive(Clone, Debug)]
+pub struct ModelEvent {
+    pub at: Timestamp,
+    /// `drift`, `training-started`, `promoted`, `kept`, `training-failed`.
+    pub kind: String,
+    pub text: String,
+}
+
+/// Reads recorded decisions that are no longer in the view.
+pub trait DecisionArchive: Send + Sync {
+    fn decision(&self, id: &str) -> Result<Option<Decision>, String>;
+    /// Newest first, at most `limit`, those before `before` where given.
+    fn decisions(&self, service: Option<&ServiceName>, before: Option<Timestamp>, limit: usize)
+    -> Result<Vec<Decision>, String>;
+}
+
+/// What `serve` holds of a running controller.
+#[derive(Clone)]
+pub struct Handle {
+    pub view: watch::Receiver<Arc<View>>,
+    pub archive: Arc<dyn DecisionArchive>,
+}

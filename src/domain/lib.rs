@@ -1,0 +1,31 @@
+//! The nouns of Prescale: time, services, feature rows, forecasts, targets, decisions, outcomes and score cards.
+//!
+//! **Owns** whatever crosses two sibling crates. **May depend on** nothing of Prescale. No async, no Arrow, no I/O, no
+//! clock but the [`Clock`] trait; every quantity has a type or a unit in its name. Everything rebuilds when this crate
+//! changes, so it is small and slow-moving.
+
+mod calendar;
+mod decision;
+mod event;
+mod feature;
+mod forecast;
+mod outcome;
+mod score;
+mod series;
+mod service;
+mod target;
+mod time;
+
+pub use calendar::{CALENDAR_WIDTH, calendar_features};
+pub use decision::{
+    Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, ForecastInput, Mode, PolicySettings, Reason,
+};
+pub use event::CalendarEvent;
+pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress};
+pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
+pub use outcome::{Actuation, Outcome};
+pub use score::{ForecastScore, ScoreCard, SystemScore, Violations};
+pub use series::Series;
+pub use service::ServiceName;
+pub use target::{LeadTime, TargetState};
+pub use time::{Clock, Span, SpanError, SystemClock, TimeError, Timestamp};

@@ -1,0 +1,223 @@
+//! Event and wall time as milliseconds since the Unix epoch, UTC. Rule: a length and a moment are different types.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::str::FromStr;
+
+use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+/// A moment: milliseconds since 1970-01-01T00:00:00Z. Serialised as RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+/// A length of time in milliseconds, never negative where a configuration names it. Serialised as `"30s"`, `"5m"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(i64);
+
+/// A text that is not a moment.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is not an RFC 3339 time such as 2026-11-23T08:00:00Z")]
+pub struct TimeError(String);
+
+/// A text that is not a length of time.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is not a duration: write a number and one of ms, s, m, h, d, such as \"30s\"")]
+pub struct SpanError(String);
+
+impl Timestamp {
+    pub const MIN: Self = Self(i64::MIN);
+    /// The watermark after the end of all input.
+    pub const MAX: Self = Self(i64::MAX);
+
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// The start of the window of width `step`, aligned to the epoch, that holds this moment.
+    pub fn floor_to(self, step: Span) -> Self {
+        if step.0 <= 0 { self } else { Self(self.0.div_euclid(step.0).saturating_mul(step.0)) }
+    }
+
+    /// Time since `earlier`; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0).max(0))
+    }
+
+    /// RFC 3339 in UTC, with milliseconds only where there are any. [`Timestamp::MIN`] and [`Timestamp::MAX`] and all
+    /// others outside the years that RFC 3339 can write are clamped to its first and last second.
+    pub fn to_rfc3339(self) -> String {
+        const FIRST: i64 = -62_135_596_800_000;
+        const LAST: i64 = 253_402_300_799_000;
+        let form = if self.0.rem_euclid(1000) == 0 { SecondsFormat::Secs } else { SecondsFormat::Millis };
+        Utc.timestamp_millis_opt(self.0.clamp(FIRST, LAST))
+            .single()
+            .map(|time| time.to_rfc3339_opts(form, true))
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_rfc3339())
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimeError;
+
+    fn from_str(text: &str) -> Result<Self, TimeError> {
+        DateTime::parse_from_rfc3339(text)
+            .map(|time| Self(time.timestamp_millis()))
+            .map_err(|_| TimeError(text.to_owned()))
+    }
+}
+
+impl Add<Span> for Timestamp {
+    type Output = Self;
+
+    fn add(self, length: Span) -> Self {
+        Self(self.0.saturating_add(length.0))
+    }
+}
+
+impl Sub<Span> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, length: Span) -> Self {
+        Self(self.0.saturating_sub(length.0))
+    }
+}
+
+impl Span {
+    pub const ZERO: Self = Self(0);
+
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(1000))
+    }
+
+    pub const fn from_minutes(minutes: i64) -> Self {
+        Self(minutes.saturating_mul(60_000))
+    }
+
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
+
+    pub fn to_std(self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.0.max(0).unsigned_abs())
+    }
+
+    /// How many whole steps it takes to cover this length, at least 0.
+    pub fn steps_up(self, step: Self) -> usize {
+        if step.0 <= 0 || self.0 <= 0 { 0 } else { usize::try_from((self.0 + step.0 - 1) / step.0).unwrap_or(usize::MAX) }
+    }
+}
+
+impl Add for Span {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(i64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        for (size, unit) in UNITS {
+            if self.0 != 0 && self.0 % size == 0 {
+                return write!(f, "{}{unit}", self.0 / size);
+            }
+        }
+        if self.0 == 0 { f.write_str("0s") } else { write!(f, "{}ms", self.0) }
+    }
+}
+
+impl FromStr for Span {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let fail = || SpanError(text.to_owned());
+        let trimmed = text.trim();
+        let split = trimmed.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(fail)?;
+        let (number, unit) = trimmed.split_at(split);
+        let scale = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(fail()),
+        };
+        let number: i64 = number.trim().parse().map_err(|_| fail())?;
+        if number < 0 {
+            return Err(fail());
+        }
+        number.checked_mul(scale).map(Self).ok_or_else(fail)
+    }
+}
+
+macro_rules! as_text {
+    ($type:ty, $format:literal) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "format": $format })
+            }
+        }
+    };
+}
+
+as_text!(Timestamp, "date-time");
+as_text!(Span, "duration");
+
+/// Where "now" comes from: the system, or the event time of a replay.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> Timestamp;
+}
+
+/// The wall clock of the machine; the only reader of it in Prescale.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(Utc::now().timestamp_millis())
+    }
+}

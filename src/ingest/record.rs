@@ -1,0 +1,64 @@
+//! Raw records in columns, and records that could not be used. Rule: bytes are never altered.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Consecutive records of one partition, in offset order, in columns: one buffer for all payloads.
+#[derive(Clone, Debug, Default)]
+pub struct RawBatch {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offsets: Vec<i64>,
+    /// Broker timestamps in milliseconds; `i64::MIN` where a record has none.
+    pub timestamps: Vec<i64>,
+    /// All payloads end to end.
+    pub payload: Vec<u8>,
+    /// `ends[i]` is where record i's payload ends in `payload`; it starts where the one before ends.
+    pub ends: Vec<usize>,
+    /// Records without a payload (tombstones), by index, ascending; their slice is empty.
+    pub tombstones: Vec<usize>,
+}
+
+impl RawBatch {
+    pub fn new(topic: Arc<str>, partition: i32) -> Self {
+        Self { topic, partition, ..Self::default() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// The payload of record `index`. Panics when `index` is not below [`RawBatch::len`].
+    pub fn bytes(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.payload[start..self.ends[index]]
+    }
+
+    /// Appends a record; `None` is a tombstone.
+    pub fn push(&mut self, offset: i64, timestamp_millis: Option<i64>, payload: Option<&[u8]>) {
+        if payload.is_none() {
+            self.tombstones.push(self.offsets.len());
+        }
+        self.offsets.push(offset);
+        self.timestamps.push(timestamp_millis.unwrap_or(i64::MIN));
+        self.payload.extend_from_slice(payload.unwrap_or_default());
+        self.ends.push(self.payload.len());
+    }
+}
+
+/// A record that could not be used, on its way to the dead-letter topic with its original bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// `decode`, `schema`, `null_event_time`, `late`, `expression`.
+    pub reason: String,
+    pub error: String,
+    pub payload: Vec<u8>,
+}
