@@ -1,0 +1,118 @@
+//! What policies read and what they hand on. Rule: reading is total; a number that makes no sense counts as absent.
+
+use prescale_domain::{DecisionInputs, ForecastInput, Reason, Timestamp};
+
+use crate::words::number;
+
+/// The inputs of one decision, with the questions that several policies ask of them.
+pub struct Context<'a> {
+    pub inputs: &'a DecisionInputs,
+}
+
+/// Capacity as far as the policies have come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub units: u32,
+    /// What the need alone asks for; `None` while it is unknown.
+    pub need: Option<u32>,
+    /// Present capacity is held; only bounds that raise it still count.
+    pub held: bool,
+    pub reasons: Vec<Reason>,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(inputs: &'a DecisionInputs) -> Self {
+        Self { inputs }
+    }
+
+    /// Units that the target wants at present; `None` = it could not be observed.
+    pub fn present(&self) -> Option<u32> {
+        self.inputs.target.map(|target| target.desired)
+    }
+
+    /// The load of the last closed window.
+    pub fn load(&self) -> Option<f64> {
+        self.inputs.load.filter(|load| load.is_finite() && *load >= 0.0)
+    }
+
+    /// The forecast, if it is fresh, sound and reaches the moment at which capacity asked for now is effective;
+    /// otherwise why not, as code and sentence.
+    pub fn forecast(&self) -> Result<&'a ForecastInput, (&'static str, String)> {
+        let inputs = self.inputs;
+        let Some(forecast) = &inputs.forecast else {
+            let why = if inputs.forecast_missing.is_empty() { "no reason given" } else { &inputs.forecast_missing };
+            return Err(("forecast-missing", format!("there is no forecast ({why})")));
+        };
+        let age = inputs.at.since(forecast.origin + forecast.step);
+        let limit = inputs.settings.stale_after;
+        if age > limit {
+            return Err(("forecast-stale", format!("the forecast has seen nothing for {age}, more than {limit}")));
+        }
+        if forecast.upper.iter().any(|value| !value.is_finite() || *value < 0.0) {
+            return Err(("forecast-invalid", "the forecast holds a number that is not a load".to_owned()));
+        }
+        if forecast.effective_index >= forecast.upper.len() {
+            let (reach, needed) = (forecast.upper.len(), forecast.effective_index + 1);
+            return Err(("forecast-short", format!("the forecast reaches {reach} windows ahead, {needed} are needed")));
+        }
+        Ok(forecast)
+    }
+
+    /// The upper edge of the forecast band for the window of the last load, or for the nearest window after it.
+    pub fn band(&self, forecast: &ForecastInput) -> Option<f64> {
+        let step = forecast.step.millis();
+        let end = self.inputs.load_window_end?;
+        let ahead = (end - forecast.step).since(forecast.from).millis();
+        let index = if step > 0 { usize::try_from(ahead / step).ok()? } else { 0 };
+        forecast.upper.get(index.min(forecast.upper.len().checked_sub(1)?)).copied()
+    }
+
+    /// Whether the last load was above what was forecast for it, and by which edge of the band that is judged.
+    pub fn surprise(&self) -> Option<(f64, f64)> {
+        let (load, band) = (self.load()?, self.band(self.forecast().ok()?)?);
+        (load > band).then_some((load, band))
+    }
+
+    /// Units that carry `load` when each is used to `utilization`; the unit capacity must be sound. The rounding error of
+    /// the division buys no unit.
+    pub fn units_for(&self, load: f64, utilization: f64) -> u32 {
+        const ROUNDING: f64 = 1e-12;
+        let units = (load / self.inputs.settings.unit_capacity / utilization * (1.0 - ROUNDING)).ceil();
+        // The cast saturates; bounds follow.
+        units.max(0.0) as u32
+    }
+
+    /// Utilization of the reactive rule, 1 where the setting makes no sense.
+    pub fn reactive_utilization(&self) -> f64 {
+        let utilization = self.inputs.settings.reactive_utilization;
+        if utilization > 0.0 && utilization <= 1.0 { utilization } else { 1.0 }
+    }
+
+    /// Needs of the stabilization window, oldest first. Where nothing is remembered (a start, the end of blindness), the
+    /// present capacity stands for the past, so that the first decision never scales in.
+    pub fn recent_needs(&self) -> Vec<(Timestamp, u32)> {
+        let (at, window) = (self.inputs.at, self.inputs.settings.stabilization_down);
+        let recent = |&&(moment, _): &&(Timestamp, u32)| moment <= at && at.since(moment) <= window;
+        let needs: Vec<_> = self.inputs.memory.needs.iter().filter(recent).copied().collect();
+        if needs.is_empty() { self.present().map(|present| (at, present)).into_iter().collect() } else { needs }
+    }
+
+    /// How the unit capacity reads in a sentence.
+    pub fn per_unit(&self) -> String {
+        number(self.inputs.settings.unit_capacity)
+    }
+}
+
+impl Plan {
+    /// Keep what is there; nothing is known yet.
+    pub fn keep(units: u32) -> Self {
+        Self { units, need: None, held: false, reasons: Vec::new() }
+    }
+
+    /// The plan with other units and the reason for them.
+    pub fn because(mut self, code: &str, units: u32, text: String) -> Self {
+        self.units = units;
+        self.reasons.push(Reason { code: code.to_owned(), units, text });
+        self
+    }
+}

@@ -1,0 +1,27 @@
+//! A load above the forecast band puts a floor under the need. Rule: what is already seen outweighs what was expected.
+//!
+//! Declared: as soon as a higher forecast takes the load back inside its band, this floor falls away, so that a higher
+//! forecast alone may give less than a lower one did. More load, or more load and forecast alike, never does.
+
+use crate::plan::{Context, Plan};
+use crate::words::{number, percent, units};
+
+/// `above-band`
+pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
+    let Some((load, band)) = context.surprise().filter(|_| !plan.held) else {
+        return plan;
+    };
+    let utilization = context.reactive_utilization();
+    let floor = context.units_for(load, utilization);
+    if floor <= plan.units {
+        return plan;
+    }
+    let text = format!(
+        "the last load of {} is above the forecast band, which ends at {}: at {} utilization it needs {}",
+        number(load),
+        number(band),
+        percent(utilization),
+        units(floor),
+    );
+    Plan { need: Some(floor), ..plan.because("above-band", floor, text) }
+}
