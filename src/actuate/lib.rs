@@ -1,1 +1,5 @@
 //! actuate
+
+mod fleet;
+
+pub use fleet::{Fleet, FleetSettings};
