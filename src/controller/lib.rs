@@ -1,6 +1,39 @@
 //! The loop: reads the `features` topic, keeps history and state, forecasts, decides, acts.
 //!
 //! **Owns** the loop, its state, champion and challenger, and what readers see of it (`view`). **May depend on** all
-//! crates of layers 0 to 2. Acts only on a plan that was validated against fresh state.
+//! crates of layers 0 to 2. All that can wake the loop is one closed enum, [`Event`]; time comes from the clock that was
+//! injected or from the watermark. It acts only on a plan that was validated against fresh state, and one service's
+//! failure never stops the others.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
+
+mod act;
+mod archive;
+mod control;
+mod intake;
+mod publish;
+mod settings;
+mod show;
+mod state;
+mod training;
 pub mod view;
+
+pub use archive::{StoredDecisions, decision_bytes};
+pub use control::{Controller, Event, Parts, Summary};
+pub use settings::{ClockMode, ControllerSettings, OutTopics, ServiceSettings};
+use thiserror::Error;
+
+/// A loop that can't go on.
+#[derive(Debug, Error)]
+pub enum ControllerError {
+    #[error(transparent)]
+    Store(#[from] prescale_store::StoreError),
+    #[error(transparent)]
+    Features(#[from] prescale_features::FeatureError),
+    #[error(transparent)]
+    Source(#[from] prescale_ingest::SourceError),
+    #[error("state of the controller is unreadable: {error}\nhint: move the state directory away and start afresh")]
+    Corrupt { error: String },
+    #[error("target of `{service}`: {error}")]
+    Target { service: String, error: String },
+}

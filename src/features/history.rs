@@ -49,37 +49,32 @@ enum Entry {
     Gap,
 }
 
-struct Service {
-    signal: String,
-    series: Option<Series>,
-}
-
 /// Histories of the load signals, in memory for the models and in the store for restarts.
 pub struct FeatureStore {
     settings: HistorySettings,
-    services: BTreeMap<ServiceName, Service>,
+    signals: BTreeMap<ServiceName, String>,
+    series: BTreeMap<ServiceName, Series>,
     unwritten: VecDeque<Write>,
 }
 
 impl FeatureStore {
     /// An empty store for services and their load signals (names of feature columns).
     pub fn new(settings: HistorySettings, signals: impl IntoIterator<Item = (ServiceName, String)>) -> Self {
-        let services = signals.into_iter().map(|(name, signal)| (name, Service { signal, series: None })).collect();
-        Self { settings, services, unwritten: VecDeque::new() }
+        Self { settings, signals: signals.into_iter().collect(), series: BTreeMap::new(), unwritten: VecDeque::new() }
     }
 
     /// Reads back what [`FeatureStore::take_writes`] handed out for writing.
     pub fn load(&mut self, store: &dyn Store) -> Result<(), FeatureError> {
-        for (name, service) in &mut self.services {
-            service.series = None;
+        self.series.clear();
+        for (name, signal) in &self.signals {
             let prefix = service_time_key(name, Timestamp::MIN)[..=name.as_str().len()].to_vec();
             for (key, value) in store.range(Table::History, &prefix, &prefix_end(&prefix), usize::MAX, false)? {
                 let corrupt = |error: String| FeatureError::Corrupt { service: name.to_string(), error };
                 let time: [u8; 8] = key[prefix.len()..].try_into().map_err(|_| corrupt("key of odd length".into()))?;
                 let start = Timestamp::from_millis(i64::from_be_bytes(time) ^ i64::MIN);
                 let entry: Entry = serde_json::from_slice(&value).map_err(|error| corrupt(error.to_string()))?;
-                let load = load_of(&entry, &service.signal);
-                place(&mut service.series, self.settings.step, start, load);
+                let load = load_of(&entry, signal);
+                place(&mut self.series, name, self.settings.step, start, load);
             }
         }
         Ok(())
@@ -95,7 +90,7 @@ impl FeatureStore {
         is_gap: bool,
     ) -> Result<Closed, FeatureError> {
         let step = self.settings.step;
-        let Some(known) = self.services.get_mut(service) else { return Ok(Closed::Unknown) };
+        let Some(signal) = self.signals.get(service) else { return Ok(Closed::Unknown) };
         if window_start.floor_to(step) != window_start {
             return Err(FeatureError::Misaligned {
                 service: service.to_string(),
@@ -105,12 +100,12 @@ impl FeatureStore {
         }
         let entry = match row {
             Some(row) => Entry::Row { measures: row.measures.clone() },
-            None if known.series.is_none() => return Ok(Closed::Unknown),
+            None if !self.series.contains_key(service) => return Ok(Closed::Unknown),
             None if is_gap => Entry::Gap,
             None => Entry::Zero,
         };
-        let load = load_of(&entry, &known.signal);
-        place(&mut known.series, step, window_start, load);
+        let load = load_of(&entry, signal);
+        place(&mut self.series, service, step, window_start, load);
         let value = serde_json::to_vec(&entry)
             .map_err(|error| FeatureError::Corrupt { service: service.to_string(), error: error.to_string() })?;
         let key = service_time_key(service, window_start);
@@ -125,8 +120,7 @@ impl FeatureStore {
 
     /// Enters a whole history at once, as if its windows had been closed one by one.
     pub fn back_fill(&mut self, service: &ServiceName, history: &Series) -> Result<(), FeatureError> {
-        let Some(known) = self.services.get(service) else { return Ok(()) };
-        let signal = known.signal.clone();
+        let Some(signal) = self.signals.get(service).cloned() else { return Ok(()) };
         for (index, value) in history.values.iter().enumerate() {
             let start = history.start + Span::from_millis(history.step.millis() * index as i64);
             let row = value.map(|load| FeatureRow {
@@ -143,15 +137,12 @@ impl FeatureStore {
 
     /// The load of `service` in all closed windows; `None` before its first.
     pub fn series(&self, service: &ServiceName) -> Option<&Series> {
-        self.services.get(service)?.series.as_ref()
+        self.series.get(service)
     }
 
     /// All histories, by service.
-    pub fn all(&self) -> BTreeMap<ServiceName, Series> {
-        self.services
-            .iter()
-            .filter_map(|(name, service)| Some((name.clone(), service.series.clone()?)))
-            .collect()
+    pub fn all(&self) -> &BTreeMap<ServiceName, Series> {
+        &self.series
     }
 
     /// Changes since the last call, to be written together with whatever was derived from them.
@@ -163,7 +154,7 @@ impl FeatureStore {
     fn retire(&mut self, service: &ServiceName) {
         const SLACK: Span = Span::from_minutes(24 * 60);
         let step = self.settings.step;
-        let Some(series) = self.services.get_mut(service).and_then(|known| known.series.as_mut()) else { return };
+        let Some(series) = self.series.get_mut(service) else { return };
         let keep = self.settings.retention.steps_up(step);
         if series.values.len() < keep + SLACK.steps_up(step) {
             return;
@@ -180,8 +171,14 @@ impl FeatureStore {
 }
 
 /// Puts a value at its place; windows in between that nobody closed are gaps, windows before the first are ignored.
-fn place(series: &mut Option<Series>, step: Span, start: Timestamp, load: Option<f64>) {
-    let series = series.get_or_insert_with(|| Series { start, step, values: Vec::new() });
+fn place(
+    all: &mut BTreeMap<ServiceName, Series>,
+    service: &ServiceName,
+    step: Span,
+    start: Timestamp,
+    load: Option<f64>,
+) {
+    let series = all.entry(service.clone()).or_insert_with(|| Series { start, step, values: Vec::new() });
     let Some(index) = series.index_of(start) else { return };
     if index >= series.values.len() {
         series.values.resize(index + 1, None);

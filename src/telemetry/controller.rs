@@ -1,1 +1,134 @@
-//! Events and metrics of `controller`.
+//! What happens in the loop. Metrics: `prescale_controller_*`.
+
+use std::sync::OnceLock;
+
+use prescale_domain::{Actuation, Decision, DecisionKind, Outcome, ServiceName};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::catalogue::{Labels, register};
+
+struct Metrics {
+    decisions: Family<Labels, Counter>,
+    desired: Family<Labels, Gauge>,
+    actuations: Family<Labels, Counter>,
+    bad_records: Family<Labels, Counter>,
+    unobservable: Family<Labels, Counter>,
+    snapshots: Counter,
+}
+
+fn metrics() -> &'static Metrics {
+    static METRICS: OnceLock<Metrics> = OnceLock::new();
+    METRICS.get_or_init(|| Metrics {
+        decisions: register("controller_decisions", "Decisions made, by service and kind.", Family::default()),
+        desired: register("controller_desired_units", "Units that the last decision asked for.", Family::default()),
+        actuations: register("controller_actuations", "Attempts to act, by service and outcome.", Family::default()),
+        bad_records: register("controller_bad_records", "Unreadable records, by topic.", Family::default()),
+        unobservable: register("controller_unobservable", "Failed looks at a target, by service.", Family::default()),
+        snapshots: register("controller_snapshots", "Snapshots written.", Counter::default()),
+    })
+}
+
+fn by_service(service: &ServiceName) -> Labels {
+    vec![("service", service.to_string())]
+}
+
+/// A decision was made.
+pub struct Decided<'a> {
+    decision: &'a Decision,
+}
+
+impl<'a> Decided<'a> {
+    pub fn of(decision: &'a Decision) -> Self {
+        Self { decision }
+    }
+
+    pub fn emit(&self) {
+        let decision = self.decision;
+        let kind = match decision.kind {
+            DecisionKind::ScaleUp => "scale-up",
+            DecisionKind::ScaleDown => "scale-down",
+            DecisionKind::None => "none",
+        };
+        let mut labels = by_service(&decision.service);
+        metrics().desired.get_or_create(&labels).set(i64::from(decision.desired));
+        labels.push(("kind", kind.to_owned()));
+        metrics().decisions.get_or_create(&labels).inc();
+        if decision.kind == DecisionKind::None {
+            tracing::debug!(id = %decision.id, desired = decision.desired, "no change");
+        } else {
+            tracing::info!(id = %decision.id, desired = decision.desired, "{kind}");
+        }
+    }
+}
+
+/// An attempt to act has ended.
+pub struct Actuated<'a> {
+    actuation: &'a Actuation,
+}
+
+impl<'a> Actuated<'a> {
+    pub fn of(actuation: &'a Actuation) -> Self {
+        Self { actuation }
+    }
+
+    pub fn emit(&self) {
+        let Actuation { decision, service, target, outcome, .. } = self.actuation;
+        let name = match outcome {
+            Outcome::Started => "started",
+            Outcome::Applied { units, clamped } => {
+                tracing::info!(id = %decision, units, clamped, "applied to {target}");
+                "applied"
+            }
+            Outcome::Unchanged { .. } => "unchanged",
+            Outcome::Failed { code, error } => {
+                tracing::warn!(id = %decision, code, "{target} was not scaled: {error}");
+                "failed"
+            }
+        };
+        let mut labels = by_service(service);
+        labels.push(("outcome", name.to_owned()));
+        metrics().actuations.get_or_create(&labels).inc();
+    }
+}
+
+/// A record of a topic that the loop reads could not be understood; it stays on its topic.
+pub struct BadRecord {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub error: String,
+}
+
+impl BadRecord {
+    pub fn emit(&self) {
+        metrics().bad_records.get_or_create(&vec![("topic", self.topic.clone())]).inc();
+        tracing::warn!("record {}/{}@{} is left out: {}", self.topic, self.partition, self.offset, self.error);
+    }
+}
+
+/// A target could not be observed.
+pub struct TargetUnobservable {
+    pub service: ServiceName,
+    pub error: String,
+}
+
+impl TargetUnobservable {
+    pub fn emit(&self) {
+        metrics().unobservable.get_or_create(&by_service(&self.service)).inc();
+        tracing::warn!("{}", self.error);
+    }
+}
+
+/// The loop's state is on disk.
+pub struct SnapshotWritten {
+    pub changes: usize,
+}
+
+impl SnapshotWritten {
+    pub fn emit(&self) {
+        metrics().snapshots.inc();
+        tracing::debug!(changes = self.changes, "snapshot written");
+    }
+}

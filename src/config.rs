@@ -1,0 +1,83 @@
+//! Configuration: one strict TOML file over the embedded defaults. Rule: all faults at once, each with its place; after
+//! loading everything is valid and secrets are resolved.
+
+mod check;
+mod merge;
+mod shape;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+pub(crate) use merge::Resolved;
+pub(crate) use shape::{Config, ServiceConfig};
+
+/// The embedded defaults, the only home of them.
+pub(crate) const DEFAULTS: &str = include_str!("../config/default.toml");
+
+/// One thing that is wrong: where, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) path: String,
+    pub(crate) text: String,
+}
+
+/// A configuration that can't be used.
+#[derive(Debug)]
+pub(crate) struct ConfigError {
+    pub(crate) file: String,
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.faults.len();
+        write!(f, "configuration `{}` has {count} fault{}", self.file, if count == 1 { "" } else { "s" })?;
+        for Fault { path, text } in &self.faults {
+            if path.is_empty() { write!(f, "\n  {text}")? } else { write!(f, "\n  {path}: {text}")? }
+        }
+        f.write_str("\nhint: `prescale config schema` prints all keys; config/default.toml explains them")
+    }
+}
+
+/// A loaded configuration.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// Every value and where it came from.
+    pub(crate) resolved: Resolved,
+    /// Relative paths in the configuration start here.
+    pub(crate) directory: PathBuf,
+}
+
+/// Reads and checks the file at `path`.
+pub(crate) fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = format!("can't be read: {error}");
+        ConfigError { file: file.clone(), faults: vec![Fault { path: String::new(), text }] }
+    })?;
+    let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    parse(&text, &file, directory)
+}
+
+/// Checks a configuration given as text.
+pub(crate) fn parse(text: &str, file: &str, directory: PathBuf) -> Result<Loaded, ConfigError> {
+    let (config, resolved) = merge::resolve(text).map_err(|faults| ConfigError { file: file.to_owned(), faults })?;
+    let faults = check::faults(&config, &directory);
+    if !faults.is_empty() {
+        return Err(ConfigError { file: file.to_owned(), faults });
+    }
+    Ok(Loaded { config, resolved, directory })
+}
+
+/// The JSON Schema of the configuration file.
+pub(crate) fn schema() -> Json {
+    schemars::schema_for!(Config).to_value()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! What types can't say. Rule: every fault names its place, the value and the bound.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use prescale_domain::Span;
+
+use super::{Config, Fault, ServiceConfig};
+
+/// Everything that is wrong with a configuration that has the right form.
+pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut fault = |path: String, text: String| faults.push(Fault { path, text });
+    if config.kafka.bootstrap_servers.trim().is_empty() {
+        fault("kafka.bootstrap_servers".into(), "is empty, expected host:port".into());
+    }
+    if config.topics.partitions < 1 {
+        fault("topics.partitions".into(), format!("{} is below 1", config.topics.partitions));
+    }
+    if config.features.step < Span::from_secs(1) {
+        fault("features.step".into(), format!("{} is shorter than 1s", config.features.step));
+    }
+    if config.forecast.step != config.features.step {
+        let (forecast, features) = (config.forecast.step, config.features.step);
+        fault("forecast.step".into(), format!("{forecast} differs from features.step, {features}"));
+    }
+    if config.serve.listen.parse::<std::net::SocketAddr>().is_err() {
+        fault("serve.listen".into(), format!("`{}` is not an address and port such as 127.0.0.1:8080", config.serve.listen));
+    }
+    for (index, pipeline) in config.features.pipelines.iter().enumerate() {
+        let path = directory.join(pipeline);
+        if !path.is_file() {
+            fault(format!("features.pipelines[{index}]"), format!("`{}` is not a file", path.display()));
+        }
+    }
+    let mut names = BTreeSet::new();
+    for (index, service) in config.services.iter().enumerate() {
+        let path = |key: &str| format!("services[{index}].{key}");
+        if service.name.trim().is_empty() {
+            fault(path("name"), "is empty".into());
+        }
+        if !names.insert(service.name.as_str()) {
+            fault(path("name"), format!("`{}` is there twice", service.name));
+        }
+        for (key, text) in service_faults(service, config) {
+            fault(path(key), text);
+        }
+    }
+    faults
+}
+
+fn service_faults(service: &ServiceConfig, config: &Config) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    let settings = service.policy_settings(&config.policy);
+    if !(service.unit_capacity.is_finite() && service.unit_capacity > 0.0) {
+        faults.push(("unit_capacity", format!("{} is not above 0", service.unit_capacity)));
+    }
+    if settings.min_units > settings.max_units {
+        faults.push(("target", format!("min {} exceeds max {}", settings.min_units, settings.max_units)));
+    }
+    if !(settings.quantile > 0.0 && settings.quantile < 1.0) {
+        faults.push(("policy.quantile", format!("{} is not between 0 and 1", settings.quantile)));
+    }
+    if !(0.0..1.0).contains(&settings.hysteresis) {
+        faults.push(("policy.hysteresis", format!("{} is not in [0, 1)", settings.hysteresis)));
+    }
+    if !(settings.reactive_utilization > 0.0 && settings.reactive_utilization <= 1.0) {
+        faults.push(("policy.reactive_utilization", format!("{} is not in (0, 1]", settings.reactive_utilization)));
+    }
+    let lead = service.lead_times(config.lead_time);
+    let horizon = Span::from_millis(config.forecast.step.millis() * config.forecast.horizon_steps as i64);
+    let needed = lead.provisioning_latency + lead.warm_up + config.policy.decision_interval;
+    if needed > horizon {
+        faults.push((
+            "lead_time",
+            format!("provisioning, warm-up and decision interval take {needed}, beyond the forecast horizon of {horizon}: raise forecast.horizon_steps"),
+        ));
+    }
+    faults
+}

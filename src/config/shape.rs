@@ -1,0 +1,205 @@
+//! The form of the configuration. Rule: no defaults here, they live in `config/default.toml`; `Option` in a service means
+//! "as the section of that name says".
+
+use std::collections::BTreeMap;
+
+use prescale_actuate::TargetSettings;
+use prescale_domain::{Mode, PolicySettings, Span};
+use prescale_forecast::online::OnlineSettings;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The configuration file of Prescale.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) mode: Mode,
+    pub(crate) kafka: Kafka,
+    pub(crate) topics: Topics,
+    pub(crate) features: Features,
+    pub(crate) state: State,
+    pub(crate) serve: Serve,
+    pub(crate) policy: Policy,
+    pub(crate) lead_time: LeadTimes,
+    pub(crate) forecast: OnlineSettings,
+    #[serde(default)]
+    pub(crate) services: Vec<ServiceConfig>,
+}
+
+/// How to reach Kafka.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kafka {
+    pub(crate) bootstrap_servers: String,
+    /// Properties of librdkafka, passed through.
+    pub(crate) client: BTreeMap<String, String>,
+}
+
+/// Names of the topics that Prescale owns.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Topics {
+    pub(crate) features: String,
+    pub(crate) events: String,
+    pub(crate) forecasts: String,
+    pub(crate) decisions: String,
+    pub(crate) actuations: String,
+    pub(crate) dead_letters: String,
+    pub(crate) partitions: i32,
+}
+
+/// Feature SQL and what becomes of its windows.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Features {
+    pub(crate) pipelines: Vec<String>,
+    pub(crate) step: Span,
+    pub(crate) lateness: Span,
+    pub(crate) retention: Span,
+    /// Table name in the SQL → topic to read instead.
+    pub(crate) sources: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    pub(crate) dir: String,
+    pub(crate) snapshot_windows: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Serve {
+    pub(crate) listen: String,
+}
+
+/// How decisions are made.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Policy {
+    pub(crate) decision_interval: Span,
+    pub(crate) step_up_units: u32,
+    pub(crate) step_down_units: u32,
+    pub(crate) cooldown_up: Span,
+    pub(crate) cooldown_down: Span,
+    pub(crate) stabilization_down: Span,
+    pub(crate) hysteresis: f64,
+    pub(crate) reactive_utilization: f64,
+    pub(crate) stale_after: Span,
+    pub(crate) blind_after: Span,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LeadTimes {
+    pub(crate) provisioning_latency: Span,
+    pub(crate) warm_up: Span,
+}
+
+/// One service.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServiceConfig {
+    pub(crate) name: String,
+    /// The features column that is forecast.
+    #[serde(default = "default_signal")]
+    pub(crate) signal: String,
+    /// Load that one unit carries within the objective, in the unit of the signal.
+    pub(crate) unit_capacity: f64,
+    #[serde(default)]
+    pub(crate) mode: Option<Mode>,
+    #[serde(default)]
+    pub(crate) objective: Objective,
+    #[serde(default)]
+    pub(crate) policy: PolicyOverride,
+    #[serde(default)]
+    pub(crate) lead_time: LeadTimeOverride,
+    pub(crate) target: TargetSettings,
+}
+
+fn default_signal() -> String {
+    "requests_per_second".to_owned()
+}
+
+/// What users of the service are promised.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Objective {
+    /// Response time that `quantile` of the requests stay within.
+    #[serde(default)]
+    pub(crate) latency: Option<Span>,
+    #[serde(default)]
+    pub(crate) quantile: Option<f64>,
+    /// Share of time that may be under-provisioned. Capacity covers the forecast's quantile 1 − budget.
+    #[serde(default)]
+    pub(crate) violation_budget: Option<f64>,
+}
+
+/// What one service does otherwise than `[policy]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PolicyOverride {
+    /// Quantile of the forecast that capacity must cover; overrides the objective's.
+    #[serde(default)]
+    pub(crate) quantile: Option<f64>,
+    #[serde(default)]
+    pub(crate) step_up_units: Option<u32>,
+    #[serde(default)]
+    pub(crate) step_down_units: Option<u32>,
+    #[serde(default)]
+    pub(crate) cooldown_up: Option<Span>,
+    #[serde(default)]
+    pub(crate) cooldown_down: Option<Span>,
+    #[serde(default)]
+    pub(crate) stabilization_down: Option<Span>,
+    #[serde(default)]
+    pub(crate) hysteresis: Option<f64>,
+    #[serde(default)]
+    pub(crate) reactive_utilization: Option<f64>,
+    #[serde(default)]
+    pub(crate) stale_after: Option<Span>,
+    #[serde(default)]
+    pub(crate) blind_after: Option<Span>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LeadTimeOverride {
+    #[serde(default)]
+    pub(crate) provisioning_latency: Option<Span>,
+    #[serde(default)]
+    pub(crate) warm_up: Option<Span>,
+}
+
+/// Share of time that may be under-provisioned where a service does not say.
+const VIOLATION_BUDGET: f64 = 0.01;
+
+impl ServiceConfig {
+    /// The rules of this service: its own, or those of `[policy]`.
+    pub(crate) fn policy_settings(&self, policy: &Policy) -> PolicySettings {
+        let own = &self.policy;
+        let budget = self.objective.violation_budget.unwrap_or(VIOLATION_BUDGET);
+        PolicySettings {
+            unit_capacity: self.unit_capacity,
+            min_units: self.target.min(),
+            max_units: self.target.max(),
+            quantile: own.quantile.unwrap_or(1.0 - budget),
+            step_up_units: own.step_up_units.unwrap_or(policy.step_up_units),
+            step_down_units: own.step_down_units.unwrap_or(policy.step_down_units),
+            cooldown_up: own.cooldown_up.unwrap_or(policy.cooldown_up),
+            cooldown_down: own.cooldown_down.unwrap_or(policy.cooldown_down),
+            stabilization_down: own.stabilization_down.unwrap_or(policy.stabilization_down),
+            hysteresis: own.hysteresis.unwrap_or(policy.hysteresis),
+            reactive_utilization: own.reactive_utilization.unwrap_or(policy.reactive_utilization),
+            stale_after: own.stale_after.unwrap_or(policy.stale_after),
+            blind_after: own.blind_after.unwrap_or(policy.blind_after),
+        }
+    }
+
+    pub(crate) fn lead_times(&self, defaults: LeadTimes) -> LeadTimes {
+        LeadTimes {
+            provisioning_latency: self.lead_time.provisioning_latency.unwrap_or(defaults.provisioning_latency),
+            warm_up: self.lead_time.warm_up.unwrap_or(defaults.warm_up),
+        }
+    }
+}

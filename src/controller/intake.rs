@@ -1,0 +1,200 @@
+//! What the `features` topic has told so far. Rule: a window is handed out only when every pipeline, on every partition
+//! of the topic, has said that it is closed; pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prescale_domain::{FeatureRow, FeaturesRecord, Progress, ServiceName, Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Rows that wait for their window to close, and how far each pipeline has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Intake {
+    /// By window start, then service.
+    rows: BTreeMap<Timestamp, BTreeMap<ServiceName, FeatureRow>>,
+    /// By pipeline, then partition of the features topic.
+    progress: BTreeMap<String, BTreeMap<i32, Reached>>,
+    /// Event time that nobody knows anything about: `[from, to)`.
+    gaps: BTreeSet<(Timestamp, Timestamp)>,
+    /// The next window to hand out; `None` before the first row.
+    next: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Reached {
+    watermark: Timestamp,
+    end: bool,
+}
+
+/// A closed window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClosedWindow {
+    pub start: Timestamp,
+    pub rows: BTreeMap<ServiceName, FeatureRow>,
+    /// Windows without a row are gaps, not zeros.
+    pub is_gap: bool,
+}
+
+impl Intake {
+    /// Takes in one record. Rows of windows that were handed out already are repeats and change nothing.
+    pub fn accept(&mut self, record: FeaturesRecord) {
+        match record {
+            FeaturesRecord::Row(row) => self.accept_row(row),
+            FeaturesRecord::Progress(progress) => self.accept_progress(progress),
+        }
+    }
+
+    fn accept_row(&mut self, row: FeatureRow) {
+        if self.next.is_some_and(|next| row.window_start < next) {
+            return;
+        }
+        let services = self.rows.entry(row.window_start).or_default();
+        match services.get_mut(&row.service) {
+            // Several pipelines, or several metrics of one, may measure the same service and window.
+            Some(known) => known.measures.extend(row.measures),
+            None => drop(services.insert(row.service.clone(), row)),
+        }
+    }
+
+    fn accept_progress(&mut self, progress: Progress) {
+        let reached = Reached { watermark: progress.watermark, end: progress.end };
+        self.progress.entry(progress.pipeline).or_default().insert(progress.partition, reached);
+        if let Some(gap) = progress.gap {
+            self.gaps.insert(gap);
+        }
+    }
+
+    /// The event time that all of `pipelines` have passed on all of `partitions`; `None` while one has not spoken. At
+    /// the end of all input it is the end of the last window that has a row.
+    pub fn watermark(&self, pipelines: &[String], partitions: &[i32], step: Span) -> Option<Timestamp> {
+        let mut least = Timestamp::MAX;
+        for pipeline in pipelines {
+            let reached = self.progress.get(pipeline)?;
+            for partition in partitions {
+                least = least.min(reached.get(partition)?.watermark);
+            }
+        }
+        if partitions.is_empty() || pipelines.is_empty() {
+            return None;
+        }
+        if least == Timestamp::MAX {
+            let last = self.rows.last_key_value().map(|(start, _)| *start + step);
+            return last.or(self.next);
+        }
+        Some(least)
+    }
+
+    /// Whether all of `pipelines` have said, on all of `partitions`, that nothing follows.
+    pub fn ended(&self, pipelines: &[String], partitions: &[i32]) -> bool {
+        !partitions.is_empty()
+            && pipelines.iter().all(|pipeline| {
+                self.progress.get(pipeline).is_some_and(|reached| {
+                    partitions.iter().all(|partition| reached.get(partition).is_some_and(|reached| reached.end))
+                })
+            })
+    }
+
+    /// The next window that `watermark` has closed, oldest first.
+    pub fn next_window(&mut self, watermark: Timestamp, step: Span) -> Option<ClosedWindow> {
+        let start = match self.next {
+            Some(next) => next,
+            None => *self.rows.first_key_value()?.0,
+        };
+        if start + step > watermark {
+            return None;
+        }
+        self.next = Some(start + step);
+        let rows = self.rows.remove(&start).unwrap_or_default();
+        let is_gap = self.gaps.iter().any(|(from, to)| *from <= start && start < *to);
+        self.gaps.retain(|(_, to)| start < *to);
+        Some(ClosedWindow { start, rows, is_gap })
+    }
+
+    /// Start of the next window to hand out.
+    pub fn next_start(&self) -> Option<Timestamp> {
+        self.next
+    }
+
+    /// Says that history up to `moment` is known from elsewhere (a back-fill).
+    pub fn start_at(&mut self, moment: Timestamp) {
+        self.next = Some(self.next.map_or(moment, |next| next.max(moment)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Span = Span::from_minutes(1);
+
+    fn minute(n: i64) -> Timestamp {
+        Timestamp::from_millis(n * STEP.millis())
+    }
+
+    fn row(service: &str, n: i64, requests: f64) -> FeaturesRecord {
+        FeaturesRecord::Row(FeatureRow {
+            service: service.into(),
+            window_start: minute(n),
+            window_end: minute(n + 1),
+            labels: BTreeMap::new(),
+            measures: BTreeMap::from([("requests".to_owned(), Some(requests))]),
+        })
+    }
+
+    fn progress(partition: i32, watermark: Timestamp, gap: Option<(i64, i64)>) -> FeaturesRecord {
+        FeaturesRecord::Progress(Progress {
+            pipeline: "p".into(),
+            partition,
+            watermark,
+            gap: gap.map(|(from, to)| (minute(from), minute(to))),
+            end: watermark == Timestamp::MAX,
+        })
+    }
+
+    /// All windows that close after `records`, as `start:service=requests` with `gap` where it is one.
+    fn closed(records: Vec<FeaturesRecord>) -> Vec<String> {
+        let (pipelines, partitions) = (["p".to_owned()], [0, 1]);
+        let (mut intake, mut out) = (Intake::default(), Vec::new());
+        for record in records {
+            intake.accept(record);
+            let Some(watermark) = intake.watermark(&pipelines, &partitions, STEP) else { continue };
+            while let Some(window) = intake.next_window(watermark, STEP) {
+                let rows: Vec<_> = window.rows.iter().map(|(s, row)| format!("{s}={:?}", row.measures["requests"])).collect();
+                let gap = if window.is_gap { " gap" } else { "" };
+                out.push(format!("{}:{}{gap}", window.start.millis() / STEP.millis(), rows.join(",")));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_window_waits_for_all_partitions_and_silent_windows_come_in_order() {
+        let records = vec![
+            row("a", 5, 1.0),
+            progress(0, minute(8), None),
+            row("b", 5, 2.0),
+            row("b", 7, 3.0),
+            progress(1, minute(8), None),
+        ];
+        assert_eq!(closed(records), ["5:a=Some(1.0),b=Some(2.0)", "6:", "7:b=Some(3.0)"]);
+    }
+
+    #[test]
+    fn the_end_closes_the_last_window_with_a_row_and_nothing_after_it() {
+        let records = vec![row("a", 1, 1.0), row("a", 3, 1.0), progress(0, Timestamp::MAX, None), progress(1, Timestamp::MAX, None)];
+        assert_eq!(closed(records), ["1:a=Some(1.0)", "2:", "3:a=Some(1.0)"]);
+    }
+
+    #[test]
+    fn repeats_of_closed_windows_change_nothing_and_gaps_are_marked() {
+        let records = vec![
+            row("a", 1, 1.0),
+            progress(0, minute(2), None),
+            progress(1, minute(2), None),
+            row("a", 1, 1.0),
+            row("a", 4, 2.0),
+            progress(0, minute(5), Some((2, 4))),
+            progress(1, minute(5), Some((2, 4))),
+        ];
+        assert_eq!(closed(records), ["1:a=Some(1.0)", "2: gap", "3: gap", "4:a=Some(2.0)"]);
+    }
+}

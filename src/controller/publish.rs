@@ -1,0 +1,59 @@
+//! Results on their topics. Rule: keyed by service, in order; what can't be published now is in the store and is said.
+
+use std::time::Duration;
+
+use prescale_domain::{Actuation, Decision, QuantileForecast};
+use prescale_ingest::KafkaSink;
+use serde::Serialize;
+
+use crate::archive::decision_bytes;
+use crate::settings::OutTopics;
+
+/// Writes decisions, forecasts and actuations to Kafka; without a sink they are only kept.
+pub(crate) struct Publisher {
+    sink: Option<KafkaSink>,
+    topics: OutTopics,
+    /// The last failure since the last good flush.
+    pub(crate) failure: Option<String>,
+}
+
+impl Publisher {
+    pub(crate) fn new(sink: Option<KafkaSink>, topics: OutTopics) -> Self {
+        Self { sink, topics, failure: None }
+    }
+
+    pub(crate) fn decision(&mut self, decision: &Decision) {
+        let topic = self.topics.decisions.clone();
+        self.send(&topic, decision.service.as_str(), &decision_bytes(decision));
+    }
+
+    pub(crate) fn forecast(&mut self, forecast: &QuantileForecast) {
+        let topic = self.topics.forecasts.clone();
+        self.send_json(&topic, forecast.service.as_str(), forecast);
+    }
+
+    pub(crate) fn actuation(&mut self, actuation: &Actuation) {
+        let topic = self.topics.actuations.clone();
+        self.send_json(&topic, actuation.service.as_str(), actuation);
+    }
+
+    /// Waits until all that was sent has arrived.
+    pub(crate) fn flush(&mut self, timeout: Duration) {
+        if let Some(sink) = &mut self.sink {
+            self.failure = sink.flush(timeout).err().map(|error| error.to_string());
+        }
+    }
+
+    fn send_json(&mut self, topic: &str, key: &str, value: &impl Serialize) {
+        // Serialising our own types can't fail: text keys, finite numbers.
+        let bytes = serde_json::to_vec(value).unwrap_or_default();
+        self.send(topic, key, &bytes);
+    }
+
+    fn send(&mut self, topic: &str, key: &str, value: &[u8]) {
+        let Some(sink) = &mut self.sink else { return };
+        if let Err(error) = sink.send(topic, None, Some(key.as_bytes()), value, &[]) {
+            self.failure = Some(error.to_string());
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What the loop is told. Rule: valid when built; the loop does not check again.
+
+use prescale_actuate::TargetSettings;
+use prescale_domain::{Mode, PolicySettings, ServiceName, Span};
+use prescale_forecast::online::OnlineSettings;
+
+/// Whose time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockMode {
+    /// The clock that was injected: decisions follow it and act on the present.
+    Wall,
+    /// Event time: decisions follow the watermark, one for each closed window.
+    Event,
+}
+
+/// Settings of the loop.
+#[derive(Clone, Debug)]
+pub struct ControllerSettings {
+    pub clock: ClockMode,
+    /// Width of a feature window.
+    pub step: Span,
+    /// How long after its end a window is closed: the data age of a decision on the event clock.
+    pub lateness: Span,
+    pub retention: Span,
+    /// Time between decisions.
+    pub decision_interval: Span,
+    /// Names of the pipelines whose progress is awaited.
+    pub pipelines: Vec<String>,
+    pub services: Vec<ServiceSettings>,
+    pub online: OnlineSettings,
+    /// Topics to publish to.
+    pub topics: OutTopics,
+    /// On the event clock a snapshot is written after this many windows.
+    pub snapshot_windows: u32,
+}
+
+/// Settings of one service.
+#[derive(Clone, Debug)]
+pub struct ServiceSettings {
+    pub name: ServiceName,
+    /// The features column that is forecast.
+    pub signal: String,
+    pub mode: Mode,
+    pub policy: PolicySettings,
+    /// Request → unit in service, and in service → full speed.
+    pub provisioning_latency: Span,
+    pub warm_up: Span,
+    pub target: TargetSettings,
+}
+
+/// Where results are published.
+#[derive(Clone, Debug)]
+pub struct OutTopics {
+    pub forecasts: String,
+    pub decisions: String,
+    pub actuations: String,
+}

@@ -1,0 +1,62 @@
+//! What survives a restart. Rule: one value holds all of it, so that a snapshot is whole or absent.
+
+use std::collections::BTreeMap;
+
+use prescale_domain::{DecisionMemory, ServiceName, TargetState, Timestamp};
+use prescale_store::{Store, StoreError, Table, Write};
+use serde::{Deserialize, Serialize};
+
+use crate::ControllerError;
+use crate::intake::Intake;
+
+const KEY: &[u8] = b"controller";
+const FORMAT: u32 = 1;
+
+/// The controller at one moment, but for history, which has a table of its own.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) format: u32,
+    pub(crate) intake: Intake,
+    /// Next offset to read of each partition of the features topic.
+    pub(crate) features_offsets: BTreeMap<i32, i64>,
+    pub(crate) events_offsets: BTreeMap<i32, i64>,
+    pub(crate) services: BTreeMap<ServiceName, ServiceState>,
+    /// End of the last closed window.
+    pub(crate) window_end: Option<Timestamp>,
+}
+
+/// What the loop remembers of one service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ServiceState {
+    pub(crate) memory: DecisionMemory,
+    /// As last observed, or as asked for on the event clock.
+    pub(crate) target: Option<TargetState>,
+    /// Load of the last closed window; `None` = gap or not known yet.
+    pub(crate) load: Option<f64>,
+    /// End of the last window whose load is known.
+    pub(crate) load_window_end: Option<Timestamp>,
+}
+
+impl Snapshot {
+    /// The last snapshot and the state of the models with it; `None` on a fresh store.
+    pub(crate) fn load(store: &dyn Store) -> Result<Option<(Self, Vec<u8>)>, ControllerError> {
+        let Some(bytes) = store.get(Table::Snapshots, KEY)? else { return Ok(None) };
+        let snapshot: Self =
+            serde_json::from_slice(&bytes).map_err(|error| ControllerError::Corrupt { error: error.to_string() })?;
+        if snapshot.format != FORMAT {
+            let error = format!("snapshot has format {}, this version reads {FORMAT}", snapshot.format);
+            return Err(ControllerError::Corrupt { error });
+        }
+        let models = store.get(Table::Snapshots, b"models")?.unwrap_or_default();
+        Ok(Some((snapshot, models)))
+    }
+
+    /// The changes that record this snapshot.
+    pub(crate) fn writes(&mut self, models: Vec<u8>) -> Result<Vec<Write>, StoreError> {
+        self.format = FORMAT;
+        let write = |key: &[u8], value| Write { table: Table::Snapshots, key: key.to_vec(), value: Some(value) };
+        let bytes = serde_json::to_vec(self)
+            .map_err(|error| StoreError::File { path: "snapshot".into(), error: error.to_string() })?;
+        Ok(vec![write(KEY, bytes), write(b"models", models)])
+    }
+}
