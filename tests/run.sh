@@ -116,8 +116,9 @@ start_services() {
     lack "moto: $(tail -n 3 "$state/moto.out" | tr '\n' ' ')"
   fi
   # What moto takes for an account; nothing here reaches a real one.
-  export AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing AWS_REGION=eu-west-1 AWS_EC2_METADATA_DISABLED=true
-  unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_DEFAULT_REGION
+  export AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing AWS_EC2_METADATA_DISABLED=true
+  export AWS_REGION=eu-west-1 AWS_DEFAULT_REGION=eu-west-1
+  unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL
 }
 
 find_programs() {

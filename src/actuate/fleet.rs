@@ -14,7 +14,7 @@ mod tests;
 
 /// A simulated fleet, as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct FleetSettings {
     /// The fleet's own bounds; every wish is clamped to them.
     pub min: u32,
@@ -50,7 +50,7 @@ impl Default for FleetSettings {
 }
 
 /// A fleet at work. Time may only go forward: moments before the last change are treated as that change's moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Fleet {
     settings: FleetSettings,
     changed_at: Timestamp,
@@ -62,14 +62,14 @@ pub struct Fleet {
     ended: Totals,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Unit {
     launched_at: Timestamp,
     in_service_at: Timestamp,
 }
 
 /// Milliseconds, so that sums do not depend on their order.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Totals {
     units: u64,
     lived_millis: i64,

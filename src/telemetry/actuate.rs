@@ -1,1 +1,31 @@
-//! Events and metrics of `actuate`.
+//! What happens between Prescale and the clouds. Metrics: `prescale_actuate_*`. What became of a decision is told by the
+//! controller, which records it.
+
+use std::sync::OnceLock;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use crate::catalogue::{Labels, register};
+
+fn calls() -> &'static Family<Labels, Counter> {
+    static CALLS: OnceLock<Family<Labels, Counter>> = OnceLock::new();
+    CALLS.get_or_init(|| register("actuate_calls", "Calls of cloud APIs, by operation and result.", Family::default()))
+}
+
+/// A call of a cloud API has ended, with all its attempts.
+pub struct CloudCall {
+    /// The API's own name of the operation.
+    pub operation: &'static str,
+    /// The class of the failure; `None` = it worked.
+    pub failure: Option<&'static str>,
+}
+
+impl CloudCall {
+    pub fn emit(&self) {
+        let result = self.failure.unwrap_or("ok");
+        let labels = vec![("operation", self.operation.to_owned()), ("result", result.to_owned())];
+        calls().get_or_create(&labels).inc();
+        tracing::debug!(operation = self.operation, result, "cloud call");
+    }
+}

@@ -1,0 +1,88 @@
+//! From the SDK's errors to ours. Rule: sorted by AWS's error code first, by transport second; the first cause is shown.
+
+use std::error::Error;
+
+use aws_sdk_autoscaling::config::http::HttpResponse;
+use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
+
+use crate::{ActuateError, Failure};
+
+/// The error for one failed call; `failure` says which, its detail is filled in here.
+pub(crate) fn from_sdk<E>(error: &SdkError<E, HttpResponse>, failure: Failure) -> ActuateError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let with = |detail: String| Failure { detail, ..failure.clone() };
+    match error {
+        SdkError::TimeoutError(_) => ActuateError::Timeout(with("no answer in time".to_owned())),
+        SdkError::DispatchFailure(dispatch) => {
+            let cause = dispatch.as_connector_error().map(|error| first_cause(error)).unwrap_or_default();
+            if dispatch.is_timeout() {
+                ActuateError::Timeout(with(cause))
+            } else if dispatch.is_user() {
+                ActuateError::Invalid(with(cause))
+            } else if is_about_credentials(error) {
+                ActuateError::Denied(with(format!("no usable credentials: {cause}")))
+            } else {
+                ActuateError::Unreachable(with(cause))
+            }
+        }
+        SdkError::ServiceError(service) => match service.err().code() {
+            Some(code) => from_code(code, service.err().message().unwrap_or_default(), with),
+            None => not_aws(service.raw(), with),
+        },
+        SdkError::ResponseError(response) => not_aws(response.raw(), with),
+        _ => ActuateError::Invalid(with(first_cause(error))),
+    }
+}
+
+fn from_code(code: &str, message: &str, with: impl Fn(String) -> Failure) -> ActuateError {
+    let failure = with(format!("{code}: {message}"));
+    match code {
+        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
+            ActuateError::Throttled(failure)
+        }
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "AuthFailure"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationToken"
+        | "OptInRequired"
+        | "SignatureDoesNotMatch"
+        | "UnauthorizedOperation"
+        | "UnrecognizedClientException" => ActuateError::Denied(failure),
+        "ValidationError" if message.contains("not found") => ActuateError::NotFound(failure),
+        "ValidationError" => ActuateError::Invalid(failure),
+        _ => ActuateError::Other(failure),
+    }
+}
+
+/// An answer that is not in AWS's words: another server, or a simulator that does not know the operation.
+fn not_aws(response: &HttpResponse, with: impl Fn(String) -> Failure) -> ActuateError {
+    let status = response.status().as_u16();
+    let kind = response.headers().get("content-type").unwrap_or("no content type");
+    ActuateError::Other(with(format!("HTTP {status} ({kind}) that is not an answer of AWS")))
+}
+
+/// The innermost cause: the outer ones only say that something failed.
+fn first_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+fn is_about_credentials(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(one) = cause {
+        let text = one.to_string();
+        if text.contains("credentials") || text.contains("identity") {
+            return true;
+        }
+        cause = one.source();
+    }
+    false
+}
