@@ -1,7 +1,5 @@
 //! A decision in words and numbers. Rule: everything said is in the record; nothing is looked up.
 
-use std::fmt::Write as _;
-
 use prescale_domain::{Decision, DecisionKind, ForecastInput, Mode};
 
 use crate::words::{number, units};
@@ -9,8 +7,10 @@ use crate::words::{number, units};
 /// The decision as text of several lines, for people.
 pub fn explain(decision: &Decision) -> String {
     let mut out = String::new();
-    // Writing to a String cannot fail.
-    let mut line = |text: String| drop(writeln!(out, "{text}"));
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
     let inputs = &decision.inputs;
     line(format!("decision {}", decision.id));
     line(format!("  {}", headline(decision)));

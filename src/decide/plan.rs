@@ -53,7 +53,7 @@ impl<'a> Context<'a> {
         }
         if forecast.effective_index >= forecast.upper.len() {
             let (reach, needed) = (forecast.upper.len(), forecast.effective_index + 1);
-            return Err(("forecast-short", format!("the forecast reaches {reach} windows ahead, {needed} are needed")));
+            return Err(("horizon-short", format!("the forecast reaches {reach} windows ahead, {needed} are needed")));
         }
         Ok(forecast)
     }

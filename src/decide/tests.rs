@@ -105,7 +105,7 @@ fn without_a_usable_forecast_the_last_load_decides() {
     case.forecast = Some(ForecastInput { origin: NOW - Span::from_minutes(7), ..forecast(&[500.0], 0) });
     check(&case, "forecast-stale reactive-need", 14);
     case.forecast = Some(forecast(&[500.0], 1));
-    check(&case, "forecast-short reactive-need", 14);
+    check(&case, "horizon-short reactive-need", 14);
 }
 
 #[test]

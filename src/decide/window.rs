@@ -17,7 +17,7 @@ impl WindowError {
     /// The reason code for a decision that has to do without this forecast.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Short { .. } => "forecast-short",
+            Self::Short { .. } => "horizon-short",
             Self::Step(_) => "forecast-invalid",
         }
     }
@@ -110,6 +110,6 @@ mod tests {
     fn a_forecast_that_ends_early_is_used_as_far_as_it_goes() {
         assert_eq!(cut(5, 75, lead(60, 180)), (4, vec![10.0, 20.0, 30.0, 40.0, 50.0]));
         let short = forecast_input(&forecast(4), Timestamp::from_millis(60_000), &lead(60, 180), 0.9);
-        assert_eq!(short.unwrap_err().code(), "forecast-short");
+        assert_eq!(short.unwrap_err().code(), "horizon-short");
     }
 }

@@ -1,0 +1,227 @@
+//! One controller drives one fleet through one load. Rule: every controller meets the same load, the same fleet and the
+//! same latency for the n-th unit; only its decisions differ.
+
+use prescale_actuate::{Fleet, FleetSettings};
+use prescale_domain::{Span, SystemScore, TargetState, Timestamp, Violations};
+
+use crate::baselines::{Hpa, HpaSettings, Observation};
+
+/// Controllers are asked this often, and capacity is compared with load this often.
+pub const TICK: Span = Span::from_secs(15);
+
+/// The load of one service over the scored time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    pub start: Timestamp,
+    pub step: Span,
+    /// In the unit of the load signal, one for each step; it stays the same within a step.
+    pub load: Vec<f64>,
+}
+
+/// One service in the arena.
+#[derive(Clone, Debug)]
+pub struct Bout {
+    pub demand: Demand,
+    pub fleet: FleetSettings,
+    /// Load that one unit carries.
+    pub unit_capacity: f64,
+}
+
+/// Who decides.
+#[derive(Clone, Debug)]
+pub enum Pilot<'a> {
+    /// Desired capacity as it was decided, by time.
+    Timeline(&'a [(Timestamp, u32)]),
+    /// Kubernetes' HPA, which sees the load of `metric_age` ago.
+    Hpa { settings: HpaSettings, metric_age: Span },
+    /// The same number all the time.
+    Fixed(u32),
+}
+
+/// What came of one or several bouts; sums, so that services add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tally {
+    pub ticks: u64,
+    pub short_ticks: u64,
+    /// Load times seconds: requests where the load is requests per second.
+    pub demanded: f64,
+    pub missed: f64,
+    pub cost_usd: f64,
+    pub unit_hours: f64,
+    pub actions: u64,
+}
+
+/// What a controller sees at one tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Tick {
+    pub now: Timestamp,
+    pub state: TargetState,
+}
+
+impl Demand {
+    /// The load at `moment`; the first or last one outside.
+    pub fn at(&self, moment: Timestamp) -> f64 {
+        let index = moment.since(self.start).millis() / self.step.millis().max(1);
+        let last = self.load.len().saturating_sub(1);
+        self.load.get(usize::try_from(index).map_or(last, |index| index.min(last))).copied().unwrap_or(0.0)
+    }
+
+    pub fn end(&self) -> Timestamp {
+        self.start + Span::from_millis(self.step.millis() * i64::try_from(self.load.len()).unwrap_or(0))
+    }
+}
+
+impl Bout {
+    /// Lets `pilot` fly.
+    pub fn fly(&self, pilot: &Pilot) -> Tally {
+        match pilot {
+            Pilot::Fixed(units) => {
+                // A fixed fleet is there from the start; it is not an action of anybody.
+                let fleet = FleetSettings { initial: *units, ..self.fleet };
+                Self { fleet, ..self.clone() }.drive(|_| None)
+            }
+            Pilot::Timeline(decided) => {
+                let mut next = decided.iter().peekable();
+                self.drive(|tick| {
+                    let mut wish = None;
+                    while let Some((_, units)) = next.next_if(|(moment, _)| *moment <= tick.now) {
+                        wish = Some(*units);
+                    }
+                    wish
+                })
+            }
+            Pilot::Hpa { settings, metric_age } => {
+                let mut hpa = Hpa::new(*settings);
+                self.drive(|tick| {
+                    let due = tick.now.since(self.demand.start).millis() % settings.sync.millis().max(1) == 0;
+                    due.then(|| {
+                        let total = self.demand.at(tick.now - *metric_age);
+                        let (replicas, ready) = (tick.state.desired, tick.state.ready.unwrap_or(0));
+                        hpa.sync(tick.now, &Observation { replicas, ready, missing: 0, total })
+                    })
+                })
+            }
+        }
+    }
+
+    /// Asks `decide` at every tick and lets the fleet do it; `None` changes nothing.
+    pub fn drive(&self, mut decide: impl FnMut(Tick) -> Option<u32>) -> Tally {
+        let demand = &self.demand;
+        let mut fleet = Fleet::new(self.fleet, demand.start);
+        let mut tally = Tally::default();
+        let (mut now, end) = (demand.start, demand.end());
+        while now < end {
+            if let Some(units) = decide(Tick { now, state: fleet.state(now) }) {
+                fleet.set_desired(now, units);
+            }
+            let load = demand.at(now);
+            let short = load - fleet.serving_capacity(now) * self.unit_capacity;
+            // A hair's breadth is rounding, not a violation.
+            let short = if short > 1e-9 * load { short } else { 0.0 };
+            tally.ticks += 1;
+            tally.short_ticks += u64::from(short > 0.0);
+            tally.demanded += load * TICK.seconds();
+            tally.missed += short * TICK.seconds();
+            now = now + TICK;
+        }
+        Tally { cost_usd: fleet.cost_usd(end), unit_hours: fleet.unit_hours(end), actions: fleet.actions(), ..tally }
+    }
+}
+
+impl Tally {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            ticks: self.ticks + other.ticks,
+            short_ticks: self.short_ticks + other.short_ticks,
+            demanded: self.demanded + other.demanded,
+            missed: self.missed + other.missed,
+            cost_usd: self.cost_usd + other.cost_usd,
+            unit_hours: self.unit_hours + other.unit_hours,
+            actions: self.actions + other.actions,
+        }
+    }
+
+    /// The line of the score card; `None` where nothing was flown.
+    pub fn score(&self, chosen: Option<String>) -> Option<SystemScore> {
+        if self.ticks == 0 || self.demanded <= 0.0 {
+            return None;
+        }
+        Some(SystemScore {
+            violations: Violations {
+                time_pct: 100.0 * self.short_ticks as f64 / self.ticks as f64,
+                requests_pct: 100.0 * self.missed / self.demanded,
+            },
+            cost_usd: self.cost_usd,
+            unit_hours: self.unit_hours,
+            actions: self.actions,
+            chosen,
+        })
+    }
+}
+
+/// Flies one pilot per bout and adds up; `bouts` and `pilots` go together by their order.
+pub fn fly_all<'a>(bouts: &[Bout], pilots: impl IntoIterator<Item = Pilot<'a>>) -> Tally {
+    bouts.iter().zip(pilots).map(|(bout, pilot)| bout.fly(&pilot)).fold(Tally::default(), Tally::plus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bout(load: &[f64]) -> Bout {
+        let latency = Span::from_secs(60);
+        Bout {
+            demand: Demand { start: Timestamp::from_millis(0), step: Span::from_minutes(1), load: load.to_vec() },
+            fleet: FleetSettings {
+                min: 1,
+                max: 50,
+                initial: 2,
+                provisioning_latency: latency,
+                provisioning_latency_p90: latency,
+                warm_up: Span::ZERO,
+                price_usd_hour: 60.0,
+                minimum_billing: Span::ZERO,
+                seed: 1,
+            },
+            unit_capacity: 10.0,
+        }
+    }
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_millis(minutes * 60_000)
+    }
+
+    #[test]
+    fn shortage_is_counted_in_time_and_in_requests() {
+        // 20 carried: 2 of 4 minutes short, by 10 and 30 of a total of 20 + 30 + 50 + 0.
+        let score = bout(&[20.0, 30.0, 50.0, 0.0]).fly(&Pilot::Fixed(2)).score(None).unwrap();
+        assert_eq!(score.violations, Violations { time_pct: 50.0, requests_pct: 40.0 });
+        assert_eq!((score.cost_usd, score.actions), (8.0, 0));
+    }
+
+    #[test]
+    fn a_timeline_is_followed_with_the_fleets_latency() {
+        let decided = [(at(0), 5), (at(2), 3)];
+        let tally = bout(&[50.0, 50.0, 30.0, 30.0]).fly(&Pilot::Timeline(&decided));
+        // Short only while the units come; scale-in at minute 2 takes effect at once and is enough.
+        assert_eq!((tally.short_ticks, tally.actions), (4, 2));
+        assert_eq!(tally.missed, 30.0 * 60.0);
+        assert_eq!(tally.cost_usd, 2.0 * 5.0 + 2.0 * 3.0);
+    }
+
+    #[test]
+    fn hpa_sees_the_load_of_some_time_ago() {
+        let bout = bout(&[10.0, 40.0, 40.0, 40.0, 40.0, 40.0]);
+        let settings = HpaSettings::kubernetes(5.0, 1, 50);
+        let late = bout.fly(&Pilot::Hpa { settings, metric_age: Span::from_secs(30) });
+        let at_once = bout.fly(&Pilot::Hpa { settings, metric_age: Span::ZERO });
+        // 2 → 8 units are asked for within two syncs (+4, then the rest) and come a minute later.
+        assert_eq!(at_once.short_ticks + 2, late.short_ticks);
+    }
+
+    #[test]
+    fn what_could_not_be_computed_is_absent() {
+        assert_eq!(bout(&[]).fly(&Pilot::Fixed(2)).score(None), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! The score card: Prescale and its baselines on the same load. Rule: what could not be computed is absent.
+
+use std::collections::BTreeMap;
+
+use prescale_domain::{ForecastScore, ScoreCard, SystemScore, Timestamp};
+
+use crate::arena::{Bout, Pilot, fly_all};
+use crate::baselines::static_peak;
+use crate::sweep::{SweepPoint, best, hpa_sweep};
+
+/// Everything that the card is computed from.
+#[derive(Clone, Debug)]
+pub struct ScoreInputs<'a> {
+    /// One bout per service.
+    pub bouts: &'a [Bout],
+    /// Prescale's desired capacity by time, for each bout.
+    pub timelines: &'a [Vec<(Timestamp, u32)>],
+    /// Load of the history before the scored part, for each bout: all that a static fleet is sized on.
+    pub histories: &'a [Vec<f64>],
+    pub forecast: BTreeMap<String, ForecastScore>,
+    /// Percent of time that may be short, which decides HPA's best target.
+    pub budget_pct: f64,
+    pub seed: u64,
+}
+
+/// The card, and HPA at every target for display.
+pub fn score_card(inputs: ScoreInputs) -> (ScoreCard, Vec<SweepPoint>) {
+    let bouts = inputs.bouts;
+    let prescale = fly_all(bouts, inputs.timelines.iter().map(|timeline| Pilot::Timeline(timeline)));
+    let sizes: Vec<u32> = bouts
+        .iter()
+        .zip(inputs.histories)
+        .map(|(bout, history)| static_peak(history.iter().copied(), bout.unit_capacity).min(bout.fleet.max))
+        .collect();
+    let fixed = fly_all(bouts, sizes.iter().map(|units| Pilot::Fixed(*units)));
+    let sizes: Vec<String> = sizes.iter().map(u32::to_string).collect();
+    let sweep = hpa_sweep(bouts);
+    let hpa = best(&sweep, inputs.budget_pct).map(|point| point.score.clone());
+    let systems = [
+        ("prescale", prescale.score(None)),
+        ("hpa", hpa),
+        ("static-peak", fixed.score(Some(format!("units={}", sizes.join("/"))))),
+    ];
+    let systems = systems.into_iter().filter_map(|(name, score)| Some((name.to_owned(), score?))).collect();
+    let longest = bouts.iter().map(|bout| bout.demand.end().since(bout.demand.start)).max().unwrap_or_default();
+    let simulated_hours = longest.seconds() / 3600.0;
+    (ScoreCard { systems, forecast: inputs.forecast, seed: inputs.seed, simulated_hours }, sweep)
+}
+
+/// The card as a table for a terminal, Prescale first.
+pub fn render(card: &ScoreCard, sweep: &[SweepPoint]) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    line(format!("Score card over {:.1} simulated hours, seed {}", card.simulated_hours, card.seed));
+    line(String::new());
+    line(format!(
+        "{:<12} {:>8} {:>11} {:>10} {:>11} {:>8}  {}",
+        "system", "time %", "requests %", "cost USD", "unit hours", "actions", "chosen"
+    ));
+    let first = card.systems.iter().filter(|(name, _)| *name == "prescale");
+    let others = card.systems.iter().filter(|(name, _)| *name != "prescale");
+    for (name, score) in first.chain(others) {
+        line(row(name, score));
+    }
+    line(String::new());
+    line("time %: time with less capacity in service than the load; requests %: requests beyond it".to_owned());
+    if !sweep.is_empty() {
+        line(String::new());
+        line("HPA at every target of the sweep".to_owned());
+        for point in sweep {
+            line(row(&format!("{:.2}", point.target), &SystemScore { chosen: None, ..point.score.clone() }));
+        }
+    }
+    if !card.forecast.is_empty() {
+        line(String::new());
+        line(format!("{:<12} {:>8} {:>11} {:>10}  {}", "forecast", "MASE", "coverage %", "forecasts", "models"));
+        for (service, score) in &card.forecast {
+            let models: Vec<String> = score.models.iter().map(|(model, count)| format!("{model} {count}")).collect();
+            let (mase, coverage) = (or_dash(score.mase, 3), or_dash(score.coverage_pct, 1));
+            line(format!("{service:<12} {mase:>8} {coverage:>11} {:>10}  {}", score.forecasts, models.join(", ")));
+        }
+    }
+    out
+}
+
+fn row(name: &str, score: &SystemScore) -> String {
+    format!(
+        "{name:<12} {:>8.3} {:>11.3} {:>10.2} {:>11.1} {:>8}  {}",
+        score.violations.time_pct,
+        score.violations.requests_pct,
+        score.cost_usd,
+        score.unit_hours,
+        score.actions,
+        score.chosen.as_deref().unwrap_or_default(),
+    )
+}
+
+fn or_dash(value: Option<f64>, digits: usize) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
+}
