@@ -1,0 +1,137 @@
+//! The committed schemas are those of the code, and the committed samples conform to them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use prescale_domain::{Actuation, CalendarEvent, Decision, FeaturesRecord, QuantileForecast};
+use serde::de::DeserializeOwned;
+
+use super::avro::AvroSchema;
+use super::*;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas")
+}
+
+/// Sample records by file stem: one object, or a list of them.
+fn samples(stem: &str) -> Vec<Value> {
+    let path = folder().join("samples").join(format!("{stem}.json"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
+    match serde_json::from_str(&text).unwrap() {
+        Value::Array(list) => list,
+        one => vec![one],
+    }
+}
+
+#[test]
+fn the_committed_schemas_are_those_of_the_code() {
+    let bless = std::env::var_os("PRESCALE_BLESS").is_some();
+    let mut differ = Vec::new();
+    for (name, schema) in json_schemas() {
+        let (path, text) = (folder().join(&name), serde_json::to_string_pretty(&schema).unwrap() + "\n");
+        if bless {
+            fs::write(&path, &text).unwrap();
+        }
+        if fs::read_to_string(&path).unwrap_or_default() != text {
+            differ.push(name);
+        }
+    }
+    assert_eq!(differ, Vec::<String>::new(), "hint: PRESCALE_BLESS=1 cargo test -p prescale-serve writes them");
+}
+
+#[test]
+fn samples_conform_to_the_json_schemas() {
+    let schemas = json_schemas();
+    for (stem, name) in [
+        ("actuations", "actuation"),
+        ("decisions", "decision"),
+        ("events", "event"),
+        ("features", "features"),
+        ("forecasts", "forecast"),
+    ] {
+        let (_, schema) = schemas.iter().find(|(file, _)| *file == format!("{name}.schema.json")).unwrap();
+        let validator = jsonschema::draft202012::new(schema).unwrap();
+        for sample in samples(stem) {
+            let faults: Vec<String> = validator.iter_errors(&sample).map(|fault| fault.to_string()).collect();
+            assert_eq!(faults, Vec::<String>::new(), "{stem}: {sample}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_features_record_is_refused() {
+    let (_, schema) = json_schemas().into_iter().find(|(name, _)| name == "features.schema.json").unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    for wrong in [
+        json!({}),
+        json!({ "service": "a", "window_start": "2026-11-23T08:00:00Z" }),
+        json!({ "service": "a", "window_start": 1, "window_end": 2 }),
+        json!({ "service": "a", "window_start": "2026-11-23T08:00:00Z", "window_end": "2026-11-23T08:01:00Z", "x": [1] }),
+        json!({ "progress": { "pipeline": "requests" } }),
+    ] {
+        assert!(!validator.is_valid(&wrong), "{wrong}");
+    }
+}
+
+/// Reads every sample as `T` and writes it again: the same JSON.
+#[track_caller]
+fn check_reads<T: DeserializeOwned + serde::Serialize>(stem: &str) {
+    for sample in samples(stem) {
+        let read: T = serde_json::from_value(sample.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), sample, "{stem}");
+    }
+}
+
+#[test]
+fn samples_are_what_the_code_reads_and_writes() {
+    check_reads::<Actuation>("actuations");
+    check_reads::<CalendarEvent>("events");
+    check_reads::<QuantileForecast>("forecasts");
+    check_reads::<Decision>("decisions");
+    for sample in samples("features") {
+        FeaturesRecord::from_json(sample.to_string().as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn avro_schemas_are_valid_and_their_samples_conform() {
+    let mut seen = Vec::new();
+    let mut files: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for path in files.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "avsc")) {
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let schema = AvroSchema::parse(&fs::read_to_string(&path).unwrap());
+        let schema = schema.unwrap_or_else(|fault| panic!("{stem}.avsc: {fault}"));
+        for sample in samples(&stem) {
+            schema.check(&sample).unwrap_or_else(|fault| panic!("samples/{stem}.json: {fault}"));
+        }
+        seen.push(stem);
+    }
+    let topics = ["actuations", "dead-letters", "decisions", "events", "features", "forecasts", "metrics", "requests"];
+    assert_eq!(seen, topics);
+}
+
+#[test]
+fn the_avro_check_refuses_what_does_not_conform() {
+    let schema = AvroSchema::parse(include_str!("../../../schemas/requests.avsc")).unwrap();
+    let sound = samples("requests").remove(0);
+    let with = |name: &str, value: Value| {
+        let mut changed = sound.clone();
+        changed[name] = value;
+        changed
+    };
+    assert!(schema.check(&sound).is_ok());
+    for (name, value) in [("ts", json!("yesterday")), ("status", json!("200")), ("unheard_of", json!(1)), ("service", json!(null))] {
+        assert!(schema.check(&with(name, value)).is_err(), "{name}");
+    }
+    for wrong in [
+        r#"{"type": "record", "name": "x", "fields": [{"name": "a", "type": "strin"}]}"#,
+        r#"{"type": "record", "name": "x", "fields": [{"name": "a-b", "type": "string"}]}"#,
+        r#"{"type": "record", "name": "x", "fields": [{"name": "a", "type": ["null", "string"], "default": "b"}]}"#,
+        r#"{"type": "record", "name": "x", "fields": [{"name": "a", "type": ["null", "null"]}]}"#,
+        r#"{"type": "record", "name": "x", "fields": [{"name": "a", "type": "int"}, {"name": "a", "type": "int"}]}"#,
+        r#"{"type": "enum", "name": "x", "symbols": ["scale-up"]}"#,
+    ] {
+        assert!(AvroSchema::parse(wrong).is_err(), "{wrong}");
+    }
+}
