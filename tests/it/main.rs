@@ -1,1 +1,12 @@
-fn main() {}
+//! The end-to-end tests, in one binary: the rules of the house, and the product against real outside systems. What needs
+//! such a system is skipped by name where it is absent; `tests/run.sh` brings all of them.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails")]
+#![allow(clippy::disallowed_methods, reason = "tests wait for other processes and are told of them by the environment")]
+
+mod aws;
+mod compose;
+mod kafka;
+mod kit;
+mod layers;
+mod tidy;
