@@ -2,7 +2,19 @@
 //!
 //! **Owns** rdkafka and the record decoders. **May depend on** `domain`, `telemetry`. Every byte read ends in a batch or
 //! in a dead letter, with its offset. `decode` is pure.
+//!
+//! - [`Source`] is what a pipeline reads: [`kafka::KafkaSource`] (a topic, all partitions assigned by hand, bounded or
+//!   endless) and [`file::FileSource`] (lines of files, each file a partition).
+//! - [`kafka::KafkaSink`] is what it writes to: enqueue without waiting, then `flush`, which returns when the broker has
+//!   acknowledged everything.
+//! - [`decode::Decoder`] turns a [`RawBatch`] into an Arrow batch and names each record that could not be used.
+//! - [`embedded::EmbeddedBroker`] is a broker inside the process, for the demo and for tests.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+pub mod decode;
+pub mod embedded;
+pub mod file;
+pub mod kafka;
 mod record;
 mod source;
 

@@ -34,7 +34,9 @@ pub struct Polled {
 pub enum SourceError {
     #[error("read topic `{topic}`: {error}\nhint: {hint}")]
     Kafka { topic: String, error: String, hint: String },
-    #[error("topic `{topic}` partition {partition}: offsets {expected} to {found} are gone; the topic's retention dropped records that were not read yet\nhint: keep records longer, or delete the state directory to start from the earliest record")]
+    #[error(
+        "topic `{topic}` partition {partition}: offsets {expected} to {found} are gone; the topic's retention dropped records that were not read yet\nhint: keep records longer, or delete the state directory to start from the earliest record"
+    )]
     OffsetGap { topic: String, partition: i32, expected: i64, found: i64 },
     #[error("read `{path}`: {error}")]
     File { path: String, error: String },

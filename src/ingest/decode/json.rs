@@ -1,0 +1,176 @@
+//! JSON objects straight into columns. Rule: as Arroyo's reader: unknown fields are passed over, a missing field is NULL
+//! where the column may be, and a value of another type spoils its record only.
+//!
+//! A record is parsed once, into one slot a column that borrows from the record; only when all slots are sound are they
+//! appended, so a bad record leaves no trace in the columns. Fields mostly come in the same order in every record: the
+//! name at each place is first compared with that of the record before.
+
+use std::collections::HashMap;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde::Deserializer as _;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde_json::Deserializer;
+
+use super::{BAD_DECODE, BAD_SCHEMA, BadRecord, DecodeError, Decoded, Text, Texts};
+use crate::RawBatch;
+use crate::decode::column::{Column, Kind};
+use crate::decode::slot::{CellSeed, Slot};
+
+#[derive(Clone, Debug)]
+pub(super) struct JsonPlan {
+    columns: Vec<Planned>,
+    by_name: HashMap<String, usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Planned {
+    name: String,
+    kind: Kind,
+    nullable: bool,
+}
+
+impl JsonPlan {
+    pub(super) fn try_new(schema: &SchemaRef) -> Result<Self, DecodeError> {
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            let kind = Kind::of(field.data_type()).ok_or_else(|| DecodeError::Type {
+                column: field.name().clone(),
+                found: field.data_type().to_string(),
+                format: "json",
+                hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, TIMESTAMP without a zone, or DATE",
+            })?;
+            columns.push(Planned { name: field.name().clone(), kind, nullable: field.is_nullable() });
+        }
+        let by_name = columns.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect();
+        Ok(Self { columns, by_name })
+    }
+
+    pub(super) fn decode(&self, schema: &SchemaRef, raw: &RawBatch) -> Decoded {
+        let mut columns: Vec<Column> =
+            self.columns.iter().map(|planned| Column::new(planned.kind, raw.len())).collect();
+        let (mut rows, mut bad) = (Vec::with_capacity(raw.len()), Vec::new());
+        let mut record =
+            Record { plan: self, slots: self.columns.iter().map(|_| Slot::Missing).collect(), order: Vec::new() };
+        for (index, text) in Texts::new(raw) {
+            let outcome = match text {
+                Text::Tombstone => continue,
+                Text::Invalid(error) => Err((BAD_DECODE, error)),
+                Text::Valid(text) => record.read(text),
+            };
+            match outcome {
+                Ok(()) => {
+                    for (column, slot) in columns.iter_mut().zip(&record.slots) {
+                        column.append(slot);
+                    }
+                    rows.push(index);
+                }
+                Err((reason, error)) => bad.push(BadRecord { index, reason, error }),
+            }
+        }
+        let arrays = columns.into_iter().map(Column::finish).collect();
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
+            .expect("each column got one value of its type a row, NULL only where the column may be");
+        Decoded { batch, rows, bad, tombstones: raw.tombstones.len() }
+    }
+}
+
+/// One record at a time: its slots, and the order in which the fields of the last one came.
+struct Record<'p, 'a> {
+    plan: &'p JsonPlan,
+    slots: Vec<Slot<'a>>,
+    order: Vec<(String, Option<usize>)>,
+}
+
+impl<'a> Record<'_, 'a> {
+    fn read(&mut self, text: &'a str) -> Result<(), (&'static str, String)> {
+        self.slots.fill_with(|| Slot::Missing);
+        let mut deserializer = Deserializer::from_str(text);
+        deserializer.deserialize_map(Fields(self)).map_err(|error| (BAD_DECODE, error.to_string()))?;
+        deserializer.end().map_err(|error| (BAD_DECODE, error.to_string()))?;
+        for (planned, slot) in self.plan.columns.iter().zip(&self.slots) {
+            let fault = match slot {
+                Slot::Wrong(fault) => fault.as_str(),
+                Slot::Missing if !planned.nullable => "it is NOT NULL and missing",
+                Slot::Null if !planned.nullable => "it is NOT NULL and null",
+                _ => continue,
+            };
+            return Err((BAD_SCHEMA, format!("column `{}`: {fault}", planned.name)));
+        }
+        Ok(())
+    }
+
+    /// The column of a field's name that comes at `place`; `None` = not a column.
+    fn column(&mut self, place: usize, name: &str) -> Option<usize> {
+        match self.order.get_mut(place) {
+            Some((expected, column)) if expected == name => *column,
+            Some(slot) => {
+                let column = self.plan.by_name.get(name).copied();
+                slot.0.clear();
+                slot.0.push_str(name);
+                slot.1 = column;
+                column
+            }
+            None => {
+                let column = self.plan.by_name.get(name).copied();
+                // Bounded, whatever a record holds.
+                if self.order.len() < 256 {
+                    self.order.push((name.to_owned(), column));
+                }
+                column
+            }
+        }
+    }
+}
+
+struct Fields<'r, 'p, 'a>(&'r mut Record<'p, 'a>);
+
+impl<'a> Visitor<'a> for Fields<'_, '_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut place = 0;
+        while let Some(column) = map.next_key_seed(Name { record: self.0, place })? {
+            place += 1;
+            match column {
+                Some(index) => {
+                    let kind = self.0.plan.columns[index].kind;
+                    map.next_value_seed(CellSeed { kind, slot: &mut self.0.slots[index] })?;
+                }
+                None => drop(map.next_value::<serde::de::IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Name<'r, 'p, 'a> {
+    record: &'r mut Record<'p, 'a>,
+    place: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Name<'_, '_, '_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_, '_, '_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a field name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.record.column(self.place, name))
+    }
+}

@@ -1,0 +1,10 @@
+//! Topics in and out through librdkafka. Rule: what was sent is known to have arrived, what was read is known by offset.
+
+mod native;
+mod settings;
+mod sink;
+mod source;
+
+pub use settings::{KafkaSettings, StartAt};
+pub use sink::{KafkaSink, SinkError};
+pub use source::{KafkaSource, KafkaSourceSettings};
