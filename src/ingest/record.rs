@@ -1,11 +1,12 @@
 //! Raw records in columns, and records that could not be used. Rule: bytes are never altered.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// Consecutive records of one partition, in offset order, in columns: one buffer for all payloads.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct RawBatch {
     pub topic: Arc<str>,
     pub partition: i32,
@@ -51,6 +52,15 @@ impl RawBatch {
     }
 }
 
+impl fmt::Debug for RawBatch {
+    /// In short, without the bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.offsets.first(), self.offsets.last());
+        let (topic, partition, bytes) = (&self.topic, self.partition, self.payload.len());
+        write!(f, "RawBatch({topic}/{partition}, offsets {first:?} to {last:?}, {} records, {bytes} bytes)", self.len())
+    }
+}
+
 /// A record that could not be used, on its way to the dead-letter topic with its original bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -61,4 +71,22 @@ pub struct DeadLetter {
     pub reason: String,
     pub error: String,
     pub payload: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_as_they_were_pushed() {
+        let mut raw = RawBatch::new("t".into(), 7);
+        raw.push(3, Some(99), Some(b"abc"));
+        raw.push(5, None, None);
+        raw.push(6, Some(100), Some(b""));
+        raw.push(7, None, Some(b"\xff"));
+        assert_eq!((raw.len(), raw.is_empty()), (4, false));
+        assert_eq!((0..4).map(|index| raw.bytes(index)).collect::<Vec<_>>(), [&b"abc"[..], b"", b"", b"\xff"]);
+        assert_eq!(raw.tombstones, [1]);
+        assert_eq!((raw.offsets, raw.timestamps), (vec![3, 5, 6, 7], vec![99, i64::MIN, 100, i64::MIN]));
+    }
 }
