@@ -1,6 +1,6 @@
 //! What policies read and what they hand on. Rule: reading is total; a number that makes no sense counts as absent.
 
-use prescale_domain::{DecisionInputs, ForecastInput, Reason, Timestamp};
+use prescale_domain::{DecisionInputs, ForecastInput, Reason, Span, Timestamp};
 
 use crate::words::number;
 
@@ -88,13 +88,18 @@ impl<'a> Context<'a> {
         if utilization > 0.0 && utilization <= 1.0 { utilization } else { 1.0 }
     }
 
-    /// Needs of the stabilization window, oldest first. Where nothing is remembered (a start, the end of blindness), the
-    /// present capacity stands for the past, so that the first decision never scales in.
+    /// Needs of the stabilization window, oldest first. Where the last known need is long ago (a start, the end of
+    /// blindness), the present capacity stands for the past, so that the first decision does not scale in.
     pub fn recent_needs(&self) -> Vec<(Timestamp, u32)> {
-        let (at, window) = (self.inputs.at, self.inputs.settings.stabilization_down);
-        let recent = |&&(moment, _): &&(Timestamp, u32)| moment <= at && at.since(moment) <= window;
-        let needs: Vec<_> = self.inputs.memory.needs.iter().filter(recent).copied().collect();
-        if needs.is_empty() { self.present().map(|present| (at, present)).into_iter().collect() } else { needs }
+        let DecisionInputs { at, settings, memory, .. } = self.inputs;
+        let within = |moment: Timestamp, span: Span| moment <= *at && at.since(moment) <= span;
+        let remembered = settings.stabilization_down.max(settings.blind_after);
+        let mut needs = memory.needs.clone();
+        if !needs.iter().any(|(moment, _)| within(*moment, remembered)) {
+            needs.extend(self.present().map(|present| (*at, present)));
+        }
+        needs.retain(|(moment, _)| within(*moment, settings.stabilization_down));
+        needs
     }
 
     /// How the unit capacity reads in a sentence.

@@ -92,8 +92,22 @@ fn a_load_above_the_band_sets_a_floor_and_skips_the_cooldown() {
     let mut case = inputs(490.0, 10);
     case.memory.last_scale_up = Some(NOW - Span::from_secs(30));
     check(&case, "forecast-need cooldown-up", 10);
+    // 510 / 50 / 0.7, and 2 % more as 510 is 2 % above the band.
     case.load = Some(510.0);
     check(&case, "forecast-need above-band", 15);
+    // 700 is 40 % above it, but no more than 10 units are added at once.
+    case.load = Some(700.0);
+    check(&case, "forecast-need above-band step-up", 20);
+}
+
+#[test]
+fn without_stabilization_only_the_start_holds() {
+    let mut case = inputs(80.0, 10);
+    case.forecast = Some(forecast(&[100.0; 6], 4));
+    case.settings.stabilization_down = Span::ZERO;
+    check(&case, "forecast-need step-down", 6);
+    case.memory.needs = vec![(NOW - Span::from_minutes(10), 1)];
+    check(&case, "forecast-need stabilization-down", 10);
 }
 
 #[test]

@@ -6,20 +6,26 @@
 use crate::plan::{Context, Plan};
 use crate::words::{number, percent, units};
 
-/// `above-band`
+/// What a load may be expected to grow by, at most, while capacity is on its way.
+const GROWTH_MAX: f64 = 2.0;
+
+/// `above-band`: the load is expected to grow once more by the factor by which it left the band.
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     let Some((load, band)) = context.surprise().filter(|_| !plan.held) else {
         return plan;
     };
+    let growth = if band > 0.0 { (load / band).min(GROWTH_MAX) } else { GROWTH_MAX };
     let utilization = context.reactive_utilization();
-    let floor = context.units_for(load, utilization);
+    let floor = context.units_for(load * growth, utilization);
     if floor <= plan.units {
         return plan;
     }
     let text = format!(
-        "the last load of {} is above the forecast band, which ends at {}: at {} utilization it needs {}",
+        "the last load of {} is above the forecast band, which ends at {}: should it grow by {} again, at {} utilization \
+         it needs {}",
         number(load),
         number(band),
+        percent(growth - 1.0),
         percent(utilization),
         units(floor),
     );

@@ -16,6 +16,8 @@ const LEVEL_WEIGHT: f64 = 0.12;
 const ERRORS_MAX: usize = 2 * DAY_MINUTES;
 /// Errors are collected for a forecast this many minutes ahead, the usual lead time.
 const ERROR_LEAD: usize = 5;
+/// Minutes between new quantiles of the errors.
+const OFFSETS_EVERY: usize = 15;
 
 /// Seasonal profile × level.
 #[derive(Clone, Debug)]
@@ -29,8 +31,10 @@ pub struct SeasonalLevel {
     events: Vec<CalendarEvent>,
     /// Medians that were forecast for the coming minutes, `ERROR_LEAD` ahead.
     pending: VecDeque<f64>,
-    /// (actual − median) / √median, newest last.
+    /// (actual − median) / √median, newest last, and the quantiles of that at the default levels.
     errors: VecDeque<f64>,
+    offsets: Vec<f64>,
+    updates: usize,
 }
 
 impl SeasonalLevel {
@@ -47,6 +51,8 @@ impl SeasonalLevel {
             events,
             pending: VecDeque::new(),
             errors: VecDeque::new(),
+            offsets: vec![0.0; DEFAULT_QUANTILES.len()],
+            updates: 0,
         };
         // Level and errors from the last days only; the profile has seen them, which flatters the errors a little.
         let skipped = history.len().saturating_sub(ERRORS_MAX);
@@ -75,22 +81,19 @@ impl SeasonalLevel {
         self.end = self.end + MINUTE;
         let ahead = self.end + Span::from_minutes(ERROR_LEAD as i64 - 1);
         self.pending.push_back(self.usual(ahead, self.end) * self.level);
+        self.updates += 1;
+        if self.updates.is_multiple_of(OFFSETS_EVERY) {
+            self.offsets = quantiles(&self.errors);
+        }
     }
 
     /// Quantiles for `steps` minutes.
     pub fn forecast(&self, steps: usize) -> QuantileForecast {
-        let mut errors: Vec<f64> = self.errors.iter().copied().collect();
-        errors.sort_by(f64::total_cmp);
-        let quantile = |level: f64| {
-            let index = (level * errors.len() as f64).ceil() as usize;
-            errors.get(index.min(errors.len().saturating_sub(1))).copied().unwrap_or(0.0)
-        };
-        let offsets: Vec<f64> = DEFAULT_QUANTILES.iter().map(|level| quantile(*level)).collect();
         let values = (0..steps)
             .map(|step| {
                 let moment = self.end + Span::from_minutes(i64::try_from(step).unwrap_or(i64::MAX));
                 let median = self.usual(moment, self.end) * self.level;
-                offsets.iter().map(|offset| (median + offset * median.sqrt()).max(0.0)).collect()
+                self.offsets.iter().map(|offset| (median + offset * median.sqrt()).max(0.0)).collect()
             })
             .collect();
         QuantileForecast {
@@ -110,6 +113,17 @@ impl SeasonalLevel {
         let covering = self.events.iter().filter(|event| event.covers(&self.service, moment, now));
         base * covering.filter_map(|event| event.expected_uplift).product::<f64>()
     }
+}
+
+/// Empirical quantiles at the default levels.
+fn quantiles(errors: &VecDeque<f64>) -> Vec<f64> {
+    let mut sorted: Vec<f64> = errors.iter().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    let at = |level: f64| {
+        let index = (level * sorted.len() as f64).ceil() as usize;
+        sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    };
+    DEFAULT_QUANTILES.iter().map(|level| at(*level)).collect()
 }
 
 /// Median over the days of each minute of the day, smoothed over half an hour; days at the weekend are scaled up.

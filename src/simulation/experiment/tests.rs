@@ -74,38 +74,46 @@ fn tune() {
         f(&mut v);
         variants.push((name.to_owned(), v));
     };
-    add("q.95", &|v| v.policy.quantile = 0.95);
-    add("q.97", &|v| v.policy.quantile = 0.97);
-    add("q.98", &|v| v.policy.quantile = 0.98);
-    add("stab 0", &|v| v.policy.stabilization_down = Span::ZERO);
-    add("stab 120", &|v| v.policy.stabilization_down = Span::from_secs(120));
-    add("stab 600", &|v| v.policy.stabilization_down = Span::from_secs(600));
-    add("hyst 0", &|v| v.policy.hysteresis = 0.0);
-    add("hyst .1", &|v| v.policy.hysteresis = 0.1);
-    add("cool_down 0", &|v| v.policy.cooldown_down = Span::ZERO);
-    add("cool_down 300", &|v| v.policy.cooldown_down = Span::from_secs(300));
-    add("cool_up 60", &|v| v.policy.cooldown_up = Span::from_secs(120));
-    add("react .5", &|v| v.policy.reactive_utilization = 0.5);
-    add("react .6", &|v| v.policy.reactive_utilization = 0.6);
-    add("react .8", &|v| v.policy.reactive_utilization = 0.8);
-    add("react .9", &|v| v.policy.reactive_utilization = 0.9);
-    add("age 0", &|v| v.data_age = Span::ZERO);
-    add("age 15", &|v| v.data_age = Span::from_secs(15));
-    add("age 75", &|v| v.data_age = Span::from_secs(75));
-    add("no events", &|v| v.knows_events = false);
-    add("no events age 0", &|v| {
-        v.knows_events = false;
-        v.data_age = Span::ZERO
-    });
-    add("no events react .6", &|v| {
-        v.knows_events = false;
-        v.policy.reactive_utilization = 0.6
-    });
-    add("q.98 stab 300 hyst0 cd0", &|v| {
-        v.policy.quantile = 0.98;
-        v.policy.hysteresis = 0.0;
-        v.policy.cooldown_down = Span::ZERO
-    });
+    for knows in [true, false] {
+        for (q, h, st) in [
+            (0.99, 0.05, 300),
+            (0.99, 0.1, 300),
+            (0.98, 0.1, 300),
+            (0.97, 0.1, 300),
+            (0.97, 0.15, 300),
+            (0.98, 0.15, 300),
+            (0.98, 0.1, 600),
+            (0.97, 0.15, 600),
+            (0.95, 0.15, 600),
+            (0.95, 0.2, 300),
+        ] {
+            add(&format!("{} q{q} h{h} st{st}", u8::from(knows)), &|v| {
+                v.knows_events = knows;
+                v.policy.quantile = q;
+                v.policy.hysteresis = h;
+                v.policy.stabilization_down = Span::from_secs(st);
+            });
+        }
+        add(&format!("{} q.98 h.1 react.8", u8::from(knows)), &|v| {
+            v.knows_events = knows;
+            v.policy.quantile = 0.98;
+            v.policy.hysteresis = 0.1;
+            v.policy.reactive_utilization = 0.8;
+        });
+        add(&format!("{} q.98 h.1 react.8 age0", u8::from(knows)), &|v| {
+            v.knows_events = knows;
+            v.policy.quantile = 0.98;
+            v.policy.hysteresis = 0.1;
+            v.policy.reactive_utilization = 0.8;
+            v.data_age = Span::ZERO;
+        });
+        add(&format!("{} q.98 h.1 react.7 age0", u8::from(knows)), &|v| {
+            v.knows_events = knows;
+            v.policy.quantile = 0.98;
+            v.policy.hysteresis = 0.1;
+            v.data_age = Span::ZERO;
+        });
+    }
     let stages: Vec<Stage> = (1..=5).map(stage).collect();
     let hpas: Vec<_> = stages
         .iter()
