@@ -101,3 +101,50 @@ fn row(name: &str, score: &SystemScore) -> String {
 fn or_dash(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use prescale_actuate::FleetSettings;
+    use prescale_domain::Span;
+
+    use super::*;
+    use crate::arena::Demand;
+
+    fn card() -> (ScoreCard, Vec<SweepPoint>) {
+        let start = Timestamp::from_millis(0);
+        let load: Vec<f64> = (0..120).map(|minute| if minute < 60 { 5.0 } else { 9.0 }).collect();
+        let bouts = [Bout {
+            demand: Demand { start, step: Span::from_minutes(1), load },
+            fleet: FleetSettings { min: 1, max: 40, initial: 10, ..FleetSettings::default() },
+            unit_capacity: 1.0,
+        }];
+        let timelines = [vec![(start, 6), (start + Span::from_minutes(55), 10)]];
+        let models = BTreeMap::from([("holt".to_owned(), 20), ("lstm".to_owned(), 100)]);
+        let forecast = ForecastScore { mase: Some(0.8123), coverage_pct: None, forecasts: 120, models };
+        score_card(ScoreInputs {
+            bouts: &bouts,
+            timelines: &timelines,
+            histories: &[vec![4.0, 11.5]],
+            forecast: BTreeMap::from([("checkout".to_owned(), forecast)]),
+            budget_pct: 1.0,
+            seed: 7,
+        })
+    }
+
+    #[test]
+    fn the_table_reads_well() {
+        let (card, sweep) = card();
+        insta::assert_snapshot!(render(&card, &sweep));
+    }
+
+    #[test]
+    fn the_json_has_the_promised_shape() {
+        let json = serde_json::to_value(card().0).unwrap();
+        for system in ["prescale", "hpa", "static-peak"] {
+            let score = &json["systems"][system];
+            assert!(score["violations"]["time_pct"].is_number() && score["violations"]["requests_pct"].is_number());
+            assert!(score["cost_usd"].is_number() && score["actions"].is_number(), "{score}");
+        }
+        assert_eq!((&json["seed"], &json["simulated_hours"]), (&7.into(), &2.0.into()));
+    }
+}

@@ -247,8 +247,8 @@ mod tests {
         utilization(10, 4, 0, 3.6, 10);
         // On the way down unready pods are left out: r = 0.4, ceil(0.4 · 5).
         utilization(7, 5, 0, 1.0, 2);
-        // One missing on the way down counts 1: r' = 2.0 / 6 / 0.5 = 0.667, ceil(4).
-        utilization(6, 5, 1, 1.0, 4);
+        // One missing on the way down counts 1: r' = 1.9 / 6 / 0.5 = 0.633, ceil(3.8).
+        utilization(6, 5, 1, 0.9, 4);
         // One missing on the way up counts 0: r' = 3.6 / 5 / 0.5 = 1.44, ceil(7.2).
         utilization(5, 4, 1, 3.6, 8);
         // Nothing ready: no metric, no change.
