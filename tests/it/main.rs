@@ -7,6 +7,7 @@
 mod aws;
 mod compose;
 mod kafka;
+#[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;
 mod layers;
 mod tidy;

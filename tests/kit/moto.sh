@@ -15,6 +15,16 @@ fail() {
 
 fetch() { "$here/venv.sh" moto "$here/requirements.txt"; }
 
+# The server loads a service's code at the first call of it, which takes seconds on a busy machine.
+warm_up() {
+  AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing AWS_DEFAULT_REGION=eu-west-1 "$1" - "$port" <<'PY'
+import sys, boto3
+url = f"http://127.0.0.1:{sys.argv[1]}"
+boto3.client("autoscaling", endpoint_url=url).describe_auto_scaling_groups()
+boto3.client("ec2", endpoint_url=url).describe_images(Owners=["amazon"])
+PY
+}
+
 start() {
   local python try
   python=$(fetch)
@@ -26,7 +36,10 @@ start() {
       tail -n 20 "$dir/server.log" >&2
       fail "the server ended while it started"
     }
-    (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return 0
+    if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+      warm_up "$python"
+      return 0
+    fi
     sleep 0.1
   done
   fail "the server did not start in 60 s, see $dir/server.log"
