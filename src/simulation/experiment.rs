@@ -17,6 +17,7 @@ pub use seasonal::SeasonalLevel;
 /// How decisions are made in an experiment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExperimentSettings {
+    /// The unit capacity is taken from the bout.
     pub policy: PolicySettings,
     pub decision_interval: Span,
     /// From the end of a window to its use in a decision.
@@ -37,8 +38,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Generates the load; each fleet starts with what the last load of the history needs at 60 % utilization.
-    pub fn new(settings: LoadSettings, fleet: FleetSettings, unit_capacity: f64) -> Self {
+    /// Generates the load. A unit is as large as makes the history's mean need `units` of them; each fleet starts with what
+    /// the last load of the history needs and 30 % more.
+    pub fn new(settings: LoadSettings, fleet: FleetSettings, units: f64) -> Self {
         let (history_start, scored_start) = (settings.start, settings.start + settings.history);
         let scored_end = scored_start + settings.scored;
         let workload = Workload::Model(LoadModel::new(settings));
@@ -50,8 +52,10 @@ impl Stage {
         let bouts = services
             .map(|service| {
                 let load = workload.requests_per_second(service, scored_start, scored_end);
-                let last = histories[service].last().copied().unwrap_or(0.0);
-                let initial = (last / unit_capacity / 0.6).ceil() as u32;
+                let history = &histories[service];
+                let mean = history.iter().sum::<f64>() / history.len().max(1) as f64;
+                let unit_capacity = (mean / units).max(1e-6);
+                let initial = (history.last().copied().unwrap_or(mean) * 1.3 / unit_capacity).ceil() as u32;
                 let seed = fleet.seed.wrapping_add(service as u64);
                 Bout {
                     demand: Demand { start: scored_start, step: MINUTE, load },
@@ -119,7 +123,7 @@ pub fn simulate_service(
             service: name.clone(),
             at: tick.now,
             mode: Mode::Act,
-            settings: settings.policy.clone(),
+            settings: PolicySettings { unit_capacity: bout.unit_capacity, ..settings.policy.clone() },
             load: Some(bout.demand.at(window_end - bout.demand.step)),
             load_window_end: Some(window_end),
             forecast: input,

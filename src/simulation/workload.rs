@@ -11,7 +11,7 @@ use prescale_domain::{CalendarEvent, ServiceName, Span, Timestamp};
 pub use happening::{Happening, HappeningKind};
 pub use model::{LoadModel, LoadSettings, ServiceShape};
 pub use request::RequestRecord;
-pub use trace::TraceLoad;
+pub use trace::{TraceError, TraceLoad};
 
 /// Load is made minute by minute.
 pub const MINUTE: Span = Span::from_minutes(1);

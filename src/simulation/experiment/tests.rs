@@ -7,6 +7,9 @@ use prescale_domain::*;
 use super::*;
 use crate::score::{ScoreInputs, render, score_card};
 
+/// Units that the mean load needs.
+const UNITS: f64 = 10.0;
+
 fn fleet(seed: u64) -> FleetSettings {
     FleetSettings {
         min: 2,
@@ -47,7 +50,7 @@ fn experiment() -> ExperimentSettings {
 fn stage(seed: u64) -> Stage {
     let start = "2026-03-02T00:00:00Z".parse().unwrap();
     let load = LoadSettings::demo(seed, start, Span::from_minutes(14 * 1440), Span::from_minutes(2 * 1440));
-    Stage::new(load, fleet(seed), 0.2)
+    Stage::new(load, fleet(seed), UNITS)
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn the_same_seed_gives_the_same_decisions() {
     let short = |seed| {
         let start = "2026-03-02T00:00:00Z".parse().unwrap();
         let load = LoadSettings::demo(seed, start, Span::from_minutes(3 * 1440), Span::from_minutes(360));
-        simulate_prescale(&Stage::new(load, fleet(seed), 0.2), &experiment())
+        simulate_prescale(&Stage::new(load, fleet(seed), UNITS), &experiment())
     };
     assert_eq!(short(3), short(3));
     assert_ne!(short(3), short(4));
