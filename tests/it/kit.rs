@@ -65,7 +65,7 @@ fn given(variable: &str, thing: &str) -> Option<String> {
     let line = format!("skipped: {test}: no {thing} ({variable} is not set; run tests/run.sh)");
     assert!(env::var_os("PRESCALE_TEST_REQUIRE").is_none(), "{line}");
     // Not through `eprintln!`, whose words the test harness keeps to itself when a test passes.
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
     None
 }
 

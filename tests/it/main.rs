@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for other processes and are told of them by the environment")]
 
 mod aws;
+mod browser;
 mod compose;
 mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
