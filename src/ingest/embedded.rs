@@ -72,9 +72,10 @@ impl EmbeddedBroker {
         &self.bootstrap_servers
     }
 
-    /// Settings with which clients reach it.
+    /// Settings with which clients reach it. It answers a waiting fetch when its time is up, not when a record comes,
+    /// so that the time is short here.
     pub fn settings(&self) -> KafkaSettings {
-        KafkaSettings::new(&self.bootstrap_servers)
+        KafkaSettings::new(&self.bootstrap_servers).with("consumer.fetch.wait.max.ms", "1")
     }
 
     /// Creates a topic that does not exist yet.

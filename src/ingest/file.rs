@@ -176,7 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text: String = (0..20_000).map(|number| format!("{number}\n")).collect();
         let path = file(&folder, "long.ndjson", text.as_bytes());
-        let mut source = FileSource::open("lines", &[path.clone()], &[]).unwrap();
+        let mut source = FileSource::open("lines", std::slice::from_ref(&path), &[]).unwrap();
         assert_eq!(source.poll(Span::ZERO).unwrap().batches[0].len(), MAX_LINES);
         assert_eq!(read_all(&[path], &[]).len(), 20_000);
     }

@@ -63,24 +63,24 @@ impl<'a> Visitor<'a> for CellSeed<'_, 'a> {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        *self.slot = self.kind.from_integer(i128::from(value)).unwrap_or_else(|| wrong(self.kind, value));
+        *self.slot = self.kind.integer(i128::from(value)).unwrap_or_else(|| wrong(self.kind, value));
         Ok(())
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        *self.slot = self.kind.from_integer(i128::from(value)).unwrap_or_else(|| wrong(self.kind, value));
+        *self.slot = self.kind.integer(i128::from(value)).unwrap_or_else(|| wrong(self.kind, value));
         Ok(())
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        *self.slot = self.kind.from_float(value).unwrap_or_else(|| wrong(self.kind, value));
+        *self.slot = self.kind.float(value).unwrap_or_else(|| wrong(self.kind, value));
         Ok(())
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<(), E> {
         *self.slot = match self.kind {
             Kind::Text => Slot::Text(text),
-            kind => kind.from_text(text).unwrap_or_else(|| wrong_text(kind, text)),
+            kind => kind.text(text).unwrap_or_else(|| wrong_text(kind, text)),
         };
         Ok(())
     }
@@ -88,7 +88,7 @@ impl<'a> Visitor<'a> for CellSeed<'_, 'a> {
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         *self.slot = match self.kind {
             Kind::Text => Slot::Unescaped(text.to_owned()),
-            kind => kind.from_text(text).unwrap_or_else(|| wrong_text(kind, text)),
+            kind => kind.text(text).unwrap_or_else(|| wrong_text(kind, text)),
         };
         Ok(())
     }
@@ -117,7 +117,7 @@ fn wrong_text<'a>(kind: Kind, text: &str) -> Slot<'a> {
 }
 
 impl Kind {
-    fn from_integer<'a>(self, value: i128) -> Option<Slot<'a>> {
+    fn integer<'a>(self, value: i128) -> Option<Slot<'a>> {
         if let Some((low, high)) = self.range() {
             if value < low || value > high {
                 return None;
@@ -133,9 +133,9 @@ impl Kind {
         }
     }
 
-    fn from_float<'a>(self, value: f64) -> Option<Slot<'a>> {
+    fn float<'a>(self, value: f64) -> Option<Slot<'a>> {
         if self.range().is_some() {
-            return self.from_integer(value.trunc() as i128);
+            return self.integer(value.trunc() as i128);
         }
         match self {
             Self::Float64 => Some(Slot::Float(value)),
@@ -145,8 +145,8 @@ impl Kind {
         }
     }
 
-    fn from_text<'a>(self, text: &str) -> Option<Slot<'a>> {
-        fn integer<'a, P: ArrowPrimitiveType + Parser>(text: &str) -> Option<Slot<'a>>
+    fn text<'a>(self, text: &str) -> Option<Slot<'a>> {
+        fn parsed<'a, P: ArrowPrimitiveType + Parser>(text: &str) -> Option<Slot<'a>>
         where
             P::Native: Into<i64>,
         {
@@ -154,13 +154,13 @@ impl Kind {
         }
         match self {
             Self::Bool | Self::Text => None,
-            Self::Int8 => integer::<Int8Type>(text),
-            Self::Int16 => integer::<Int16Type>(text),
-            Self::Int32 => integer::<Int32Type>(text),
-            Self::Int64 => integer::<Int64Type>(text),
-            Self::UInt8 => integer::<UInt8Type>(text),
-            Self::UInt16 => integer::<UInt16Type>(text),
-            Self::UInt32 => integer::<UInt32Type>(text),
+            Self::Int8 => parsed::<Int8Type>(text),
+            Self::Int16 => parsed::<Int16Type>(text),
+            Self::Int32 => parsed::<Int32Type>(text),
+            Self::Int64 => parsed::<Int64Type>(text),
+            Self::UInt8 => parsed::<UInt8Type>(text),
+            Self::UInt16 => parsed::<UInt16Type>(text),
+            Self::UInt32 => parsed::<UInt32Type>(text),
             Self::UInt64 => UInt64Type::parse(text).map(Slot::UInt),
             Self::Float32 => Float32Type::parse(text).map(Slot::Single),
             Self::Float64 => Float64Type::parse(text).map(Slot::Float),

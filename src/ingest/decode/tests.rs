@@ -1,5 +1,6 @@
 //! Decoding, by table and against Arrow's own JSON reader.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -27,7 +28,7 @@ fn show(schema: Schema, lines: &[&[u8]]) -> String {
     writer.write(&decoded.batch).unwrap();
     let mut out = String::from_utf8(writer.into_inner()).unwrap();
     for bad in &decoded.bad {
-        out += &format!("{} {}: {}\n", bad.index, bad.reason, bad.error);
+        writeln!(out, "{} {}: {}", bad.index, bad.reason, bad.error).unwrap();
     }
     out
 }

@@ -9,10 +9,11 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use prescale_domain::Span;
-use prescale_telemetry::ingest::{ClientLog, FlushFailed};
+use prescale_telemetry::ingest::{ClientLog, DeadLettered, FlushFailed};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -165,7 +166,10 @@ impl KafkaSink {
             ("reason", letter.reason.as_bytes()),
             ("error", letter.error.as_bytes()),
         ];
-        self.send(topic, None, None, &letter.payload, &headers)
+        self.send(topic, None, None, &letter.payload, &headers)?;
+        let DeadLetter { topic, partition, offset, reason, error, .. } = letter;
+        DeadLettered { topic, partition: *partition, offset: *offset, reason, error }.emit();
+        Ok(())
     }
 
     /// Waits until every record sent so far has been acknowledged.
@@ -191,10 +195,20 @@ impl KafkaSink {
 
     /// How many partitions a topic has; `None` = it does not exist.
     pub fn partitions(&self, topic: &str, timeout: Span) -> Result<Option<i32>, SinkError> {
-        let metadata = self
-            .producer
-            .client()
-            .fetch_metadata(Some(topic), timeout.to_std())
+        self.count(&self.reader(topic)?, topic, timeout.to_std())
+    }
+
+    /// A consumer to ask for metadata: a producer's question would create the topic on a broker that allows it.
+    fn reader(&self, topic: &str) -> Result<BaseConsumer, SinkError> {
+        let config = self.settings.consumer(None);
+        config
+            .create()
+            .map_err(|error| self.topic_error(topic, error.to_string(), "check the properties under `client`"))
+    }
+
+    fn count(&self, reader: &BaseConsumer, topic: &str, timeout: Duration) -> Result<Option<i32>, SinkError> {
+        let metadata = reader
+            .fetch_metadata(Some(topic), timeout)
             .map_err(|error| self.topic_error(topic, error.to_string(), "is the broker reachable?"))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
         let count = found.map_or(0, |found| found.partitions().len());
@@ -224,9 +238,9 @@ impl KafkaSink {
     }
 
     fn await_topic(&self, topic: &str, limit: Duration) -> Result<Option<i32>, SinkError> {
-        let start = Instant::now();
+        let (start, reader) = (Instant::now(), self.reader(topic)?);
         loop {
-            let found = self.partitions(topic, span(limit))?;
+            let found = self.count(&reader, topic, limit)?;
             if found.is_some() || start.elapsed() > limit {
                 return Ok(found);
             }

@@ -69,6 +69,8 @@ pub struct KafkaSource {
     asked: Instant,
     /// Why the topic can't be read now.
     trouble: Option<String>,
+    /// What librdkafka said last of a connection that failed.
+    last_error: Option<String>,
 }
 
 struct Partition {
@@ -107,6 +109,7 @@ impl KafkaSource {
             opened: now,
             asked: now,
             trouble: None,
+            last_error: None,
             settings,
         })
     }
@@ -288,9 +291,9 @@ impl KafkaSource {
         self.consumer.assign(&list).map_err(|error| Unready::Later(self.describe(&error)))
     }
 
-    /// What librdkafka told; `Some` = all brokers are out of reach.
-    fn hear(&mut self) -> Result<Option<String>, SourceError> {
-        let (mut down, mut last) = (false, None);
+    /// What librdkafka told; `true` = all brokers are out of reach.
+    fn hear(&mut self) -> Result<bool, SourceError> {
+        let mut down = false;
         for notice in self.consumer.notices() {
             match notice {
                 Notice::Log { level, text } => ClientLog { level, text: &text }.emit(),
@@ -300,28 +303,31 @@ impl KafkaSource {
                     if refused && !self.connected {
                         return Err(self.fatal(text, "check user, password, mechanism and certificates under `client`"));
                     }
-                    if code == RDKafkaErrorCode::AllBrokersDown { down = true } else { last = Some(text) }
+                    if code == RDKafkaErrorCode::AllBrokersDown {
+                        down = true;
+                    } else {
+                        // How long the attempt took changes with every attempt.
+                        let end = text.rfind(" (after ").unwrap_or(text.len());
+                        self.last_error = Some(text[..end].to_owned());
+                    }
                 }
             }
         }
-        let servers = &self.settings.kafka.bootstrap_servers;
-        Ok(down.then(|| {
-            format!("broker {servers} can't be reached: {}", last.unwrap_or_else(|| "all brokers are down".to_owned()))
-        }))
+        Ok(down)
     }
 
     /// Settles whether the topic can be read, asking the broker where that is in doubt.
-    fn look_around(&mut self, alive: bool, down: Option<String>) -> Result<(), SourceError> {
+    fn look_around(&mut self, alive: bool, down: bool) -> Result<(), SourceError> {
         if alive {
             self.set_trouble(None);
         }
-        let doubt = down.is_some() && !alive;
+        let doubt = down && !alive;
         let probe = self.trouble.is_some() && self.asked.elapsed() > PROBE_INTERVAL;
         if doubt || probe {
             self.asked = Instant::now();
             match self.partition_count(PROBE_TIMEOUT) {
                 Ok(_) => self.set_trouble(None),
-                Err(Unready::Later(text)) => self.set_trouble(Some(down.unwrap_or(text))),
+                Err(Unready::Later(text)) => self.set_trouble(Some(text)),
                 Err(Unready::Never(error)) => return Err(error),
             }
         } else if self.trouble.is_none()
@@ -340,7 +346,10 @@ impl KafkaSource {
     fn set_trouble(&mut self, trouble: Option<String>) {
         match (&self.trouble, &trouble) {
             (None, Some(error)) => SourceUnreachable { topic: &self.topic, error }.emit(),
-            (Some(_), None) => SourceBack { topic: &self.topic }.emit(),
+            (Some(_), None) => {
+                SourceBack { topic: &self.topic }.emit();
+                self.last_error = None;
+            }
             _ => {}
         }
         self.trouble = trouble;
@@ -369,8 +378,9 @@ impl KafkaSource {
     }
 
     fn describe(&self, error: &KafkaError) -> String {
-        let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
-        format!("broker {} does not answer: {code}", self.settings.kafka.bootstrap_servers)
+        let code = || error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        let reason = self.last_error.clone().unwrap_or_else(code);
+        format!("broker {} can't be reached: {reason}", self.settings.kafka.bootstrap_servers)
     }
 
     fn fatal(&self, error: String, hint: &str) -> SourceError {
@@ -418,15 +428,15 @@ impl Partition {
 impl Source for KafkaSource {
     fn poll(&mut self, wait: Span) -> Result<Polled, SourceError> {
         let wait = wait.to_std();
-        let mut down = self.hear()?;
+        let down = self.hear()?;
         if !self.connected {
             match self.connect(wait) {
                 Ok(()) => self.set_trouble(None),
                 Err(Unready::Never(error)) => return Err(error),
                 Err(Unready::Later(text)) => {
-                    // The reason, such as a refused password, comes on the other queue.
-                    down = self.hear()?.or(down);
-                    self.set_trouble(Some(down.unwrap_or(text)));
+                    // A refused password comes on the other queue.
+                    self.hear()?;
+                    self.set_trouble(Some(text));
                     return Ok(self.polled());
                 }
             }
