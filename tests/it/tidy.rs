@@ -1,5 +1,6 @@
 //! The house style, where a machine can tell. Rule: each complaint names the file and what to do instead.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::kit;
@@ -20,6 +21,10 @@ const EVASIVE: &[&str] = &["#[ignore", "#[should_panic"];
 /// Clocks other than the one of `prescale_domain`. A monotonic one may measure how long the process itself takes.
 const CLOCKS: &[&str] = &["SystemTime::now", "Utc::now", "Local::now"];
 const CLOCK_HOME: &str = "src/domain/time.rs";
+
+/// Settings come from the configuration, which alone reads the environment.
+const ENVIRONMENT: &[&str] = &["env::var", "env::vars", "env::set_var"];
+const ENVIRONMENT_HOME: &str = "src/config/";
 
 /// Folders and files of the repository whose text is ours.
 const OURS: &[&str] = &[
@@ -60,18 +65,45 @@ fn files(below: &str) -> Vec<(String, PathBuf)> {
     found
 }
 
+/// Files that are compiled for tests only, as their parents say.
+fn test_modules(sources: &[(String, String)]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (name, text) in sources {
+        let parent = Path::new(name);
+        let folder = match parent.file_stem().unwrap().to_str().unwrap() {
+            "lib" | "main" | "mod" => parent.parent().unwrap().to_owned(),
+            _ => parent.with_extension(""),
+        };
+        for rest in text.split("#[cfg(test)]\n").skip(1) {
+            let line = rest.lines().next().unwrap_or_default();
+            let module = line.trim().trim_start_matches("pub(crate) ").strip_prefix("mod ");
+            if let Some(module) = module.and_then(|module| module.strip_suffix(';')) {
+                found.insert(folder.join(module).with_extension("rs").to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found
+}
+
 /// Name and text of each Rust file, and whether it is a test.
 fn sources() -> Vec<(String, String, bool)> {
     let all = ["src", "tests", "benches"].into_iter().flat_map(files);
     let rust = all.filter(|(name, _)| name.ends_with(".rs"));
-    let found: Vec<_> = rust
-        .map(|(name, path)| {
-            let file = Path::new(&name).file_stem().unwrap().to_str().unwrap();
-            let test =
-                !name.starts_with("src/") || file == "tests" || file.starts_with("fake") || name.contains("/tests/");
-            (name.clone(), std::fs::read_to_string(path).unwrap(), test)
-        })
-        .collect();
+    let read: Vec<_> = rust.map(|(name, path)| (name, std::fs::read_to_string(path).unwrap())).collect();
+    let tests = test_modules(&read);
+    let is_test = |name: &String| {
+        // `fake` modules are public, for the tests of other crates.
+        !name.starts_with("src/")
+            || tests.contains(name)
+            || name.ends_with("/tests.rs")
+            || name.contains("/tests/")
+            || name.contains("/fake")
+    };
+    let marked = read.into_iter().map(|(name, text)| {
+        let test = is_test(&name);
+        (name, text, test)
+    });
+    let found: Vec<_> = marked.collect();
     assert!(found.len() > 20);
     found
 }
@@ -132,6 +164,18 @@ fn the_wall_clock_has_one_reader() {
             if !test && name != CLOCK_HOME && code.contains(word) {
                 complaints.push(format!("{name}: `{word}`: take `now: Timestamp`, or a `Clock`"));
             }
+        }
+    }
+    no_complaints(&complaints);
+}
+
+#[test]
+fn the_environment_is_read_by_the_configuration_alone() {
+    let mut complaints = Vec::new();
+    for (name, text, test) in sources() {
+        let code = product_code(&text);
+        if !test && !name.starts_with(ENVIRONMENT_HOME) && ENVIRONMENT.iter().any(|word| code.contains(word)) {
+            complaints.push(format!("{name}: reads the environment: take a setting of `{ENVIRONMENT_HOME}`"));
         }
     }
     no_complaints(&complaints);
