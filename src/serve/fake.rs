@@ -41,7 +41,7 @@ struct Made {
     unit_capacity: f64,
 }
 
-const SERVICES: [Made; 4] = [
+static SERVICES: [Made; 4] = [
     Made { name: "catalog", state: State::Young, mode: Mode::Act, base: 140.0, unit_capacity: 25.0 },
     Made { name: "checkout", state: State::Sound, mode: Mode::Act, base: 420.0, unit_capacity: 50.0 },
     Made { name: "media/resize", state: State::Silent, mode: Mode::Recommend, base: 60.0, unit_capacity: 8.0 },
@@ -82,9 +82,8 @@ impl DecisionArchive for MemoryArchive {
 pub fn handle(minute: i64) -> (watch::Sender<Arc<View>>, Handle) {
     let (sender, view) = watch::channel(Arc::new(view(minute)));
     let past = minute - DECISIONS_MAX as i64;
-    let decisions = (past - 200..=minute).flat_map(|at| {
-        SERVICES.iter().filter(|made| made.state != State::Unseen).map(move |made| made.decision(at))
-    });
+    let decisions = (past - 200..=minute)
+        .flat_map(|at| SERVICES.iter().filter(|made| made.state != State::Unseen).map(move |made| made.decision(at)));
     let archive = Arc::new(MemoryArchive { decisions: decisions.collect() });
     (sender, Handle { view, archive })
 }
@@ -232,17 +231,26 @@ impl Made {
         let (need, desired) = (self.need(minute), self.desired(minute));
         let before = self.desired(minute - 1);
         let reasons = match self.state {
-            State::Silent => vec![("hold-blind", before, format!(
-                "no data since 12m, more than 10m: {before} units are held, none removed"
-            ))],
-            State::Young => vec![("reactive-need", need, format!(
-                "no forecast (cold-start): {:.0} now at utilization 0.60 needs {need} units",
-                self.mean(minute)
-            ))],
+            State::Silent => vec![(
+                "hold-blind",
+                before,
+                format!("no data since 12m, more than 10m: {before} units are held, none removed"),
+            )],
+            State::Young => vec![(
+                "reactive-need",
+                need,
+                format!(
+                    "no forecast (cold-start): {:.0} now at utilization 0.60 needs {need} units",
+                    self.mean(minute)
+                ),
+            )],
             _ => {
                 let ahead = self.mean(minute + PROVISIONING_MINUTES + 1) * 1.16;
-                let text = format!("0.95-quantile {ahead:.0} from {} on ÷ {:.0} per unit = {need} units",
-                    moment(minute + 5), self.unit_capacity);
+                let text = format!(
+                    "0.95-quantile {ahead:.0} from {} on ÷ {:.0} per unit = {need} units",
+                    moment(minute + 5),
+                    self.unit_capacity
+                );
                 let hold = format!("{desired} were needed within 10m: scaling in waits");
                 let mut reasons = vec![("forecast-need", need, text)];
                 if desired > need {
@@ -285,11 +293,7 @@ impl Made {
             target: format!("asg/{}", self.name.replace('/', "-")),
             load: minutes().map(|at| (moment(at), self.load(at, minute))).collect(),
             capacity: minutes()
-                .map(|at| CapacityPoint {
-                    at: moment(at + 1),
-                    desired: self.desired(at),
-                    ready: Some(self.ready(at)),
-                })
+                .map(|at| CapacityPoint { at: moment(at + 1), desired: self.desired(at), ready: Some(self.ready(at)) })
                 .collect(),
             forecast: (self.state == State::Sound).then(|| Arc::new(self.forecast(minute))),
             forecast_missing: if self.state == State::Sound { String::new() } else { "cold-start".to_owned() },
@@ -301,7 +305,10 @@ impl Made {
 
     fn actuation(&self, decision: &Decision) -> Actuation {
         let outcome = if self.state == State::Young {
-            Outcome::Failed { code: "denied".to_owned(), error: "autoscaling:SetDesiredCapacity is not allowed".to_owned() }
+            Outcome::Failed {
+                code: "denied".to_owned(),
+                error: "autoscaling:SetDesiredCapacity is not allowed".to_owned(),
+            }
         } else {
             Outcome::Unchanged { units: decision.desired }
         };

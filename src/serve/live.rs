@@ -99,8 +99,7 @@ pub(crate) async fn snapshot(State(app): State<App>) -> Json<Frame> {
 pub(crate) async fn stream(
     State(app): State<App>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let permit =
-        app.streams.clone().try_acquire_owned().map_err(|_| Problem::too_many_streams(STREAMS_MAX))?;
+    let permit = app.streams.clone().try_acquire_owned().map_err(|_| Problem::too_many_streams(STREAMS_MAX))?;
     let reader = Reader::new(app.handle.view.clone(), app.shutdown.clone(), permit);
     let events = stream::unfold(reader, async |mut reader| {
         let frame = reader.next().await?;
@@ -126,9 +125,10 @@ impl Reader {
     /// The next frame; `None` when the loop or the server has ended.
     async fn next(&mut self) -> Option<Event> {
         if self.marks.is_some() {
+            let view = &mut self.view;
             let changed = async {
                 tokio::time::sleep(FRAME_EVERY).await;
-                self.view.changed().await
+                view.changed().await
             };
             tokio::select! {
                 changed = changed => changed.ok()?,
@@ -157,13 +157,15 @@ impl Frame {
         // History that grew at its old end, or another set of services, is sent whole.
         let marks = marks.filter(|marks| {
             marks.len() == view.services.len()
-                && view.services.iter().all(|(name, service)| {
-                    marks.get(name).is_some_and(|mark| Mark::of(service).first >= mark.first)
-                })
+                && view
+                    .services
+                    .iter()
+                    .all(|(name, service)| marks.get(name).is_some_and(|mark| Mark::of(service).first >= mark.first))
         });
-        let services = view.services.iter().map(|(name, service)| {
-            ServiceFrame::since(view, service, marks.and_then(|marks| marks.get(name)))
-        });
+        let services = view
+            .services
+            .iter()
+            .map(|(name, service)| ServiceFrame::since(view, service, marks.and_then(|marks| marks.get(name))));
         Self {
             full: marks.is_none(),
             status: StatusBody::new(view),

@@ -17,11 +17,17 @@ const STOP_WITHIN: Duration = Duration::from_secs(3);
 /// The server could not start or go on.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    #[error("listen on `{address}`: the port is taken\nhint: stop the other process, or set serve.listen to a free port such as \"127.0.0.1:0\"")]
+    #[error(
+        "listen on `{address}`: the port is taken\nhint: stop the other process, or set serve.listen to a free port such as \"127.0.0.1:0\""
+    )]
     Taken { address: String },
-    #[error("listen on `{address}`: not permitted\nhint: ports below 1024 need privileges; set serve.listen to a higher one")]
+    #[error(
+        "listen on `{address}`: not permitted\nhint: ports below 1024 need privileges; set serve.listen to a higher one"
+    )]
     Denied { address: String },
-    #[error("listen on `{address}`: {error}\nhint: serve.listen is `host:port` of an address of this machine, such as \"127.0.0.1:8080\"")]
+    #[error(
+        "listen on `{address}`: {error}\nhint: serve.listen is `host:port` of an address of this machine, such as \"127.0.0.1:8080\""
+    )]
     Listen { address: String, error: io::Error },
     #[error("serve HTTP: {0}")]
     Serve(#[from] io::Error),

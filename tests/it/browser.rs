@@ -59,16 +59,6 @@ impl Drop for Served {
     }
 }
 
-/// A browser, or the word that `test` was skipped.
-#[expect(clippy::print_stderr, reason = "names what was skipped to whoever runs the tests")]
-fn browser(test: &str) -> Result<Option<Page>> {
-    let page = Page::start()?;
-    if page.is_none() {
-        eprintln!("skipped {test}: PRESCALE_TEST_CHROMIUM is not set");
-    }
-    Ok(page)
-}
-
 /// How many points the path has that `selector` names.
 fn points(page: &mut Page, selector: &str) -> Result<usize> {
     let path = page.value(&format!("document.querySelector({selector:?}).getAttribute('d')"))?;
@@ -77,7 +67,7 @@ fn points(page: &mut Page, selector: &str) -> Result<usize> {
 
 #[test]
 fn the_dashboard_draws_load_fan_capacity_and_reasons_live() -> Result<()> {
-    let Some(mut page) = browser("the_dashboard_draws_load_fan_capacity_and_reasons_live")? else { return Ok(()) };
+    let Some(mut page) = Page::start()? else { return Ok(()) };
     let served = Served::start("127.0.0.1:0")?;
     page.open(&served.page("checkout"), DESKTOP, "light")?;
     page.until("document.body.dataset.link === 'live' && document.querySelectorAll('.card').length === 4")?;
@@ -99,14 +89,17 @@ fn the_dashboard_draws_load_fan_capacity_and_reasons_live() -> Result<()> {
     page.until("document.querySelector('#models').textContent.includes('Page–Hinkley')")?;
     page.until("document.querySelector('#events').textContent.includes('autumn-sale')")?;
     // It moves on by itself.
-    page.until(&format!("Date.parse(model.status.now) > {}", (fake::view(MINUTE).now + prescale_domain::Span::from_minutes(3)).millis()))?;
+    page.until(&format!(
+        "Date.parse(model.status.now) > {}",
+        (fake::view(MINUTE).now + prescale_domain::Span::from_minutes(3)).millis()
+    ))?;
     ensure!(page.faults.is_empty(), "the page logged {:?}", page.faults);
     Ok(())
 }
 
 #[test]
 fn services_values_and_inputs_are_reached_by_keyboard_and_pointer() -> Result<()> {
-    let Some(mut page) = browser("services_values_and_inputs_are_reached_by_keyboard_and_pointer")? else { return Ok(()) };
+    let Some(mut page) = Page::start()? else { return Ok(()) };
     let served = Served::start("127.0.0.1:0")?;
     page.open(&served.page("checkout"), DESKTOP, "light")?;
     page.until("document.querySelector('[role=tab][aria-selected=true] .name')?.textContent === 'checkout'")?;
@@ -126,7 +119,7 @@ fn services_values_and_inputs_are_reached_by_keyboard_and_pointer() -> Result<()
 
 #[test]
 fn states_without_data_are_said() -> Result<()> {
-    let Some(mut page) = browser("states_without_data_are_said")? else { return Ok(()) };
+    let Some(mut page) = Page::start()? else { return Ok(()) };
     let served = Served::start("127.0.0.1:0")?;
     for (service, expected) in [
         ("search", "Waiting for the first requests_per_second"),
@@ -143,7 +136,7 @@ fn states_without_data_are_said() -> Result<()> {
 
 #[test]
 fn a_lost_connection_is_visible_and_comes_back() -> Result<()> {
-    let Some(mut page) = browser("a_lost_connection_is_visible_and_comes_back")? else { return Ok(()) };
+    let Some(mut page) = Page::start()? else { return Ok(()) };
     let served = Served::start("127.0.0.1:0")?;
     let address = served.address.to_string();
     page.open(&served.page("checkout"), DESKTOP, "light")?;
@@ -159,13 +152,15 @@ fn a_lost_connection_is_visible_and_comes_back() -> Result<()> {
 
 #[test]
 fn it_is_drawn_light_and_dark_and_on_a_phone() -> Result<()> {
-    let Some(mut page) = browser("it_is_drawn_light_and_dark_and_on_a_phone")? else { return Ok(()) };
+    let Some(mut page) = Page::start()? else { return Ok(()) };
     let served = Served::start("127.0.0.1:0")?;
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let mut grounds = Vec::new();
     for (name, size, scheme) in [("light", DESKTOP, "light"), ("dark", DESKTOP, "dark"), ("phone", PHONE, "light")] {
         page.open(&served.page("checkout"), size, scheme)?;
-        page.until("document.body.dataset.link === 'live' && document.querySelector('#plot-load .band-wide') !== null")?;
+        page.until(
+            "document.body.dataset.link === 'live' && document.querySelector('#plot-load .band-wide') !== null",
+        )?;
         let wide = page.value("document.documentElement.scrollWidth")?;
         ensure!(wide == size.0, "{name}: the page is {wide} pixels wide, the window {}", size.0);
         grounds.push(page.value("getComputedStyle(document.body).backgroundColor")?);

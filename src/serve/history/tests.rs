@@ -39,7 +39,14 @@ fn a_moment_with_more_decisions_than_the_archive_is_asked_for_is_read_whole() {
     let mut all = many.clone();
     all.sort();
     all.reverse();
-    let expected = all.iter().map(String::as_str).collect::<Vec<_>>().chunks(20).map(|page| page.join(" ")).collect::<Vec<_>>().join(" | ");
+    let expected = all
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .chunks(20)
+        .map(|page| page.join(" "))
+        .collect::<Vec<_>>()
+        .join(" | ");
     check(&many.join(" "), 20, &expected);
 }
 

@@ -141,7 +141,8 @@ fn a_decision_is_found_by_its_percent_encoded_id_in_view_and_archive() {
     let archived = handle.archive.decisions(Some(&"checkout".into()), Some(in_view.at), 1).unwrap().remove(0);
     for wanted in [&*in_view, &archived] {
         let id = wanted.id.0.replace('@', "%40").replace(':', "%3A").replace('#', "%23");
-        let body = block_on(async { text(answer(&handle, Method::GET, &format!("/api/v1/decisions/{id}")).await).await });
+        let body =
+            block_on(async { text(answer(&handle, Method::GET, &format!("/api/v1/decisions/{id}")).await).await });
         assert_eq!(body, serde_json::to_string(wanted).unwrap(), "the body is the decision, byte for byte");
     }
 }
@@ -152,7 +153,8 @@ fn pages_give_each_decision_once_newest_first() {
     let (mut ids, mut moments, mut before) = (Vec::new(), Vec::new(), String::new());
     loop {
         let path = format!("/api/v1/decisions?limit=70{before}");
-        let body: Value = block_on(async { serde_json::from_str(&text(answer(&handle, Method::GET, &path).await).await) }).unwrap();
+        let body: Value =
+            block_on(async { serde_json::from_str(&text(answer(&handle, Method::GET, &path).await).await) }).unwrap();
         for decision in body["decisions"].as_array().unwrap() {
             ids.push(decision["id"].as_str().unwrap().to_owned());
             moments.push(decision["at"].as_str().unwrap().to_owned());
@@ -204,8 +206,16 @@ fn requests_are_counted_by_route_not_by_path() {
     block_on(answer(&handle, Method::GET, "/api/v1/services/checkout"));
     block_on(answer(&handle, Method::GET, "/a/made/up/path"));
     let metrics = block_on(async { text(answer(&handle, Method::GET, "/metrics").await).await });
-    assert!(metrics.contains("prescale_serve_requests_total{route=\"/api/v1/services/{service}\",method=\"GET\",status=\"200\"}"), "{metrics}");
-    assert!(metrics.contains("prescale_serve_requests_total{route=\"unmatched\",method=\"GET\",status=\"404\"}"), "{metrics}");
+    assert!(
+        metrics.contains(
+            "prescale_serve_requests_total{route=\"/api/v1/services/{service}\",method=\"GET\",status=\"200\"}"
+        ),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("prescale_serve_requests_total{route=\"unmatched\",method=\"GET\",status=\"404\"}"),
+        "{metrics}"
+    );
     assert!(metrics.contains("prescale_serve_request_duration_seconds_bucket"), "{metrics}");
     assert!(!metrics.contains("made"), "{metrics}");
 }
@@ -290,10 +300,12 @@ fn bodies_conform_to_the_openapi_document() {
         ("/api/v1/snapshot", "Frame"),
         ("/api/v1/services/nobody", "Problem"),
     ] {
-        let got: Value = block_on(async { serde_json::from_str(&text(answer(&handle, Method::GET, path).await).await) }).unwrap();
+        let got: Value =
+            block_on(async { serde_json::from_str(&text(answer(&handle, Method::GET, path).await).await) }).unwrap();
         let schema = json!({ "$ref": format!("#/components/schemas/{body}"), "components": document["components"] });
         let validator = jsonschema::draft202012::new(&schema).unwrap();
-        let faults: Vec<String> = validator.iter_errors(&got).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+        let faults: Vec<String> =
+            validator.iter_errors(&got).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
         assert_eq!(faults, Vec::<String>::new(), "{path}");
     }
 }

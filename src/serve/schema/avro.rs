@@ -63,9 +63,10 @@ impl AvroSchema {
             }
             (Kind::Record(fields), Value::Object(map)) => return self.record(fields, map, at),
             (Kind::Record(fields), Value::Array(pair)) if pair.len() == fields.len() => {
-                return fields.iter().zip(pair).try_for_each(|((name, kind, _), one)| {
-                    self.fits(kind, one, &format!("{at}.{name}"))
-                });
+                return fields
+                    .iter()
+                    .zip(pair)
+                    .try_for_each(|((name, kind, _), one)| self.fits(kind, one, &format!("{at}.{name}")));
             }
             (Kind::Null, Value::Null) | (Kind::Boolean, Value::Bool(_)) => true,
             (Kind::Whole, Value::Number(number)) => number.is_i64(),
@@ -158,9 +159,12 @@ fn record(map: &serde_json::Map<String, Value>, named: &mut BTreeMap<String, Kin
         if fields.iter().any(|(other, ..)| other == name) {
             return Err(format!("field `{name}` is there twice"));
         }
-        if let Some(unknown) = field.as_object().into_iter().flat_map(|map| map.keys()).find(|key| {
-            !["name", "type", "doc", "default", "aliases"].contains(&key.as_str())
-        }) {
+        if let Some(unknown) = field
+            .as_object()
+            .into_iter()
+            .flat_map(|map| map.keys())
+            .find(|key| !["name", "type", "doc", "default", "aliases"].contains(&key.as_str()))
+        {
             return Err(format!("field `{name}`: attribute `{unknown}`"));
         }
         let kind = kind(&field["type"], named).map_err(|fault| format!("field `{name}`: {fault}"))?;
@@ -180,7 +184,8 @@ fn define(
     kind: Kind,
     named: &mut BTreeMap<String, Kind>,
 ) -> Result<Kind, String> {
-    let name = map.get("name").and_then(Value::as_str).filter(|name| is_name(name)).ok_or("a type has no sound name")?;
+    let name =
+        map.get("name").and_then(Value::as_str).filter(|name| is_name(name)).ok_or("a type has no sound name")?;
     match named.insert(name.to_owned(), kind) {
         None => Ok(Kind::Named(name.to_owned())),
         Some(_) => Err(format!("type `{name}` is defined twice")),
@@ -188,6 +193,7 @@ fn define(
 }
 
 fn is_name(text: &str) -> bool {
-    let sound = |at: usize, letter: char| letter == '_' || letter.is_ascii_alphabetic() || at > 0 && letter.is_ascii_digit();
+    let sound =
+        |at: usize, letter: char| letter == '_' || letter.is_ascii_alphabetic() || at > 0 && letter.is_ascii_digit();
     !text.is_empty() && text.chars().enumerate().all(|(at, letter)| sound(at, letter))
 }

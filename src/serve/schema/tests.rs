@@ -121,7 +121,9 @@ fn the_avro_check_refuses_what_does_not_conform() {
         changed
     };
     assert!(schema.check(&sound).is_ok());
-    for (name, value) in [("ts", json!("yesterday")), ("status", json!("200")), ("unheard_of", json!(1)), ("service", json!(null))] {
+    for (name, value) in
+        [("ts", json!("yesterday")), ("status", json!("200")), ("unheard_of", json!(1)), ("service", json!(null))]
+    {
         assert!(schema.check(&with(name, value)).is_err(), "{name}");
     }
     for wrong in [

@@ -27,9 +27,7 @@ pub(super) struct Page {
 impl Page {
     /// Starts the browser that `PRESCALE_TEST_CHROMIUM` names on an empty page; `None` where it names none.
     pub(super) fn start() -> Result<Option<Self>> {
-        let Some(program) = std::env::var_os("PRESCALE_TEST_CHROMIUM") else {
-            return Ok(None);
-        };
+        let Some(program) = crate::kit::chromium() else { return Ok(None) };
         let profile = tempfile::tempdir()?;
         let browser = Command::new(&program)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
@@ -40,7 +38,7 @@ impl Page {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
+            .with_context(|| format!("start {program}"))?;
         // From here on, dropping the page ends the browser.
         let begun = Instant::now();
         let file = profile.path().join("DevToolsActivePort");
