@@ -1,1 +1,26 @@
-//! forecast
+//! Forecasts of load: models, their accuracy, calibration and drift, rolling-origin evaluation, and the online loop that
+//! trains, scores and replaces models while the service runs.
+//!
+//! **Owns** [`models`] (seasonal naive, damped Holt, LSTM behind [`models::Forecaster`]), [`accuracy`], [`calibrate`],
+//! [`drift`], [`evaluate`] and [`online`]. **May depend on** `domain` and `telemetry`. Pure: no clock, no files, no
+//! network; time and seeds are arguments, and the same inputs give the same bytes on the same kind of machine (the
+//! kernels use fused multiply-add where the processor has it).
+//!
+//! - [`past::Past`] is all that a model sees of a history: nothing after the origin, so that no forecast can leak.
+//! - A model is fitted on a [`models::Lesson`] of all services and asked with a [`past::Request`] for one.
+//! - [`online::Online`] is a state machine: `observe` scores, `forecast` serves, `due` hands out training jobs that run
+//!   anywhere, `finish` promotes their result only if it is better. `save` and `restore` keep every byte of it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on may panic"))]
+
+pub mod accuracy;
+pub mod calibrate;
+pub mod drift;
+mod error;
+pub mod evaluate;
+mod hex;
+pub mod models;
+pub mod online;
+pub mod past;
+
+pub use error::{ForecastCrateError, Result};

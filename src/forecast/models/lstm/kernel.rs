@@ -1,0 +1,299 @@
+//! One LSTM layer over a batch of sequences (Hochreiter & Schmidhuber 1997, with forget gate), forward and by
+//! back-propagation through time. Rule: fused gates, one matrix product per step and one for all inputs; the gradients
+//! equal automatic differentiation's.
+//!
+//! Shapes: inputs `[steps][batch][inputs]`, states `[steps + 1][batch][hidden]` (the first is the initial state), gates
+//! `[steps][batch][4 · hidden]` in the order input, forget, candidate, output; weights `[inputs][4 · hidden]` and
+//! `[hidden][4 · hidden]`.
+
+/// Sizes of a layer's run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    pub steps: usize,
+    pub batch: usize,
+    pub inputs: usize,
+    pub hidden: usize,
+}
+
+/// Weights of one layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weights<'a> {
+    pub input: &'a [f32],
+    pub state: &'a [f32],
+}
+
+/// What the forward run keeps for the backward run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trace {
+    pub gates: Vec<f32>,
+    /// Cell states, `steps + 1` of them.
+    pub cells: Vec<f32>,
+    /// Their hyperbolic tangents, `steps` of them.
+    pub tanhs: Vec<f32>,
+    /// Hidden states, `steps + 1` of them.
+    pub states: Vec<f32>,
+}
+
+impl Trace {
+    /// The last hidden and cell states.
+    pub(super) fn last(&self, size: Size) -> (&[f32], &[f32]) {
+        let from = size.steps * size.batch * size.hidden;
+        (&self.states[from..], &self.cells[from..])
+    }
+}
+
+/// Runs the layer. `bias` is `[batch][4 · hidden]`, added at every step; `initial` holds hidden and cell state, zero
+/// without.
+pub(super) fn forward(
+    size: Size,
+    weights: Weights<'_>,
+    bias: &[f32],
+    inputs: &[f32],
+    initial: Option<(&[f32], &[f32])>,
+    trace: &mut Trace,
+) {
+    let Size { steps, batch, inputs: width, hidden } = size;
+    let (row, unit) = (4 * hidden * batch, batch * hidden);
+    trace.gates.clear();
+    (0..steps).for_each(|_| trace.gates.extend_from_slice(&bias[..row]));
+    product(steps * batch, width, 4 * hidden, Side::plain(inputs), Side::plain(weights.input), 1.0, &mut trace.gates);
+    trace.states.clear();
+    trace.cells.clear();
+    trace.tanhs.clear();
+    trace.states.resize((steps + 1) * unit, 0.0);
+    trace.cells.resize((steps + 1) * unit, 0.0);
+    trace.tanhs.resize(steps * unit, 0.0);
+    if let Some((state, cell)) = initial {
+        trace.states[..unit].copy_from_slice(state);
+        trace.cells[..unit].copy_from_slice(cell);
+    }
+    for t in 0..steps {
+        let gates = &mut trace.gates[t * row..(t + 1) * row];
+        let (before, after) = trace.states.split_at_mut((t + 1) * unit);
+        product(batch, hidden, 4 * hidden, Side::plain(&before[t * unit..]), Side::plain(weights.state), 1.0, gates);
+        let (old, new) = trace.cells.split_at_mut((t + 1) * unit);
+        let step = Activate {
+            hidden,
+            gates,
+            old: &old[t * unit..],
+            new: &mut new[..unit],
+            tanh: &mut trace.tanhs[t * unit..(t + 1) * unit],
+            state: &mut after[..unit],
+        };
+        activate(step);
+    }
+}
+
+/// Gradients of one layer: those of the weights are added to, the others set.
+#[derive(Debug)]
+pub(super) struct Gradients<'a> {
+    pub input: &'a mut [f32],
+    pub state: &'a mut [f32],
+    /// `[batch][4 · hidden]`: sum over the steps.
+    pub bias: &'a mut [f32],
+    /// With regard to the initial hidden and cell state, `[batch][hidden]` each. On entry: with regard to the last ones.
+    pub hidden: &'a mut [f32],
+    pub cell: &'a mut [f32],
+}
+
+/// Runs the layer backwards. `outputs` is the gradient with regard to each step's hidden state, none = zero. Overwrites
+/// the gates in `trace`.
+pub(super) fn backward(
+    size: Size,
+    weights: Weights<'_>,
+    inputs: &[f32],
+    outputs: Option<&[f32]>,
+    trace: &mut Trace,
+    gradients: &mut Gradients<'_>,
+) {
+    let Size { steps, batch, inputs: width, hidden } = size;
+    let (row, unit) = (4 * hidden * batch, batch * hidden);
+    gradients.bias.fill(0.0);
+    for t in (0..steps).rev() {
+        if let Some(outputs) = outputs {
+            for (sum, value) in gradients.hidden.iter_mut().zip(&outputs[t * unit..(t + 1) * unit]) {
+                *sum += value;
+            }
+        }
+        let gates = &mut trace.gates[t * row..(t + 1) * row];
+        let step = Derive {
+            hidden,
+            gates,
+            old: &trace.cells[t * unit..(t + 1) * unit],
+            tanh: &trace.tanhs[t * unit..(t + 1) * unit],
+            by_state: gradients.hidden,
+            by_cell: gradients.cell,
+            bias: gradients.bias,
+        };
+        derive(step);
+        product(batch, 4 * hidden, hidden, Side::plain(gates), Side::turned(weights.state), 0.0, gradients.hidden);
+    }
+    let all = steps * batch;
+    product(width, all, 4 * hidden, Side::turned(inputs), Side::plain(&trace.gates), 1.0, gradients.input);
+    product(hidden, all, 4 * hidden, Side::turned(&trace.states[..steps * unit]), Side::plain(&trace.gates), 1.0, gradients.state);
+}
+
+/// A factor of a product, as it lies in memory or turned.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    values: &'a [f32],
+    turned: bool,
+}
+
+impl<'a> Side<'a> {
+    pub(super) const fn plain(values: &'a [f32]) -> Self {
+        Self { values, turned: false }
+    }
+
+    /// Rows in memory are columns of the factor.
+    pub(super) const fn turned(values: &'a [f32]) -> Self {
+        Self { values, turned: true }
+    }
+}
+
+/// `out = a · b + keep · out` for an m × k and a k × n matrix, all row by row.
+pub(super) fn product(m: usize, k: usize, n: usize, a: Side<'_>, b: Side<'_>, keep: f32, out: &mut [f32]) {
+    assert!(a.values.len() >= m * k && b.values.len() >= k * n && out.len() >= m * n, "matrix shapes");
+    let strides = |turned: bool, rows: usize, columns: usize| {
+        if turned { (1, rows as isize) } else { (columns as isize, 1) }
+    };
+    let (a_row, a_column) = strides(a.turned, m, k);
+    let (b_row, b_column) = strides(b.turned, k, n);
+    // SAFETY: the assertion above bounds every element that the strides reach; `out` is borrowed alone.
+    unsafe {
+        matrixmultiply::sgemm(
+            m, k, n, 1.0, a.values.as_ptr(), a_row, a_column, b.values.as_ptr(), b_row, b_column, keep,
+            out.as_mut_ptr(), n as isize, 1,
+        );
+    }
+}
+
+struct Activate<'a> {
+    hidden: usize,
+    gates: &'a mut [f32],
+    old: &'a [f32],
+    new: &'a mut [f32],
+    tanh: &'a mut [f32],
+    state: &'a mut [f32],
+}
+
+struct Derive<'a> {
+    hidden: usize,
+    gates: &'a mut [f32],
+    old: &'a [f32],
+    tanh: &'a [f32],
+    by_state: &'a mut [f32],
+    by_cell: &'a mut [f32],
+    bias: &'a mut [f32],
+}
+
+fn activate(step: Activate<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the processor has both features.
+        unsafe { activate_wide(step) };
+        return;
+    }
+    activate_any(step);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn activate_wide(step: Activate<'_>) {
+    activate_any(step);
+}
+
+#[inline(always)]
+fn activate_any(step: Activate<'_>) {
+    let h = step.hidden;
+    let rows = step.gates.chunks_exact_mut(4 * h).zip(step.old.chunks_exact(h));
+    let outs = step.new.chunks_exact_mut(h).zip(step.tanh.chunks_exact_mut(h)).zip(step.state.chunks_exact_mut(h));
+    for ((gates, old), ((new, tanhs), state)) in rows.zip(outs) {
+        let (i, rest) = gates.split_at_mut(h);
+        let (f, rest) = rest.split_at_mut(h);
+        let (g, o) = rest.split_at_mut(h);
+        for j in 0..h {
+            let (gate_i, gate_f, gate_g, gate_o) = (sigmoid(i[j]), sigmoid(f[j]), tanh(g[j]), sigmoid(o[j]));
+            let cell = gate_f * old[j] + gate_i * gate_g;
+            let bent = tanh(cell);
+            (i[j], f[j], g[j], o[j]) = (gate_i, gate_f, gate_g, gate_o);
+            (new[j], tanhs[j], state[j]) = (cell, bent, gate_o * bent);
+        }
+    }
+}
+
+fn derive(step: Derive<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the processor has both features.
+        unsafe { derive_wide(step) };
+        return;
+    }
+    derive_any(step);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn derive_wide(step: Derive<'_>) {
+    derive_any(step);
+}
+
+#[inline(always)]
+fn derive_any(step: Derive<'_>) {
+    let h = step.hidden;
+    let known = step.gates.chunks_exact_mut(4 * h).zip(step.old.chunks_exact(h)).zip(step.tanh.chunks_exact(h));
+    let flows = step.by_state.chunks_exact(h).zip(step.by_cell.chunks_exact_mut(h));
+    for (((gates, old), tanhs), ((by_state, by_cell), bias)) in known.zip(flows.zip(step.bias.chunks_exact_mut(4 * h))) {
+        let (i, rest) = gates.split_at_mut(h);
+        let (f, rest) = rest.split_at_mut(h);
+        let (g, o) = rest.split_at_mut(h);
+        for j in 0..h {
+            let bent = tanhs[j];
+            let flow = by_cell[j] + by_state[j] * o[j] * (1.0 - bent * bent);
+            let at_o = by_state[j] * bent * o[j] * (1.0 - o[j]);
+            let at_i = flow * g[j] * i[j] * (1.0 - i[j]);
+            let at_g = flow * i[j] * (1.0 - g[j] * g[j]);
+            let at_f = flow * old[j] * f[j] * (1.0 - f[j]);
+            by_cell[j] = flow * f[j];
+            (i[j], f[j], g[j], o[j]) = (at_i, at_f, at_g, at_o);
+        }
+        for (sum, value) in bias.iter_mut().zip(gates.iter()) {
+            *sum += value;
+        }
+    }
+}
+
+#[inline(always)]
+fn sigmoid(x: f32) -> f32 {
+    0.5 + 0.5 * tanh(0.5 * x)
+}
+
+/// Hyperbolic tangent as a quotient of polynomials of degree 13 and 6, within a few units in the last place (the
+/// approximation of the Eigen library); without branches, so that the loops around it are vectorised.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let x = x.clamp(-7.905_311, 7.905_311);
+    let s = x * x;
+    let mut p = -2.760_768_5e-16_f32;
+    for factor in [2.000_188e-13, -8.604_672e-11, 5.122_297_1e-8, 1.485_722_4e-5, 6.372_619_3e-4, 4.893_525e-3] {
+        p = p * s + factor;
+    }
+    let mut q = 1.198_258_4e-6_f32;
+    for factor in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525_2e-3] {
+        q = q * s + factor;
+    }
+    x * p / q
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_approximate_tangent_is_within_a_millionth() {
+        for step in -2000..=2000 {
+            let x = step as f32 * 0.005;
+            assert!((tanh(x) - x.tanh()).abs() < 1e-6, "{x}: {} {}", tanh(x), x.tanh());
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The models behind one interface. Rule: closed set, deterministic under a seed, saved form is refused unless known.
+
+mod holt;
+mod lstm;
+pub(crate) mod residual;
+mod seasonal_naive;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prescale_domain::{CalendarEvent, Series, ServiceName, Span, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ForecastCrateError, Result};
+use crate::past::Request;
+
+pub use holt::Holt;
+pub use lstm::{Lstm, LstmSettings};
+pub use seasonal_naive::SeasonalNaive;
+
+/// Which model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// The same minute yesterday or last week, moved to the present level.
+    SeasonalNaive,
+    /// Damped Holt on log1p.
+    Holt,
+    /// Encoder-decoder LSTM with a quantile head.
+    Lstm,
+}
+
+impl ModelKind {
+    pub const ALL: [Self; 3] = [Self::SeasonalNaive, Self::Holt, Self::Lstm];
+
+    /// The name in configuration, results and telemetry.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SeasonalNaive => "seasonal-naive",
+            Self::Holt => "holt",
+            Self::Lstm => "lstm",
+        }
+    }
+
+    /// An unfitted model that draws all its chance from `seed`.
+    pub fn build(self, seed: u64) -> Box<dyn Forecaster> {
+        match self {
+            Self::SeasonalNaive => Box::new(SeasonalNaive::default()),
+            Self::Holt => Box::new(Holt::default()),
+            Self::Lstm => Box::new(Lstm::new(LstmSettings::default(), seed)),
+        }
+    }
+
+    /// A model as [`Forecaster::save`] wrote it.
+    ///
+    /// # Errors
+    /// Bytes of another kind, format or version, or damaged ones.
+    pub fn load(self, bytes: &[u8]) -> Result<Box<dyn Forecaster>> {
+        Ok(match self {
+            Self::SeasonalNaive => Box::new(SeasonalNaive::load(bytes)?),
+            Self::Holt => Box::new(Holt::load(bytes)?),
+            Self::Lstm => Box::new(Lstm::load(bytes)?),
+        })
+    }
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for ModelKind {
+    type Err = ForecastCrateError;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| ForecastCrateError::Setting {
+            name: "model",
+            value: format!("`{name}`"),
+            expected: "one of seasonal-naive, holt, lstm",
+        })
+    }
+}
+
+/// What models learn from: the histories of all services and what was known of the calendar.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    pub histories: &'a BTreeMap<ServiceName, Series>,
+    pub events: &'a [CalendarEvent],
+    /// Parameters are chosen on windows before this moment, error quantiles are measured from it to `end`.
+    pub train_until: Timestamp,
+    /// Nothing from this moment on is looked at.
+    pub end: Timestamp,
+    pub horizon_steps: usize,
+    pub levels: &'a [f64],
+}
+
+/// A model of the load of all services together.
+pub trait Forecaster: Send {
+    fn kind(&self) -> ModelKind;
+
+    /// Learns from scratch.
+    ///
+    /// # Errors
+    /// Too little history, or training that diverged; the model is then as before.
+    fn fit(&mut self, lesson: &Lesson<'_>) -> Result<()>;
+
+    /// Takes a few steps from where it is.
+    ///
+    /// # Errors
+    /// As [`Forecaster::fit`].
+    fn update(&mut self, lesson: &Lesson<'_>) -> Result<()>;
+
+    /// Quantiles by step ahead: `[k][q]` is level `q` of the window that starts `k + 1` steps after the origin; finite,
+    /// not negative, ordered.
+    ///
+    /// # Errors
+    /// Not fitted, too little history, or a horizon beyond what was fitted.
+    fn predict(&self, request: &Request<'_>) -> Result<Vec<Vec<f64>>>;
+
+    /// The model as bytes that [`ModelKind::load`] reads.
+    fn save(&self) -> Vec<u8>;
+}
+
+/// Whether an event covers the window that starts at `moment`, and the largest uplift that those covering it expect.
+pub(crate) fn event_at(
+    events: &[CalendarEvent],
+    service: &ServiceName,
+    moment: Timestamp,
+    now: Timestamp,
+) -> Option<f64> {
+    let covering = events.iter().filter(|event| event.covers(service, moment, now));
+    covering.map(|event| event.expected_uplift.unwrap_or(1.0)).fold(None, |best: Option<f64>, uplift| {
+        Some(best.map_or(uplift, |b| if (uplift - 1.0).abs() > (b - 1.0).abs() { uplift } else { b }))
+    })
+}
+
+/// One day and one week.
+pub(crate) const DAY: Span = Span::from_minutes(24 * 60);
+pub(crate) const WEEK: Span = Span::from_minutes(7 * 24 * 60);
+
+/// Writes `state` under `kind`'s mark and version.
+pub(crate) fn seal<T: Serialize>(kind: ModelKind, version: u32, state: &T) -> Vec<u8> {
+    let envelope = Envelope { format: format!("prescale-{kind}"), version, state };
+    serde_json::to_vec(&envelope).expect("model state is plain numbers and names")
+}
+
+/// Reads what [`seal`] wrote.
+pub(crate) fn unseal<T: for<'de> Deserialize<'de>>(kind: ModelKind, version: u32, bytes: &[u8]) -> Result<T> {
+    let mark: Mark = serde_json::from_slice(bytes).map_err(|error| ForecastCrateError::Format(error.to_string()))?;
+    let expected = format!("prescale-{kind}");
+    if mark.format != expected {
+        return Err(ForecastCrateError::Format(format!("format is `{}`, expected `{expected}`", mark.format)));
+    }
+    if mark.version != version {
+        return Err(ForecastCrateError::Version { found: mark.version, expected: version });
+    }
+    let envelope: Envelope<T> =
+        serde_json::from_slice(bytes).map_err(|error| ForecastCrateError::Format(error.to_string()))?;
+    Ok(envelope.state)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    format: String,
+    version: u32,
+    state: T,
+}
+
+#[derive(Deserialize)]
+struct Mark {
+    format: String,
+    version: u32,
+}

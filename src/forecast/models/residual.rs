@@ -1,0 +1,101 @@
+//! Quantiles for models that only know a point: empirical quantiles of the relative error by horizon. Rule: measured on
+//! windows after those that the parameters were chosen on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::past::Past;
+
+/// Most origins that the error is measured at, spread evenly.
+const ORIGINS_MAX: usize = 576;
+/// Fewest errors that a quantile is read from.
+const ORIGINS_MIN: usize = 12;
+
+/// Quantiles of `(value − point) / (point + offset)` for each step ahead: `[k][q]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ResidualQuantiles {
+    pub levels: Vec<f64>,
+    /// Added to the point so that an error relative to almost nothing stays finite; in the unit of the load.
+    pub offset: f64,
+    pub steps: Vec<Vec<f64>>,
+}
+
+impl ResidualQuantiles {
+    /// Measures `points(past up to origin) -> one point per step` over the windows from index `from` on.
+    pub(crate) fn measure(
+        past: Past<'_>,
+        from: usize,
+        horizon_steps: usize,
+        levels: &[f64],
+        points: impl Fn(Past<'_>) -> Option<Vec<f64>>,
+    ) -> Self {
+        let offset = error_offset(past);
+        let from = from.max(1).min(past.values.len());
+        let stride = ((past.values.len() - from) / ORIGINS_MAX).max(1);
+        let mut errors = vec![Vec::new(); horizon_steps];
+        for origin in (from..past.values.len()).step_by(stride) {
+            let Some(points) = points(past.first(origin)) else { continue };
+            for (k, point) in points.iter().enumerate() {
+                if let Some(value) = past.at((origin + k) as isize) {
+                    errors[k].push((value - point) / (point + offset));
+                }
+            }
+        }
+        // A step without enough errors of its own borrows those of the step before.
+        let mut steps: Vec<Vec<f64>> = Vec::with_capacity(horizon_steps);
+        for errors in &mut errors {
+            errors.sort_by(f64::total_cmp);
+            let own = errors.len() >= ORIGINS_MIN;
+            let row = match steps.last() {
+                Some(last) if !own => last.clone(),
+                _ if own => levels.iter().map(|level| quantile_of_sorted(errors, *level)).collect(),
+                _ => levels.iter().map(|level| 1.5 * (level - 0.5)).collect(),
+            };
+            steps.push(row);
+        }
+        Self { levels: levels.to_vec(), offset, steps }
+    }
+
+    /// Quantiles at `levels` around `points`; the median is the point itself.
+    pub(crate) fn around(&self, points: &[f64], levels: &[f64]) -> Vec<Vec<f64>> {
+        let rows = points.iter().enumerate().map(|(k, point)| {
+            let Some(errors) = self.steps.get(k).or(self.steps.last()) else { return vec![*point; levels.len()] };
+            let mut row: Vec<f64> = levels
+                .iter()
+                .map(|level| {
+                    let error = if *level == 0.5 { 0.0 } else { at_level(&self.levels, errors, *level) };
+                    // Below the median the forecast never lies above the point, and above it never below.
+                    let error = if *level < 0.5 { error.min(0.0) } else { error.max(0.0) };
+                    (point + (point + self.offset) * error).max(0.0)
+                })
+                .collect();
+            row.sort_by(f64::total_cmp);
+            row
+        });
+        rows.collect()
+    }
+}
+
+/// A tenth of the mean of the known values, at least a hair: the load below which relative errors mean little.
+pub(crate) fn error_offset(past: Past<'_>) -> f64 {
+    let known = past.known().max(1) as f64;
+    (0.1 * past.values.iter().flatten().sum::<f64>() / known).max(1e-6)
+}
+
+/// The empirical quantile of ascending values, linear between neighbours; `0` for none.
+pub(crate) fn quantile_of_sorted(sorted: &[f64], level: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
+    let place = (level.clamp(0.0, 1.0) * last as f64).min(last as f64);
+    let below = place.floor() as usize;
+    let share = place - below as f64;
+    sorted[below] + share * (sorted[(below + 1).min(last)] - sorted[below])
+}
+
+/// The value at `level`, linear between known levels and constant beyond them.
+pub(crate) fn at_level(levels: &[f64], values: &[f64], level: f64) -> f64 {
+    let Some(upper) = levels.iter().position(|l| *l >= level) else { return values.last().copied().unwrap_or(0.0) };
+    if upper == 0 || levels[upper] == level {
+        return values[upper];
+    }
+    let share = (level - levels[upper - 1]) / (levels[upper] - levels[upper - 1]);
+    values[upper - 1] + share * (values[upper] - values[upper - 1])
+}

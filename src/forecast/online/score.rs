@@ -1,0 +1,191 @@
+//! Forecasts against what came (prequential scores). Rule: a forecast is scored once, by the value of its window.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use prescale_domain::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::accuracy::{Accuracy, pinball};
+use crate::calibrate::Calibrator;
+use crate::drift::{Alarm, PageHinkley};
+use crate::models::ModelKind;
+use crate::models::residual::at_level;
+
+use super::settings::OnlineSettings;
+
+/// The level whose coverage is scored.
+const UPPER: f64 = 0.9;
+/// Half of a model's recent loss is from the last 12 hours.
+const HALF_LIFE: Span = Span::from_minutes(12 * 60);
+/// Outcomes teach the calibration at most this often.
+const CALIBRATE_EVERY: Span = Span::from_minutes(5);
+/// The lead whose error the drift test watches.
+const DRIFT_LEAD: Span = Span::from_minutes(5);
+
+/// A forecast that waits for its outcomes: rows at the scored leads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Waiting {
+    origin: Timestamp,
+    served: ModelKind,
+    /// What was served, calibrated.
+    calibrated: Vec<Vec<f64>>,
+    /// What each model said, uncalibrated.
+    native: BTreeMap<ModelKind, Vec<Vec<f64>>>,
+}
+
+/// A decayed mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Recent {
+    sum: f64,
+    weight: f64,
+}
+
+impl Recent {
+    fn add(&mut self, value: f64, decay: f64) {
+        self.sum = decay * self.sum + value;
+        self.weight = decay * self.weight + 1.0;
+    }
+
+    /// The mean once the weight of `least` outcomes is in it.
+    pub(crate) fn mean(&self, least: f64) -> Option<f64> {
+        (self.weight >= least).then(|| self.sum / self.weight)
+    }
+}
+
+/// Scores of one service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Scores {
+    levels: Vec<f64>,
+    leads: Vec<usize>,
+    step: Span,
+    waiting: VecDeque<Waiting>,
+    calibrators: BTreeMap<ModelKind, Calibrator>,
+    /// Mean pinball loss of each model over levels and leads, decayed.
+    pub(crate) recent: BTreeMap<ModelKind, Recent>,
+    /// Of what was served, by lead.
+    pub(crate) served: Vec<Accuracy>,
+    pub(crate) forecasts: BTreeMap<ModelKind, u64>,
+    drift: PageHinkley,
+    previous: Option<f64>,
+    difference: Recent,
+    outcomes: u64,
+}
+
+impl Scores {
+    pub(crate) fn new(settings: &OnlineSettings) -> Self {
+        let leads = crate::calibrate::leads(settings.horizon());
+        let drift = &settings.drift;
+        Self {
+            levels: settings.levels.clone(),
+            served: vec![Accuracy::default(); leads.len()],
+            leads,
+            step: settings.step,
+            waiting: VecDeque::new(),
+            calibrators: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            forecasts: BTreeMap::new(),
+            drift: PageHinkley::new(drift.delta, drift.threshold, drift.warm_up),
+            previous: None,
+            difference: Recent::default(),
+            outcomes: 0,
+        }
+    }
+
+    /// To be called after reading it from bytes.
+    pub(crate) fn restore(&mut self) {
+        self.calibrators.values_mut().for_each(Calibrator::restore);
+    }
+
+    pub(crate) fn leads(&self) -> &[usize] {
+        &self.leads
+    }
+
+    /// Corrects what `kind` said.
+    pub(crate) fn calibrate(&self, kind: ModelKind, rows: &mut [Vec<f64>]) {
+        if let Some(calibrator) = self.calibrators.get(&kind) {
+            calibrator.correct(rows);
+        }
+    }
+
+    /// Keeps a forecast until its outcomes come; the first of an origin counts.
+    pub(crate) fn expect(
+        &mut self,
+        origin: Timestamp,
+        served: ModelKind,
+        calibrated: &[Vec<f64>],
+        native: BTreeMap<ModelKind, Vec<Vec<f64>>>,
+    ) {
+        if self.waiting.back().is_some_and(|last| last.origin >= origin) {
+            return;
+        }
+        let leads = self.leads.clone();
+        let pick = |rows: &[Vec<f64>]| leads.iter().filter_map(|lead| rows.get(lead - 1).cloned()).collect::<Vec<_>>();
+        let native = native.into_iter().map(|(kind, rows)| (kind, pick(&rows))).collect();
+        *self.forecasts.entry(served).or_default() += 1;
+        self.waiting.push_back(Waiting { origin, served, calibrated: pick(calibrated), native });
+    }
+
+    /// Scores all forecasts of the window at `start`. An alarm means that the served model's error has grown.
+    pub(crate) fn outcome(&mut self, start: Timestamp, value: Option<f64>) -> Option<Alarm> {
+        let longest = self.leads.last().copied().unwrap_or(1);
+        let reach = Span::from_millis(self.step.millis().saturating_mul(longest as i64));
+        while self.waiting.front().is_some_and(|first| first.origin + reach < start) {
+            self.waiting.pop_front();
+        }
+        let Some(value) = value else {
+            self.previous = None;
+            return None;
+        };
+        if let Some(previous) = self.previous.replace(value) {
+            self.difference.add((value - previous).abs(), 1.0);
+        }
+        self.outcomes += 1;
+        let teach = self.outcomes.is_multiple_of(CALIBRATE_EVERY.steps_up(self.step).max(1) as u64);
+        let drift_lead = DRIFT_LEAD.steps_up(self.step).max(1);
+        let watched = self.leads.iter().rposition(|lead| *lead <= drift_lead).unwrap_or(0);
+        let decay = 0.5_f64.powf(1.0 / (HALF_LIFE.steps_up(self.step).max(1) * self.leads.len()) as f64);
+        let mut alarm = None;
+        for waiting in &self.waiting {
+            let ahead = start.since(waiting.origin).steps_up(self.step);
+            let Some(place) = self.leads.iter().position(|lead| *lead == ahead) else { continue };
+            for (kind, rows) in &waiting.native {
+                let Some(row) = rows.get(place) else { continue };
+                let loss = mean_pinball(value, row, &self.levels);
+                self.recent.entry(*kind).or_default().add(loss, decay);
+                if teach {
+                    let calibrator =
+                        self.calibrators.entry(*kind).or_insert_with(|| Calibrator::new(&self.levels, &self.leads));
+                    calibrator.add(ahead, row, value);
+                }
+            }
+            if let Some(row) = waiting.calibrated.get(place) {
+                let at = |level| at_level(&self.levels, row, level);
+                self.served[place].add(value, at(0.5), at(UPPER), UPPER);
+            }
+            if place == watched
+                && let Some(row) = waiting.native.get(&waiting.served).and_then(|rows| rows.get(place))
+            {
+                let at = |level| at_level(&self.levels, row, level);
+                let width = (at(0.9) - at(0.1)).max(0.02 * at(0.5)).max(1e-6);
+                // One outlier is no drift: an error counts as at most three widths.
+                alarm = self.drift.add(((value - at(0.5)).abs() / width).min(3.0)).or(alarm);
+            }
+        }
+        alarm
+    }
+
+    /// Mean absolute first difference of the load so far.
+    pub(crate) fn scale(&self) -> Option<f64> {
+        self.difference.mean(1.0).filter(|scale| *scale > 0.0)
+    }
+
+    pub(crate) const fn restart_drift(&mut self) {
+        self.drift.restart();
+    }
+}
+
+/// Mean pinball loss over the levels, in the unit of the load.
+pub(crate) fn mean_pinball(actual: f64, row: &[f64], levels: &[f64]) -> f64 {
+    let losses = row.iter().zip(levels).map(|(value, level)| pinball(actual, *value, *level));
+    losses.sum::<f64>() / levels.len().max(1) as f64
+}

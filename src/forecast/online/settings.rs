@@ -1,0 +1,136 @@
+//! What the online loop is told. Rule: strict; every length of time has a unit.
+
+use prescale_domain::{DEFAULT_QUANTILES, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ForecastCrateError, Result};
+use crate::models::ModelKind;
+
+/// Settings of forecasting and training, for all services together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OnlineSettings {
+    /// Windows that are forecast.
+    pub horizon_steps: u32,
+    /// Width of a window; the same as `features.step`.
+    pub step: Span,
+    /// Quantiles that are forecast, ascending, with 0.5 among them.
+    pub levels: Vec<f64>,
+    /// Models that may serve.
+    pub models: Vec<ModelKind>,
+    /// History that a service needs before the LSTM is trained for it.
+    pub min_history: Span,
+    /// History that a training looks at, at most.
+    pub train_history: Span,
+    /// Time between full trainings; while the history is shorter, its length.
+    pub refit_every: Span,
+    /// From the start of a training to its effect, on the event clock.
+    pub training_delay: Span,
+    /// Time between small updates from the replay buffer.
+    pub update_every: Span,
+    pub drift: DriftSettings,
+    pub budget: BudgetSettings,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// When the error of the served model counts as having grown (Page–Hinkley on the error in widths of the forecast).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DriftSettings {
+    /// Growth of the mean error that is tolerated, in widths.
+    pub delta: f64,
+    /// Cumulated growth that raises the alarm, in widths.
+    pub threshold: f64,
+    /// Outcomes before the first alarm.
+    pub warm_up: u64,
+    /// Least time between a full training and one that drift asks for.
+    pub cooldown: Span,
+}
+
+/// How much a training may cost, in windows looked at: the only bound, so that it ends at the same place every time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BudgetSettings {
+    /// The first training, from scratch.
+    pub first_samples: u32,
+    /// Later full trainings, which start from the serving model.
+    pub refit_samples: u32,
+    /// A small update.
+    pub update_samples: u32,
+}
+
+impl Default for OnlineSettings {
+    fn default() -> Self {
+        Self {
+            horizon_steps: 30,
+            step: Span::from_minutes(1),
+            levels: DEFAULT_QUANTILES.to_vec(),
+            models: ModelKind::ALL.to_vec(),
+            min_history: Span::from_minutes(12 * 60),
+            train_history: Span::from_minutes(21 * 24 * 60),
+            refit_every: Span::from_minutes(24 * 60),
+            training_delay: Span::from_minutes(10),
+            update_every: Span::from_minutes(60),
+            drift: DriftSettings::default(),
+            budget: BudgetSettings::default(),
+            seed: 1,
+        }
+    }
+}
+
+impl Default for DriftSettings {
+    fn default() -> Self {
+        Self { delta: 0.15, threshold: 40.0, warm_up: 240, cooldown: Span::from_minutes(6 * 60) }
+    }
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self { first_samples: 48_000, refit_samples: 12_000, update_samples: 512 }
+    }
+}
+
+impl OnlineSettings {
+    /// Checks bounds.
+    ///
+    /// # Errors
+    /// The first setting out of bounds.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |name, value: String, expected| Err(ForecastCrateError::Setting { name, value, expected });
+        if !(1..=1440).contains(&self.horizon_steps) {
+            return fail("horizon_steps", self.horizon_steps.to_string(), "1 to 1440");
+        }
+        if self.step.millis() < 1000 || 86_400_000 % self.step.millis() != 0 {
+            return fail("step", self.step.to_string(), "at least 1s and a divisor of 1d");
+        }
+        let inside = self.levels.iter().all(|level| *level > 0.0 && *level < 1.0);
+        if !inside || !self.levels.is_sorted_by(|a, b| a < b) || !self.levels.contains(&0.5) {
+            return fail("levels", format!("{:?}", self.levels), "ascending, each in (0, 1), with 0.5 among them");
+        }
+        if self.models.is_empty() {
+            return fail("models", "empty".into(), "at least one model");
+        }
+        let positive = [
+            ("min_history", self.min_history),
+            ("refit_every", self.refit_every),
+            ("update_every", self.update_every),
+            ("train_history", self.train_history),
+        ];
+        for (name, span) in positive {
+            if span < self.step {
+                return fail(name, span.to_string(), "at least one step");
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn horizon(&self) -> usize {
+        self.horizon_steps as usize
+    }
+
+    pub(crate) fn uses(&self, kind: ModelKind) -> bool {
+        self.models.contains(&kind)
+    }
+}

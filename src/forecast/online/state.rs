@@ -1,0 +1,121 @@
+//! All that the online loop remembers. Rule: saved whole; a saved state of another format or version is refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prescale_domain::{ServiceName, Span, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{ForecastCrateError, Result};
+use crate::models::{Holt, SeasonalNaive};
+
+use super::job::PendingJob;
+use super::score::Scores;
+use super::settings::OnlineSettings;
+
+const FORMAT: &str = "prescale-online";
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    format: String,
+    version: u32,
+    shape: Shape,
+    pub(super) services: BTreeMap<ServiceName, ServiceState>,
+    /// The serving LSTM as it saves itself.
+    #[serde(serialize_with = "write_model", deserialize_with = "read_model")]
+    pub(super) lstm: Option<Arc<Vec<u8>>>,
+    pub(super) pending: Option<PendingJob>,
+    /// Trainings handed out so far.
+    pub(super) jobs: u64,
+    pub(super) last_fit: Option<Timestamp>,
+    pub(super) next_fit: Option<Timestamp>,
+    pub(super) last_update: Option<Timestamp>,
+    pub(super) drift_due: bool,
+}
+
+/// What makes saved scores and models comparable with new ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Shape {
+    horizon_steps: u32,
+    step: Span,
+    levels: Vec<f64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ServiceState {
+    pub(super) scores: Scores,
+    pub(super) holt: Option<Holt>,
+    pub(super) naive: Option<SeasonalNaive>,
+    pub(super) fitted_at: Option<Timestamp>,
+    pub(super) fitted_known: usize,
+    /// The LSTM does worse than the simple models here.
+    pub(super) demoted: bool,
+}
+
+impl ServiceState {
+    fn new(settings: &OnlineSettings) -> Self {
+        let scores = Scores::new(settings);
+        Self { scores, holt: None, naive: None, fitted_at: None, fitted_known: 0, demoted: false }
+    }
+}
+
+impl State {
+    pub(super) fn new(settings: &OnlineSettings, services: Vec<ServiceName>) -> Self {
+        let shape =
+            Shape { horizon_steps: settings.horizon_steps, step: settings.step, levels: settings.levels.clone() };
+        Self {
+            format: FORMAT.into(),
+            version: VERSION,
+            shape,
+            services: services.into_iter().map(|service| (service, ServiceState::new(settings))).collect(),
+            lstm: None,
+            pending: None,
+            jobs: 0,
+            last_fit: None,
+            next_fit: None,
+            last_update: None,
+            drift_due: false,
+        }
+    }
+
+    pub(super) fn save(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("state is plain numbers and names")
+    }
+
+    pub(super) fn load(bytes: &[u8], settings: &OnlineSettings, services: Vec<ServiceName>) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Mark {
+            format: String,
+            version: u32,
+        }
+        let broken = |error: serde_json::Error| ForecastCrateError::Format(error.to_string());
+        let mark: Mark = serde_json::from_slice(bytes).map_err(broken)?;
+        if mark.format != FORMAT {
+            return Err(ForecastCrateError::Format(format!("format is `{}`, expected `{FORMAT}`", mark.format)));
+        }
+        if mark.version != VERSION {
+            return Err(ForecastCrateError::Version { found: mark.version, expected: VERSION });
+        }
+        let mut state: Self = serde_json::from_slice(bytes).map_err(broken)?;
+        let fresh = Self::new(settings, services);
+        if state.shape != fresh.shape {
+            return Ok(fresh);
+        }
+        state.services.retain(|service, _| fresh.services.contains_key(service));
+        state.services.values_mut().for_each(|own| own.scores.restore());
+        for (service, own) in fresh.services {
+            state.services.entry(service).or_insert(own);
+        }
+        Ok(state)
+    }
+}
+
+fn write_model<S: Serializer>(model: &Option<Arc<Vec<u8>>>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    // A model saves itself as text.
+    model.as_ref().map(|bytes| String::from_utf8_lossy(bytes)).serialize(serializer)
+}
+
+fn read_model<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Arc<Vec<u8>>>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(|text| Arc::new(text.into_bytes())))
+}
