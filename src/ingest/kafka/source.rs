@@ -71,6 +71,8 @@ pub struct KafkaSource {
     trouble: Option<String>,
     /// What librdkafka said last of a connection that failed.
     last_error: Option<String>,
+    /// Partitions whose offset was refused and whose watermarks could not be asked for yet; librdkafka tells it once.
+    refused: Vec<i32>,
 }
 
 struct Partition {
@@ -110,6 +112,7 @@ impl KafkaSource {
             asked: now,
             trouble: None,
             last_error: None,
+            refused: Vec::new(),
             settings,
         })
     }
@@ -263,7 +266,10 @@ impl KafkaSource {
     fn handle(&mut self, failure: Failure) -> Result<(), Unready> {
         let Failure { partition, code, text } = failure;
         match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => self.out_of_range(partition),
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                self.refused.push(partition);
+                self.settle_refused()
+            }
             RDKafkaErrorCode::TopicAuthorizationFailed => {
                 Err(self.fatal(text, "allow the configured user to read the topic").into())
             }
@@ -274,6 +280,14 @@ impl KafkaSource {
             RDKafkaErrorCode::GroupAuthorizationFailed if self.settings.group.is_none() => Ok(()),
             _ => Err(Unready::Later(format!("topic `{}` partition {partition}: {text}", self.topic))),
         }
+    }
+
+    fn settle_refused(&mut self) -> Result<(), Unready> {
+        while let Some(partition) = self.refused.last() {
+            self.out_of_range(*partition)?;
+            self.refused.pop();
+        }
+        Ok(())
     }
 
     /// The broker does not have the offset that we asked for: dropped by retention, or the topic is another one.
@@ -444,14 +458,16 @@ impl Source for KafkaSource {
         let finished = self.settings.until_end && self.partitions.iter().all(|partition| partition.at_end);
         if !finished {
             let (alive, failures) = self.fetch(wait);
-            for failure in failures {
-                match self.handle(failure) {
+            self.look_around(alive, down)?;
+            let mut outcomes = vec![self.settle_refused()];
+            outcomes.extend(failures.into_iter().map(|failure| self.handle(failure)));
+            for outcome in outcomes {
+                match outcome {
                     Ok(()) => {}
                     Err(Unready::Later(text)) => self.set_trouble(Some(text)),
                     Err(Unready::Never(error)) => return Err(error),
                 }
             }
-            self.look_around(alive, down)?;
         }
         Ok(self.polled())
     }
