@@ -32,8 +32,6 @@ enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
     Check(check::Arguments),
-    /// Work with feature SQL.
-    #[command(subcommand)]
     Sql(sql::Arguments),
     Forecast(forecast::Arguments),
     Explain(explain::Arguments),
@@ -121,4 +119,10 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Outside(format!("start the async runtime: {error}")))
+}
+
+/// A pipeline's failure by kind: wrong SQL, or a system outside.
+pub(crate) fn pipeline_failure(error: prescale_pipeline::PipelineError) -> Failure {
+    use prescale_pipeline::PipelineError::{Input, Sql};
+    if matches!(error, Sql(_) | Input { .. }) { Failure::invalid(error) } else { Failure::outside(error) }
 }

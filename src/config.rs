@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+pub(crate) use check::refusal;
 pub(crate) use merge::Resolved;
-pub(crate) use shape::{Config, ServiceConfig};
+pub(crate) use shape::{Config, ServiceConfig, service};
 
 /// The embedded defaults, the only home of them.
 pub(crate) const DEFAULTS: &str = include_str!("../config/default.toml");

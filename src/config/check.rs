@@ -67,14 +67,27 @@ fn service_faults(service: &ServiceConfig, config: &Config) -> Vec<(&'static str
     if !(settings.reactive_utilization > 0.0 && settings.reactive_utilization <= 1.0) {
         faults.push(("policy.reactive_utilization", format!("{} is not in (0, 1]", settings.reactive_utilization)));
     }
-    let lead = service.lead_times(config.lead_time);
-    let horizon = Span::from_millis(config.forecast.step.millis() * config.forecast.horizon_steps as i64);
-    let needed = lead.provisioning_latency + lead.warm_up + config.policy.decision_interval;
-    if needed > horizon {
-        faults.push((
-            "lead_time",
-            format!("provisioning, warm-up and decision interval take {needed}, beyond the forecast horizon of {horizon}: raise forecast.horizon_steps"),
-        ));
-    }
     faults
+}
+
+/// Why predictive scaling of a service is physically impossible, if it is (§6.9): its JSON is the whole answer.
+pub(crate) fn refusal(config: &Config) -> Option<String> {
+    let horizon = Span::from_millis(config.forecast.step.millis() * i64::from(config.forecast.horizon_steps));
+    let mut whole = None;
+    for service in &config.services {
+        let lead = service.lead_times(config.lead_time);
+        if lead.provisioning_latency > horizon {
+            let error = "Forecasting horizon SLA violation: Node provisioning exceeds predictive lead time";
+            return Some(serde_json::json!({ "error": error }).to_string());
+        }
+        let needed = lead.provisioning_latency + lead.warm_up + config.policy.decision_interval;
+        if needed > horizon && whole.is_none() {
+            let error = format!(
+                "lead time of `{}` (provisioning, warm-up, decision interval: {needed}) exceeds the forecasting horizon {horizon}",
+                service.name
+            );
+            whole = Some(serde_json::json!({ "error": error, "code": "lead-time-beyond-horizon" }).to_string());
+        }
+    }
+    whole
 }

@@ -203,3 +203,17 @@ impl ServiceConfig {
         }
     }
 }
+
+/// A service with nothing but what has no default.
+pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) -> ServiceConfig {
+    ServiceConfig {
+        name: name.to_owned(),
+        signal: default_signal(),
+        unit_capacity,
+        mode: None,
+        objective: Objective::default(),
+        policy: PolicyOverride::default(),
+        lead_time: LeadTimeOverride::default(),
+        target,
+    }
+}

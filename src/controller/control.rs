@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prescale_actuate::Target;
+use prescale_actuate::{ActuateError, Target};
 use prescale_decide::{decide, forecast_input};
 use prescale_domain::{
     CalendarEvent, Clock, Decision, DecisionInputs, FeaturesRecord, LeadTime, QuantileForecast, Series, ServiceName, Span,
@@ -13,13 +13,14 @@ use prescale_domain::{
 };
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
-use prescale_ingest::{KafkaSink, PartitionStart, Polled, RawBatch, SourceError};
+use prescale_ingest::kafka::KafkaSink;
+use prescale_ingest::{PartitionStart, Polled, RawBatch, SourceError};
 use prescale_store::{Store, Table, Write, service_time_key};
 use prescale_telemetry::controller as happenings;
 use tokio::sync::mpsc;
 
 use crate::archive::decision_write;
-use crate::intake::{ClosedWindow, Intake};
+use crate::intake::ClosedWindow;
 use crate::publish::Publisher;
 use crate::settings::{ClockMode, ControllerSettings, ServiceSettings};
 use crate::show::Show;
@@ -28,7 +29,8 @@ use crate::training::Training;
 use crate::view::Handle;
 use crate::{ControllerError, StoredDecisions};
 
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+/// A flush that takes longer goes on in the background; meanwhile the loop goes on.
+const FLUSH_TIMEOUT: Span = Span::from_secs(2);
 
 /// All that can wake the loop.
 #[derive(Debug)]
@@ -118,6 +120,12 @@ impl Controller {
         };
         for event in parts.events {
             events.upsert(event);
+        }
+        for (name, state) in &state.services {
+            if let (Some(Target::Simulated(target)), Some(fleet)) = (parts.targets.get(name), &state.fleet) {
+                let fail = |error: ActuateError| ControllerError::Target { service: name.to_string(), error: error.to_string() };
+                target.restore(fleet).map_err(fail)?;
+            }
         }
         let archive = Arc::new(StoredDecisions::new(Arc::clone(&parts.store)));
         let show = Show::new(&settings, &parts.targets, archive);
@@ -307,6 +315,8 @@ impl Controller {
         let known = self.events.known(now);
         if let Some(job) = self.online.due(now, self.features.all(), &known) {
             self.training = Some(Training::start(job));
+            let started = self.online.started_event();
+            self.record_model_events(now, started.into_iter().collect());
         }
     }
 
@@ -435,6 +445,11 @@ impl Controller {
     fn snapshot(&mut self) -> Result<(), ControllerError> {
         self.publisher.flush(FLUSH_TIMEOUT);
         let mut writes = std::mem::take(&mut self.unwritten);
+        for (name, target) in &self.targets {
+            if let (Target::Simulated(fleet), Some(state)) = (target, self.state.services.get_mut(name)) {
+                state.fleet = fleet.snapshot();
+            }
+        }
         writes.extend(self.features.take_writes());
         writes.extend(self.events.take_writes());
         writes.extend(self.state.writes(self.online.save())?);
@@ -487,11 +502,4 @@ fn starts(offsets: &BTreeMap<i32, i64>) -> Vec<PartitionStart> {
 fn bad_record(batch: &RawBatch, index: usize, error: &str) {
     let (topic, partition, offset) = (batch.topic.to_string(), batch.partition, batch.offsets[index]);
     happenings::BadRecord { topic, partition, offset, error: error.to_owned() }.emit();
-}
-
-impl Intake {
-    /// Whether nothing has been taken in yet.
-    pub fn is_fresh(&self) -> bool {
-        self.next_start().is_none()
-    }
 }

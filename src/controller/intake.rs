@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Rows that wait for their window to close, and how far each pipeline has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Intake {
+pub(crate) struct Intake {
     /// By window start, then service.
     rows: BTreeMap<Timestamp, BTreeMap<ServiceName, FeatureRow>>,
     /// By pipeline, then partition of the features topic.
@@ -27,16 +27,16 @@ struct Reached {
 
 /// A closed window.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ClosedWindow {
-    pub start: Timestamp,
-    pub rows: BTreeMap<ServiceName, FeatureRow>,
+pub(crate) struct ClosedWindow {
+    pub(crate) start: Timestamp,
+    pub(crate) rows: BTreeMap<ServiceName, FeatureRow>,
     /// Windows without a row are gaps, not zeros.
-    pub is_gap: bool,
+    pub(crate) is_gap: bool,
 }
 
 impl Intake {
     /// Takes in one record. Rows of windows that were handed out already are repeats and change nothing.
-    pub fn accept(&mut self, record: FeaturesRecord) {
+    pub(crate) fn accept(&mut self, record: FeaturesRecord) {
         match record {
             FeaturesRecord::Row(row) => self.accept_row(row),
             FeaturesRecord::Progress(progress) => self.accept_progress(progress),
@@ -65,7 +65,7 @@ impl Intake {
 
     /// The event time that all of `pipelines` have passed on all of `partitions`; `None` while one has not spoken. At
     /// the end of all input it is the end of the last window that has a row.
-    pub fn watermark(&self, pipelines: &[String], partitions: &[i32], step: Span) -> Option<Timestamp> {
+    pub(crate) fn watermark(&self, pipelines: &[String], partitions: &[i32], step: Span) -> Option<Timestamp> {
         let mut least = Timestamp::MAX;
         for pipeline in pipelines {
             let reached = self.progress.get(pipeline)?;
@@ -84,7 +84,7 @@ impl Intake {
     }
 
     /// Whether all of `pipelines` have said, on all of `partitions`, that nothing follows.
-    pub fn ended(&self, pipelines: &[String], partitions: &[i32]) -> bool {
+    pub(crate) fn ended(&self, pipelines: &[String], partitions: &[i32]) -> bool {
         !partitions.is_empty()
             && pipelines.iter().all(|pipeline| {
                 self.progress.get(pipeline).is_some_and(|reached| {
@@ -94,7 +94,7 @@ impl Intake {
     }
 
     /// The next window that `watermark` has closed, oldest first.
-    pub fn next_window(&mut self, watermark: Timestamp, step: Span) -> Option<ClosedWindow> {
+    pub(crate) fn next_window(&mut self, watermark: Timestamp, step: Span) -> Option<ClosedWindow> {
         let start = match self.next {
             Some(next) => next,
             None => *self.rows.first_key_value()?.0,
@@ -109,13 +109,8 @@ impl Intake {
         Some(ClosedWindow { start, rows, is_gap })
     }
 
-    /// Start of the next window to hand out.
-    pub fn next_start(&self) -> Option<Timestamp> {
-        self.next
-    }
-
     /// Says that history up to `moment` is known from elsewhere (a back-fill).
-    pub fn start_at(&mut self, moment: Timestamp) {
+    pub(crate) fn start_at(&mut self, moment: Timestamp) {
         self.next = Some(self.next.map_or(moment, |next| next.max(moment)));
     }
 }

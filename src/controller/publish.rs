@@ -1,9 +1,7 @@
 //! Results on their topics. Rule: keyed by service, in order; what can't be published now is in the store and is said.
 
-use std::time::Duration;
-
-use prescale_domain::{Actuation, Decision, QuantileForecast};
-use prescale_ingest::KafkaSink;
+use prescale_domain::{Actuation, Decision, QuantileForecast, Span};
+use prescale_ingest::kafka::KafkaSink;
 use serde::Serialize;
 
 use crate::archive::decision_bytes;
@@ -38,7 +36,7 @@ impl Publisher {
     }
 
     /// Waits until all that was sent has arrived.
-    pub(crate) fn flush(&mut self, timeout: Duration) {
+    pub(crate) fn flush(&mut self, timeout: Span) {
         if let Some(sink) = &mut self.sink {
             self.failure = sink.flush(timeout).err().map(|error| error.to_string());
         }

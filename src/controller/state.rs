@@ -35,6 +35,8 @@ pub(crate) struct ServiceState {
     pub(crate) load: Option<f64>,
     /// End of the last window whose load is known.
     pub(crate) load_window_end: Option<Timestamp>,
+    /// A simulated fleet as a whole: it has no other home.
+    pub(crate) fleet: Option<String>,
 }
 
 impl Snapshot {

@@ -1,3 +1,5 @@
+//! Both stores behave alike, and what was written stays.
+
 use prescale_domain::{ServiceName, Timestamp};
 use proptest::prelude::*;
 

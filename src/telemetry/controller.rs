@@ -132,3 +132,14 @@ impl SnapshotWritten {
         tracing::debug!(changes = self.changes, "snapshot written");
     }
 }
+
+/// Kafka can't be reached; the service goes on trying.
+pub struct KafkaUnreachable {
+    pub error: String,
+}
+
+impl KafkaUnreachable {
+    pub fn emit(&self) {
+        tracing::warn!("{}", self.error);
+    }
+}

@@ -4,8 +4,8 @@
 //! it calls `emit` and writes neither metric names nor log lines itself. Metrics are named
 //! `prescale_<crate>_<noun>_<unit>[_total]`, in base units, with bounded labels.
 
-mod catalogue;
 pub mod actuate;
+mod catalogue;
 pub mod controller;
 pub mod forecast;
 pub mod ingest;

@@ -1,0 +1,276 @@
+//! Composition of the service: pipelines, the loop and the API in one process. Rule: sources block on threads of their
+//! own; one token stops everything; whoever can't go on ends the service with its reason.
+
+mod pipelines;
+pub(crate) mod readers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use prescale_actuate::Target;
+use prescale_controller::{
+    ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
+};
+use prescale_domain::{Mode, ServiceName, Span, SystemClock};
+use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
+use prescale_ingest::SourceError;
+use prescale_pipeline::Counters;
+use prescale_store::{RedbStore, Store};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Failure;
+pub(crate) use pipelines::{PipelineSpec, PipelineThread};
+use crate::config::{self, Config, Loaded};
+
+/// Room between the readers and the loop: polls, not records.
+pub(crate) const INBOX: usize = 16;
+const TOPIC_TIMEOUT: Span = Span::from_secs(20);
+
+/// How `run` runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunMode {
+    pub(crate) event_clock: bool,
+    pub(crate) until_end: bool,
+}
+
+/// What a run did.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunSummary {
+    /// By pipeline.
+    pub(crate) pipelines: BTreeMap<String, PipelineSummary>,
+    pub(crate) controller: prescale_controller::Summary,
+}
+
+/// What became of the records of one pipeline: read = windowed + filtered + late + bad.
+#[derive(Debug, Serialize)]
+pub(crate) struct PipelineSummary {
+    read: u64,
+    windowed: u64,
+    filtered: u64,
+    late: u64,
+    bad: u64,
+}
+
+impl PipelineSummary {
+    fn of(counters: &Counters) -> Self {
+        let Counters { read, windowed, filtered, late, .. } = *counters;
+        Self { read, windowed, filtered, late, bad: counters.bad() }
+    }
+}
+
+/// Runs the service until it is told to stop or, with `until_end`, until the input has ended.
+pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Failure> {
+    let config = &loaded.config;
+    if let Some(refusal) = config::refusal(config) {
+        crate::cli::print(&refusal);
+        return Err(Failure::No("the set-up is refused".to_owned()));
+    }
+    let settings = controller_settings(config, mode)?;
+    let listener = prescale_serve::bind(&config.serve.listen).await.map_err(Failure::outside)?;
+    let store: Arc<dyn Store> =
+        Arc::new(RedbStore::open(&loaded.directory.join(&config.state.dir)).map_err(Failure::outside)?);
+    let kafka = kafka_settings(config);
+    let sink = KafkaSink::open(&kafka).map_err(Failure::invalid)?;
+    ensure_topics(&sink, config, mode)?;
+    let targets = build_targets(&settings)?;
+    let topics = config.topics.clone();
+    let parts = Parts {
+        settings,
+        clock: Arc::new(SystemClock),
+        store: Arc::clone(&store),
+        sink: Some(sink),
+        targets,
+        back_fill: BTreeMap::new(),
+        events: Vec::new(),
+    };
+    let controller = Controller::new(parts).map_err(controller_failure)?;
+
+    let (inbox_sender, inbox) = mpsc::channel(INBOX);
+    let stop = Arc::new(AtomicBool::new(false));
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone(), inbox_sender.clone());
+    let server = tokio::spawn(prescale_serve::serve(listener, controller.handle(), shutdown.clone()));
+    let pipelines = start_pipelines(&loaded, mode, &store, &stop, &inbox_sender)?;
+    let reader = readers::Readers {
+        features: source_settings(&kafka, &topics.features, controller.features_start()),
+        events: source_settings(&kafka, &topics.events, controller.events_start()),
+        events_first: mode.event_clock,
+        stop: Arc::clone(&stop),
+        inbox: inbox_sender,
+    };
+    let readers = reader.start();
+
+    let ended = controller.run(inbox, mode.until_end).await;
+    stop.store(true, Ordering::Relaxed);
+    shutdown.cancel();
+    let pipelines = join_pipelines(pipelines);
+    readers.join();
+    // The server ends with the token; its own failures were logged.
+    drop(server.await);
+    let controller = ended.map_err(controller_failure)?;
+    Ok(RunSummary { pipelines: pipelines?, controller })
+}
+
+pub(crate) fn kafka_settings(config: &Config) -> KafkaSettings {
+    KafkaSettings { bootstrap_servers: config.kafka.bootstrap_servers.clone(), client: config.kafka.client.clone() }
+}
+
+pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<ControllerSettings, Failure> {
+    let mut services = Vec::new();
+    for service in &config.services {
+        let lead = service.lead_times(config.lead_time);
+        let service_mode = service.mode.unwrap_or(config.mode);
+        if mode.event_clock && service_mode == Mode::Act && !service.target.allow_replay() {
+            return Err(Failure::Invalid(format!(
+                "service `{}` is in mode act and would act on the past\nhint: replay it in mode recommend, or set allow_replay = true on its target",
+                service.name
+            )));
+        }
+        services.push(ServiceSettings {
+            name: ServiceName::new(&service.name),
+            signal: service.signal.clone(),
+            mode: service_mode,
+            policy: service.policy_settings(&config.policy),
+            provisioning_latency: lead.provisioning_latency,
+            warm_up: lead.warm_up,
+            target: service.target.clone(),
+        });
+    }
+    Ok(ControllerSettings {
+        clock: if mode.event_clock { ClockMode::Event } else { ClockMode::Wall },
+        step: config.features.step,
+        lateness: config.features.lateness,
+        retention: config.features.retention,
+        decision_interval: config.policy.decision_interval,
+        pipelines: config.features.pipelines.iter().map(|pipeline| pipeline_name(pipeline)).collect(),
+        services,
+        online: config.forecast.clone(),
+        topics: OutTopics {
+            forecasts: config.topics.forecasts.clone(),
+            decisions: config.topics.decisions.clone(),
+            actuations: config.topics.actuations.clone(),
+        },
+        snapshot_windows: config.state.snapshot_windows,
+    })
+}
+
+/// A pipeline is called as its file is.
+pub(crate) fn pipeline_name(path: &str) -> String {
+    std::path::Path::new(path).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+pub(crate) fn build_targets(settings: &ControllerSettings) -> Result<BTreeMap<ServiceName, Target>, Failure> {
+    settings
+        .services
+        .iter()
+        .map(|service| {
+            let target = service.target.build().map_err(|error| Failure::Invalid(format!("service `{}`: {error}", service.name)))?;
+            Ok((service.name.clone(), target))
+        })
+        .collect()
+}
+
+/// Creates the topics that Prescale owns. On the wall clock a broker that is down is waited for by whoever needs it; a
+/// replay can't do anything without it.
+fn ensure_topics(sink: &KafkaSink, config: &Config, mode: RunMode) -> Result<(), Failure> {
+    let topics = &config.topics;
+    for topic in [&topics.features, &topics.events, &topics.forecasts, &topics.decisions, &topics.actuations, &topics.dead_letters] {
+        match sink.ensure_topic(topic, topics.partitions, TOPIC_TIMEOUT) {
+            Ok(_) => {}
+            Err(error) if mode.event_clock => return Err(Failure::outside(error)),
+            Err(error) => return report_unreachable(&error),
+        }
+    }
+    Ok(())
+}
+
+fn report_unreachable(error: &SinkError) -> Result<(), Failure> {
+    prescale_telemetry::controller::KafkaUnreachable { error: error.to_string() }.emit();
+    Ok(())
+}
+
+fn source_settings(
+    kafka: &KafkaSettings,
+    topic: &str,
+    starts: Vec<prescale_ingest::PartitionStart>,
+) -> KafkaSourceSettings {
+    KafkaSourceSettings { starts, ..KafkaSourceSettings::new(kafka.clone(), topic) }
+}
+
+fn start_pipelines(
+    loaded: &Loaded,
+    mode: RunMode,
+    store: &Arc<dyn Store>,
+    stop: &Arc<AtomicBool>,
+    inbox: &mpsc::Sender<Event>,
+) -> Result<Vec<PipelineThread>, Failure> {
+    let config = &loaded.config;
+    let left = Arc::new(AtomicUsize::new(config.features.pipelines.len()));
+    let mut threads = Vec::new();
+    for path in &config.features.pipelines {
+        let sql = std::fs::read_to_string(loaded.directory.join(path))
+            .map_err(|error| Failure::Invalid(format!("read `{path}`: {error}")))?;
+        let spec = PipelineSpec {
+            name: pipeline_name(path),
+            sql,
+            kafka: kafka_settings(config),
+            sources: config.features.sources.clone(),
+            features_topic: config.topics.features.clone(),
+            dead_letter_topic: config.topics.dead_letters.clone(),
+            topic_partitions: config.topics.partitions,
+            until_end: mode.until_end,
+            idle: None,
+        };
+        let (inbox, left) = (inbox.clone(), Arc::clone(&left));
+        let ended = move |well: bool| {
+            let last = left.fetch_sub(1, Ordering::AcqRel) == 1;
+            if last || !well {
+                // The loop may be gone already; then nobody needs to know.
+                drop(inbox.blocking_send(if well { Event::PipelinesDone } else { Event::Stop }));
+            }
+        };
+        threads.push(spec.start(Arc::clone(store), Arc::clone(stop), ended)?);
+    }
+    if threads.is_empty() {
+        drop(inbox.try_send(Event::PipelinesDone));
+    }
+    Ok(threads)
+}
+
+fn join_pipelines(threads: Vec<PipelineThread>) -> Result<BTreeMap<String, PipelineSummary>, Failure> {
+    let mut summaries = BTreeMap::new();
+    for thread in threads {
+        let name = thread.name.clone();
+        summaries.insert(name, PipelineSummary::of(&thread.join()?.counters));
+    }
+    Ok(summaries)
+}
+
+pub(crate) fn controller_failure(error: ControllerError) -> Failure {
+    match error {
+        ControllerError::Source(SourceError::File { .. }) | ControllerError::Features(_) => Failure::invalid(error),
+        other => Failure::outside(other),
+    }
+}
+
+/// Ctrl-C and SIGTERM end the service in order.
+fn stop_on_signal(shutdown: CancellationToken, inbox: mpsc::Sender<Event>) {
+    tokio::spawn(async move {
+        let terminated = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => drop(signal.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminated => {}
+            () = shutdown.cancelled() => return,
+        }
+        // The loop may be gone already.
+        drop(inbox.send(Event::Stop).await);
+    });
+}

@@ -1,0 +1,76 @@
+//! Pipelines of this process, each on a thread of its own. Rule: what the SQL names, the configuration can override.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use prescale_domain::{Span, SystemClock};
+use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
+use prescale_pipeline::{Checkpoint, PipelineError, RunnerSettings, Summary, compile, run, source_settings};
+use prescale_store::Store;
+
+use crate::cli::{Failure, pipeline_failure};
+
+/// One pipeline and where it runs.
+pub(crate) struct PipelineSpec {
+    pub(crate) name: String,
+    pub(crate) sql: String,
+    pub(crate) kafka: KafkaSettings,
+    /// Table in the SQL → topic to read instead of the one that the SQL names.
+    pub(crate) sources: BTreeMap<String, String>,
+    pub(crate) features_topic: String,
+    pub(crate) dead_letter_topic: String,
+    pub(crate) topic_partitions: i32,
+    pub(crate) until_end: bool,
+    /// `None` = as the SQL says.
+    pub(crate) idle: Option<Span>,
+}
+
+/// A pipeline at work.
+pub(crate) struct PipelineThread {
+    pub(crate) name: String,
+    thread: JoinHandle<Result<Summary, PipelineError>>,
+}
+
+impl PipelineSpec {
+    /// Compiles the SQL and starts the thread; `ended` is called on it with whether it ended well.
+    pub(crate) fn start(
+        self,
+        store: Arc<dyn Store>,
+        stop: Arc<AtomicBool>,
+        ended: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<PipelineThread, Failure> {
+        let mut plan = compile(&self.sql).map_err(|error| pipeline_failure(error.into()))?;
+        if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&plan.source.name)) {
+            plan.source.options.topic.clone_from(topic);
+        }
+        let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
+        let reading = source_settings(&plan, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
+        let source = KafkaSource::open(reading).map_err(Failure::outside)?;
+        let sink = KafkaSink::open(&self.kafka).map_err(Failure::outside)?;
+        let settings = RunnerSettings {
+            features_topic: self.features_topic,
+            dead_letter_topic: self.dead_letter_topic,
+            until_end: self.until_end,
+            new_topic_partitions: self.topic_partitions,
+            ..RunnerSettings::new(&self.name, Arc::new(plan))
+        };
+        let settings = RunnerSettings { idle: self.idle.or(settings.idle), ..settings };
+        let work = move || {
+            let summary = run(settings, Box::new(source), &sink, store.as_ref(), &SystemClock, &stop);
+            ended(summary.is_ok() && !stop.load(Ordering::Relaxed));
+            summary
+        };
+        let thread = thread::Builder::new().name(format!("pipeline {}", self.name)).spawn(work).map_err(Failure::outside)?;
+        Ok(PipelineThread { name: self.name, thread })
+    }
+}
+
+impl PipelineThread {
+    /// Waits for the pipeline to end.
+    pub(crate) fn join(self) -> Result<Summary, Failure> {
+        let ended = self.thread.join().map_err(|_| Failure::Bug(format!("pipeline `{}` panicked", self.name)))?;
+        ended.map_err(pipeline_failure)
+    }
+}

@@ -1,0 +1,91 @@
+//! `prescale sql`: feature SQL over files.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, pipeline_failure, print, say};
+
+/// Work with feature SQL; `prescale sql FILE` is short for `prescale sql run FILE`.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Example:\n  prescale sql pipelines/access_log.sql --input access_log=access.log.gz --output -")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Option<RunArguments>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(RunArguments),
+    Check(CheckArguments),
+}
+
+/// Run a pipeline over files, with event time only, and print its rows as NDJSON.
+#[derive(Args)]
+#[command(after_help = "Example:\n  prescale sql run pipelines/access_log.sql --input access_log=access.log.gz --output -")]
+pub(crate) struct RunArguments {
+    /// The pipeline.
+    #[arg(value_name = "FILE")]
+    pipeline: PathBuf,
+    /// A table of the pipeline and the file to read for it (`-` = stdin, `.gz` is unpacked). Several files of one table
+    /// are its partitions.
+    #[arg(long, value_name = "TABLE=PATH", required = true, value_parser = input)]
+    input: Vec<(String, PathBuf)>,
+    /// Where to write the rows (`-` = stdout).
+    #[arg(long, value_name = "PATH", default_value = "-")]
+    output: String,
+}
+
+/// Check a pipeline without running it.
+#[derive(Args)]
+#[command(after_help = "Example:\n  prescale sql check pipelines/requests.sql")]
+pub(crate) struct CheckArguments {
+    /// The pipeline.
+    #[arg(value_name = "FILE")]
+    pipeline: PathBuf,
+}
+
+fn input(text: &str) -> Result<(String, PathBuf), String> {
+    let (table, path) = text.split_once('=').ok_or_else(|| format!("`{text}` is not TABLE=PATH"))?;
+    Ok((table.to_owned(), PathBuf::from(path)))
+}
+
+pub(crate) fn sql(arguments: Arguments) -> Result<(), Failure> {
+    match (arguments.command, arguments.run) {
+        (Some(Command::Run(arguments)), _) | (None, Some(arguments)) => run(&arguments),
+        (Some(Command::Check(arguments)), _) => {
+            let text = read(&arguments.pipeline)?;
+            print(&prescale_pipeline::check(&text).map_err(Failure::invalid)?.to_string());
+            Ok(())
+        }
+        (None, None) => Err(Failure::Invalid("no pipeline is given\nhint: prescale sql --help".to_owned())),
+    }
+}
+
+fn read(path: &PathBuf) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::Invalid(format!("read `{}`: {error}", path.display())))
+}
+
+fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let text = read(&arguments.pipeline)?;
+    let mut output: Box<dyn Write> = match arguments.output.as_str() {
+        "-" => Box::new(BufWriter::new(io::stdout().lock())),
+        path => Box::new(BufWriter::new(File::create(path).map_err(|error| Failure::Outside(format!("create `{path}`: {error}")))?)),
+    };
+    let counters = prescale_pipeline::run_over_files(&text, &arguments.input, &mut output).map_err(pipeline_failure)?;
+    output.flush().map_err(Failure::outside)?;
+    say(&format!(
+        "{} rows read: {} windowed, {} filtered, {} late, {} bad",
+        counters.read,
+        counters.windowed,
+        counters.filtered,
+        counters.late,
+        counters.bad()
+    ));
+    Ok(())
+}
