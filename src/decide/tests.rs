@@ -92,10 +92,13 @@ fn a_load_above_the_band_sets_a_floor_and_skips_the_cooldown() {
     let mut case = inputs(490.0, 10);
     case.memory.last_scale_up = Some(NOW - Span::from_secs(30));
     check(&case, "forecast-need cooldown-up", 10);
-    // 510 / 50 / 0.7, and 2 % more as 510 is 2 % above the band.
+    // Hardly above the band, there is nothing to add to the need, but to wait no longer for it.
     case.load = Some(510.0);
-    check(&case, "forecast-need above-band", 15);
-    // 700 is 40 % above it, but no more than 10 units are added at once.
+    check(&case, "forecast-need", 12);
+    // 20 % above it: 600 / 50, and 20 % more twice.
+    case.load = Some(600.0);
+    check(&case, "forecast-need above-band", 18);
+    // 40 % above it, but no more than 10 units are added at once.
     case.load = Some(700.0);
     check(&case, "forecast-need above-band step-up", 20);
 }
@@ -191,7 +194,7 @@ fn a_changed_record_is_noticed() {
 
 #[test]
 fn explanations_read_well() {
-    let scale_up = decide(&inputs(510.0, 10));
+    let scale_up = decide(&inputs(600.0, 10));
     insta::assert_snapshot!("scale_up", explain(&scale_up));
     let mut case = inputs(80.0, 10);
     case.forecast = Some(forecast(&[100.0; 6], 4));

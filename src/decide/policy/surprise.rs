@@ -6,27 +6,28 @@
 use crate::plan::{Context, Plan};
 use crate::words::{number, percent, units};
 
-/// What a load may be expected to grow by, at most, while capacity is on its way.
-const GROWTH_MAX: f64 = 2.0;
+/// How often the load is expected to grow again by the factor by which it left the band, while capacity is on its way: a
+/// small excess, which noise makes, costs next to nothing, a steep rise is met at its likely height.
+const GROWTHS: i32 = 2;
+/// The most that is expected on top of what was seen.
+const GROWTH_MAX: f64 = 2.5;
 
-/// `above-band`: the load is expected to grow once more by the factor by which it left the band.
+/// `above-band`
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     let Some((load, band)) = context.surprise().filter(|_| !plan.held) else {
         return plan;
     };
-    let growth = if band > 0.0 { (load / band).min(GROWTH_MAX) } else { GROWTH_MAX };
-    let utilization = context.reactive_utilization();
-    let floor = context.units_for(load * growth, utilization);
+    let excess = if band > 0.0 { load / band } else { GROWTH_MAX };
+    let growth = excess.powi(GROWTHS).min(GROWTH_MAX);
+    let floor = context.units_for(load * growth, 1.0);
     if floor <= plan.units {
         return plan;
     }
     let text = format!(
-        "the last load of {} is above the forecast band, which ends at {}: should it grow by {} again, at {} utilization \
-         it needs {}",
+        "the last load of {} is above the forecast band, which ends at {}: should it grow by another {}, it needs {}",
         number(load),
         number(band),
         percent(growth - 1.0),
-        percent(utilization),
         units(floor),
     );
     Plan { need: Some(floor), ..plan.because("above-band", floor, text) }
