@@ -1,1 +1,43 @@
-//! pipeline
+//! Feature SQL over event-time windows: a text becomes a plan, an engine turns raw records into feature rows, a runner
+//! moves both between Kafka and the state store.
+//!
+//! **Owns** DataFusion. **May depend on** `domain`, `telemetry`, `store`, `ingest`. The output depends on the input rows
+//! and nothing else: not on batch sizes, the interleaving of partitions, restarts or the wall clock (which is asked only
+//! whether a source has fallen silent).
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `sql` | Arroyo's dialect in a portable profile: parse, check, plan |
+//! | `watermark`, `window`, `late` | the pure rules of event time |
+//! | `exec` | physical expressions row by row where they fail, accumulators by window, JSON rows |
+//! | `sketch` | quantiles with exact merging |
+//! | `engine` | batches in, closed windows, dead letters and checkpoints out; no I/O |
+//! | `runner` | the engine between a source, a sink and a store |
+//! | `files` | the same engine over files |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
+
+mod checkpoint;
+mod engine;
+mod error;
+mod exec;
+mod files;
+pub mod late;
+mod runner;
+mod sketch;
+mod sql;
+pub mod watermark;
+#[cfg(test)]
+mod traces;
+pub mod window;
+
+pub use checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
+pub use engine::{Engine, EpochOutput, OutRow, PartitionView, ProgressNote};
+pub use error::{PipelineError, Place, SqlError};
+pub use files::{check, run_over_files};
+pub use runner::{RunnerSettings, Summary, run, source_settings};
+pub use sketch::{RELATIVE_ACCURACY, Sketch};
+pub use sql::{
+    Aggregate, Computed, Format, GroupKey, Metadata, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions, SourceTable,
+    Stage, StartAt, compile,
+};

@@ -1,1 +1,154 @@
 //! Events and metrics of `pipeline`.
+
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+
+use prescale_domain::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::catalogue::{Labels, register};
+
+/// A pipeline begins to read.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineStarted<'a> {
+    pub pipeline: &'a str,
+    /// It goes on from a checkpoint.
+    pub resumed: bool,
+}
+
+/// An epoch's output is acknowledged and its checkpoint written.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochClosed<'a> {
+    pub pipeline: &'a str,
+    /// Since the pipeline's first start.
+    pub read: u64,
+    /// Rows by what became of them, since the pipeline's first start; they add up to `read`.
+    pub by_fate: &'a [(&'static str, u64)],
+    pub rows_out: u64,
+    pub watermark: Option<Timestamp>,
+}
+
+/// The source was silent, and its event time went on meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct GapFound<'a> {
+    pub pipeline: &'a str,
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// Output could not be written; it is kept and tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputDelayed<'a> {
+    pub pipeline: &'a str,
+    /// Counts from 1.
+    pub attempt: u32,
+    pub error: &'a str,
+}
+
+/// Output that could not be written has been written.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputResumed<'a> {
+    pub pipeline: &'a str,
+    pub attempts: u32,
+}
+
+/// A pipeline has read its input to the end.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineEnded<'a> {
+    pub pipeline: &'a str,
+    pub read: u64,
+    pub windowed: u64,
+    pub late: u64,
+    pub bad: u64,
+}
+
+struct Metrics {
+    read: Family<Labels, Gauge<u64, AtomicU64>>,
+    by_fate: Family<Labels, Gauge<u64, AtomicU64>>,
+    rows_out: Family<Labels, Gauge<u64, AtomicU64>>,
+    watermark: Family<Labels, Gauge<f64, AtomicU64>>,
+    gaps: Family<Labels, Counter>,
+    delays: Family<Labels, Counter>,
+}
+
+fn metrics() -> &'static Metrics {
+    static METRICS: OnceLock<Metrics> = OnceLock::new();
+    METRICS.get_or_init(|| Metrics {
+        read: register("pipeline_read_rows", "Records with a payload read since the first start", Family::default()),
+        by_fate: register(
+            "pipeline_fate_rows",
+            "Rows by what became of them since the first start; they add up to the rows read",
+            Family::default(),
+        ),
+        rows_out: register("pipeline_written_rows", "Feature rows written since the first start", Family::default()),
+        watermark: register(
+            "pipeline_watermark_seconds",
+            "Event time that is complete, as Unix time",
+            Family::default(),
+        ),
+        gaps: register("pipeline_gaps", "Silences of the source that left a gap in event time", Family::default()),
+        delays: register("pipeline_output_delays", "Attempts to write output that failed", Family::default()),
+    })
+}
+
+fn labels(pipeline: &str) -> Labels {
+    vec![("pipeline", pipeline.to_owned())]
+}
+
+impl PipelineStarted<'_> {
+    pub fn emit(&self) {
+        tracing::info!(pipeline = self.pipeline, resumed = self.resumed, "pipeline starts");
+    }
+}
+
+impl EpochClosed<'_> {
+    pub fn emit(&self) {
+        let (metrics, labels) = (metrics(), labels(self.pipeline));
+        metrics.read.get_or_create(&labels).set(self.read);
+        metrics.rows_out.get_or_create(&labels).set(self.rows_out);
+        for (fate, rows) in self.by_fate {
+            let mut labels = labels.clone();
+            labels.push(("fate", (*fate).to_owned()));
+            metrics.by_fate.get_or_create(&labels).set(*rows);
+        }
+        if let Some(watermark) = self.watermark.filter(|watermark| *watermark != Timestamp::MAX) {
+            metrics.watermark.get_or_create(&labels).set(watermark.millis() as f64 / 1000.0);
+        }
+        tracing::debug!(pipeline = self.pipeline, read = self.read, rows_out = self.rows_out, "epoch closed");
+    }
+}
+
+impl GapFound<'_> {
+    pub fn emit(&self) {
+        metrics().gaps.get_or_create(&labels(self.pipeline)).inc();
+        let (from, to) = (self.from, self.to);
+        tracing::warn!(pipeline = self.pipeline, %from, %to, "the source was silent: windows without rows are gaps");
+    }
+}
+
+impl OutputDelayed<'_> {
+    pub fn emit(&self) {
+        metrics().delays.get_or_create(&labels(self.pipeline)).inc();
+        tracing::warn!(
+            pipeline = self.pipeline,
+            attempt = self.attempt,
+            error = self.error,
+            "output kept, trying again"
+        );
+    }
+}
+
+impl OutputResumed<'_> {
+    pub fn emit(&self) {
+        tracing::info!(pipeline = self.pipeline, attempts = self.attempts, "output written");
+    }
+}
+
+impl PipelineEnded<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, read, windowed, late, bad } = *self;
+        tracing::info!(pipeline, read, windowed, late, bad, "pipeline has read its input to the end");
+    }
+}

@@ -1,0 +1,91 @@
+//! How far a pipeline has come. Rule: a restart from a checkpoint writes the same bytes as a run without one.
+
+use std::collections::BTreeMap;
+
+use prescale_ingest::PartitionStart;
+use prescale_store::{Store, Table, Write};
+use serde::{Deserialize, Serialize};
+
+use crate::PipelineError;
+
+/// Rows by their fate. Conservation law: `read = windowed + filtered + late + decode + expression + null_event_time`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Records with a payload.
+    pub read: u64,
+    pub windowed: u64,
+    pub filtered: u64,
+    pub late: u64,
+    pub decode: u64,
+    pub expression: u64,
+    pub null_event_time: u64,
+    /// Records without a payload; not counted as read.
+    pub tombstones: u64,
+    /// Rows written to the sink.
+    pub rows_out: u64,
+    /// Rows of closed windows that could not be written; see the dead letters.
+    pub rows_failed: u64,
+}
+
+/// One source partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionCheckpoint {
+    /// The first offset not processed yet.
+    pub next: i64,
+    /// The partition's watermark at `next`, in nanoseconds.
+    pub watermark: i64,
+    /// The first offset that an open window needs; `next` when none does.
+    pub oldest: i64,
+    /// The partition's watermark just before the row at `oldest`.
+    pub oldest_watermark: i64,
+}
+
+/// All that a restart needs beside the source itself; written once for each epoch, after its output is safe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Of the plan that wrote it.
+    pub fingerprint: String,
+    /// The query watermark in nanoseconds.
+    pub watermark: i64,
+    /// The last watermark that was told downstream.
+    pub told: Option<i64>,
+    /// The end of the last window that had a row.
+    pub last_end: Option<i64>,
+    /// The watermark at which the source fell silent, until rows are back.
+    pub silent_from: Option<i64>,
+    /// The first window that had a row after the silence.
+    pub silent_to: Option<i64>,
+    pub partitions: BTreeMap<i32, PartitionCheckpoint>,
+    pub counters: Counters,
+}
+
+impl Counters {
+    pub fn bad(&self) -> u64 {
+        self.decode + self.expression + self.null_event_time
+    }
+
+    /// Whether no row was lost or counted twice.
+    pub fn is_conserved(&self) -> bool {
+        self.read == self.windowed + self.filtered + self.late + self.bad()
+    }
+}
+
+impl Checkpoint {
+    /// Where the source must start so that no open window lacks a row.
+    pub fn starts(&self) -> Vec<PartitionStart> {
+        self.partitions.iter().map(|(&partition, at)| PartitionStart { partition, offset: Some(at.oldest) }).collect()
+    }
+
+    /// The checkpoint of `pipeline`, if it ever wrote one.
+    pub fn load(store: &dyn Store, pipeline: &str) -> Result<Option<Self>, PipelineError> {
+        let Some(bytes) = store.get(Table::Checkpoints, pipeline.as_bytes())? else { return Ok(None) };
+        let read = serde_json::from_slice(&bytes);
+        read.map(Some).map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })
+    }
+
+    pub(crate) fn save(&self, store: &dyn Store, pipeline: &str) -> Result<(), PipelineError> {
+        let value = serde_json::to_vec(self)
+            .map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })?;
+        Ok(store.write(&[Write { table: Table::Checkpoints, key: pipeline.as_bytes().to_vec(), value: Some(value) }])?)
+    }
+}

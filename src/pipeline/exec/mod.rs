@@ -1,0 +1,7 @@
+//! Running a plan's expressions over batches. Rule: a row that fails is taken out by itself; the others go on.
+
+pub(crate) mod output;
+pub(crate) mod pane;
+pub(crate) mod quantile_udaf;
+pub(crate) mod rows;
+pub(crate) mod source_rows;

@@ -1,0 +1,235 @@
+//! `WITH (…)` of Arroyo's Kafka connector. Rule: names are Arroyo's, verbatim; an unknown option is an error.
+
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::ddl::{OptionDefinition, TableDefinition};
+use super::script::SourceText;
+use crate::SqlError;
+
+/// How payloads are written in the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    RawString,
+}
+
+/// Where a source begins without a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartAt {
+    Earliest,
+    #[default]
+    Latest,
+    Group,
+}
+
+/// A Kafka source as the SQL describes it; the service's configuration may override the first two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceOptions {
+    pub bootstrap_servers: Option<String>,
+    pub topic: String,
+    pub format: Format,
+    pub start_at: StartAt,
+    pub group_id: Option<String>,
+    pub group_id_prefix: Option<String>,
+    pub read_committed: bool,
+    /// Microseconds without rows after which a partition stops holding the watermark back; `None` = never.
+    pub idle_micros: Option<i64>,
+    /// Settings passed through to librdkafka.
+    pub client_configs: Vec<(String, String)>,
+}
+
+/// A Kafka sink as the SQL describes it; the service's configuration may override the first two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkOptions {
+    pub bootstrap_servers: Option<String>,
+    pub topic: String,
+    pub key_field: Option<String>,
+    pub client_configs: Vec<(String, String)>,
+}
+
+/// A table is one or the other.
+pub(super) enum TableOptions {
+    Source(SourceOptions),
+    Sink(SinkOptions),
+}
+
+const FIVE_MINUTES_MICROS: i64 = 300_000_000;
+
+const SOURCE_KEYS: [&str; 19] = [
+    "connector", "type", "bootstrap_servers", "topic", "format", "source.offset", "source.read_mode", "source.group_id",
+    "source.group_id_prefix", "idle_micros", "bad_data", "client_configs", "json.timestamp_format", "json.unstructured",
+    "json.include_schema", "json.confluent_schema_registry", "framing", "value.subject", "connection_profile",
+];
+
+const SINK_KEYS: [&str; 10] = [
+    "connector", "type", "bootstrap_servers", "topic", "format", "sink.commit_mode", "sink.key_field", "client_configs",
+    "json.timestamp_format", "json.decimal_encoding",
+];
+
+/// Checks and reads the options of a table.
+pub(super) fn read(source: &SourceText<'_>, table: &TableDefinition) -> Result<TableOptions, SqlError> {
+    let options = Options { source, table };
+    match options.value("connector") {
+        Some("kafka") => {}
+        Some(other) => {
+            let span = options.span("connector");
+            return Err(source.error("unsupported-connector", span, format!("connector `{other}` is not supported")).hint("write connector = 'kafka'"));
+        }
+        None => return Err(options.missing("connector", "connector = 'kafka'")),
+    }
+    let is_source = match options.value("type") {
+        Some("source") => true,
+        Some("sink") => false,
+        Some(other) => {
+            let span = options.span("type");
+            return Err(source.error("option-value", span, format!("type is `{other}`")).hint("type is 'source' or 'sink'"));
+        }
+        None => return Err(options.missing("type", "type = 'source' or type = 'sink'")),
+    };
+    if is_source { options.source_table().map(TableOptions::Source) } else { options.sink_table().map(TableOptions::Sink) }
+}
+
+struct Options<'a> {
+    source: &'a SourceText<'a>,
+    table: &'a TableDefinition,
+}
+
+impl Options<'_> {
+    fn get(&self, key: &str) -> Option<&OptionDefinition> {
+        self.table.options.iter().find(|option| option.key == key)
+    }
+
+    fn value(&self, key: &str) -> Option<&str> {
+        self.get(key).map(|option| option.value.as_str())
+    }
+
+    fn owned(&self, key: &str) -> Option<String> {
+        self.value(key).map(str::to_owned)
+    }
+
+    fn span(&self, key: &str) -> Span {
+        self.get(key).map_or(self.table.name.span, |option| option.value_span)
+    }
+
+    fn missing(&self, key: &str, write: &str) -> SqlError {
+        self.source
+            .error("missing-option", self.table.name.span, format!("table `{}` has no option `{key}`", self.table.name.value))
+            .hint(format!("write WITH ({write}, …)"))
+    }
+
+    fn refuse(&self, key: &str, message: &str, hint: &str) -> SqlError {
+        self.source.error("option-value", self.span(key), message).hint(hint)
+    }
+
+    fn check_keys(&self, kind: &str, known: &[&str]) -> Result<(), SqlError> {
+        for option in &self.table.options {
+            if !known.contains(&option.key.as_str()) {
+                let nearest = super::planner::nearest(&option.key, known.iter().copied());
+                let message = format!("unknown option `{}` of a kafka {kind}", option.key);
+                let hint = match nearest {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("the options are {}", known.join(", ")),
+                };
+                return Err(self.source.error("unknown-option", option.key_span, message).hint(hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Options that exist, of which only one value is supported.
+    fn check_only(&self, only: &[(&str, &str)]) -> Result<(), SqlError> {
+        for (key, expected) in only {
+            if let Some(found) = self.value(key).filter(|found| found != expected) {
+                return Err(self.refuse(key, &format!("{key} = '{found}' is not supported"), &format!("write '{expected}', or leave it out")));
+            }
+        }
+        Ok(())
+    }
+
+    fn client_configs(&self) -> Result<Vec<(String, String)>, SqlError> {
+        let text = self.value("client_configs").unwrap_or_default();
+        text.split(',')
+            .filter(|pair| !pair.trim().is_empty())
+            .map(|pair| match pair.split_once('=') {
+                Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+                None => Err(self.refuse("client_configs", &format!("`{pair}` is not k=v"), "write client_configs = 'k=v,k=v'")),
+            })
+            .collect()
+    }
+
+    fn topic(&self) -> Result<String, SqlError> {
+        self.owned("topic").ok_or_else(|| self.missing("topic", "topic = '…'"))
+    }
+
+    fn source_table(&self) -> Result<SourceOptions, SqlError> {
+        self.check_keys("source", &SOURCE_KEYS)?;
+        self.check_only(&[
+            ("json.timestamp_format", "RFC3339"),
+            ("json.unstructured", "false"),
+            ("json.include_schema", "false"),
+            ("json.confluent_schema_registry", "false"),
+        ])?;
+        for key in ["framing", "value.subject", "connection_profile"] {
+            if self.get(key).is_some() {
+                return Err(self.refuse(key, &format!("option `{key}` is not supported here"), "leave it out"));
+            }
+        }
+        match self.value("bad_data") {
+            None | Some("fail" | "drop") => {}
+            Some(other) => return Err(self.refuse("bad_data", &format!("bad_data is `{other}`"), "bad_data is 'fail' or 'drop'")),
+        }
+        Ok(SourceOptions {
+            bootstrap_servers: self.owned("bootstrap_servers"),
+            topic: self.topic()?,
+            format: self.format()?,
+            start_at: match self.value("source.offset") {
+                Some("earliest") => StartAt::Earliest,
+                None | Some("latest") => StartAt::Latest,
+                Some("group") => StartAt::Group,
+                Some(other) => {
+                    let message = format!("source.offset is `{other}`");
+                    return Err(self.refuse("source.offset", &message, "source.offset is 'earliest', 'latest' or 'group'"));
+                }
+            },
+            group_id: self.owned("source.group_id"),
+            group_id_prefix: self.owned("source.group_id_prefix"),
+            read_committed: match self.value("source.read_mode") {
+                None | Some("read_uncommitted") => false,
+                Some("read_committed") => true,
+                Some(other) => {
+                    let message = format!("source.read_mode is `{other}`");
+                    return Err(self.refuse("source.read_mode", &message, "source.read_mode is 'read_uncommitted' or 'read_committed'"));
+                }
+            },
+            idle_micros: self.idle_micros()?,
+            client_configs: self.client_configs()?,
+        })
+    }
+
+    fn idle_micros(&self) -> Result<Option<i64>, SqlError> {
+        let Some(text) = self.value("idle_micros") else { return Ok(Some(FIVE_MINUTES_MICROS)) };
+        let micros: i64 = text.parse().map_err(|_| self.refuse("idle_micros", &format!("idle_micros is `{text}`"), "write a whole number of microseconds; 0 switches it off"))?;
+        Ok(Some(micros).filter(|micros| *micros > 0))
+    }
+
+    fn format(&self) -> Result<Format, SqlError> {
+        match self.value("format") {
+            Some("json") => Ok(Format::Json),
+            Some("raw_string") => Ok(Format::RawString),
+            Some(other) => Err(self.refuse("format", &format!("format `{other}` is not supported"), "format is 'json' or 'raw_string'")),
+            None => Err(self.missing("format", "format = 'json'")),
+        }
+    }
+
+    fn sink_table(&self) -> Result<SinkOptions, SqlError> {
+        self.check_keys("sink", &SINK_KEYS)?;
+        self.check_only(&[("json.timestamp_format", "RFC3339"), ("sink.commit_mode", "at_least_once"), ("format", "json")])?;
+        self.format()?;
+        Ok(SinkOptions {
+            bootstrap_servers: self.owned("bootstrap_servers"),
+            topic: self.topic()?,
+            key_field: self.owned("sink.key_field"),
+            client_configs: self.client_configs()?,
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! A validated pipeline, ready to run: physical expressions and where their inputs come from. Rule: data only; running
+//! it belongs to the engine.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use serde::Serialize;
+
+pub use super::ddl::Metadata;
+use super::options::{SinkOptions, SourceOptions};
+
+/// Everything that the engine needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub source: SourceTable,
+    pub sink: SinkTable,
+    /// Window width in nanoseconds.
+    pub width: i64,
+    /// Steps between the source's rows and the aggregation.
+    pub before: Vec<Stage>,
+    /// Of the aggregation's output, in order.
+    pub keys: Vec<GroupKey>,
+    pub aggregates: Vec<Aggregate>,
+    /// The aggregation's output: keys, then aggregates.
+    pub aggregated: SchemaRef,
+    /// Steps between the aggregation and the sink; the last one ends in the sink's columns.
+    pub after: Vec<Stage>,
+    /// Changes when the query or what it reads changes, not with the layout of its text.
+    pub fingerprint: String,
+}
+
+/// The table that rows come from.
+#[derive(Clone, Debug)]
+pub struct SourceTable {
+    pub name: String,
+    pub options: SourceOptions,
+    /// Columns that the payload holds, in the order of the DDL.
+    pub payload: SchemaRef,
+    /// Columns that the record itself holds.
+    pub metadata: Vec<(FieldRef, Metadata)>,
+    /// Generated columns, each over the payload, the metadata and the ones before it.
+    pub computed: Vec<Computed>,
+    /// Payload, metadata, computed and, last, the watermark.
+    pub internal: SchemaRef,
+    /// What the query sees: the columns of `internal` in the order of the DDL.
+    pub visible: Vec<usize>,
+    pub schema: SchemaRef,
+    /// Event time as nanoseconds, over `internal`.
+    pub event_time: Arc<dyn PhysicalExpr>,
+    /// The watermark as nanoseconds, over payload, metadata and computed.
+    pub watermark: Arc<dyn PhysicalExpr>,
+}
+
+/// A generated column.
+#[derive(Clone, Debug)]
+pub struct Computed {
+    pub field: FieldRef,
+    pub expr: Arc<dyn PhysicalExpr>,
+    pub is_event_time: bool,
+}
+
+/// The table that rows go to.
+#[derive(Clone, Debug)]
+pub struct SinkTable {
+    pub name: String,
+    pub options: SinkOptions,
+    pub schema: SchemaRef,
+    /// Index of the column whose text is the record key.
+    pub key: usize,
+    pub window_start: usize,
+    pub window_end: usize,
+}
+
+/// One step over rows.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    Filter(Arc<dyn PhysicalExpr>),
+    Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
+}
+
+/// One column of GROUP BY.
+#[derive(Clone, Debug)]
+pub enum GroupKey {
+    Window,
+    Column(Arc<dyn PhysicalExpr>),
+}
+
+/// One aggregate call.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    pub function: Arc<AggregateFunctionExpr>,
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// What a pipeline does, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanSummary {
+    pub source: String,
+    pub source_topic: String,
+    pub sink: String,
+    pub sink_topic: String,
+    pub window: String,
+    /// `name TYPE` of each output column.
+    pub columns: Vec<String>,
+    pub fingerprint: String,
+}
+
+impl Plan {
+    pub fn summary(&self) -> PlanSummary {
+        let column = |field: &FieldRef| format!("{} {}", field.name(), super::types::sql_name(field.data_type()));
+        PlanSummary {
+            source: self.source.name.clone(),
+            source_topic: self.source.options.topic.clone(),
+            sink: self.sink.name.clone(),
+            sink_topic: self.sink.options.topic.clone(),
+            window: format!("tumble {}", prescale_domain::Span::from_millis(self.width / 1_000_000)),
+            columns: self.sink.schema.fields().iter().map(column).collect(),
+            fingerprint: self.fingerprint.clone(),
+        }
+    }
+
+    /// The types of the grouping columns without the window.
+    pub(crate) fn key_types(&self) -> Vec<DataType> {
+        let fields = self.keys.iter().zip(self.aggregated.fields());
+        fields.filter(|(key, _)| matches!(key, GroupKey::Column(_))).map(|(_, field)| field.data_type().clone()).collect()
+    }
+}

@@ -1,0 +1,308 @@
+//! From statements to a plan that can run. Rule: every check names the place in the text.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, ExprSchemable, LogicalPlan};
+use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::ddl::TableDefinition;
+use super::functions::TUMBLE;
+use super::options::{self, SinkOptions, SourceOptions, TableOptions};
+use super::plan::{Aggregate, GroupKey, Plan, SinkTable, Stage};
+use super::planner::Planner;
+use super::script::{Script, SourceText, span_of};
+use super::{source, syntax, types};
+use crate::SqlError;
+
+/// What the checks work on.
+pub(super) struct Context<'a> {
+    pub(super) text: &'a SourceText<'a>,
+    pub(super) planner: Planner,
+    /// Where the query begins.
+    pub(super) query: Span,
+}
+
+impl Context<'_> {
+    pub(super) fn physical(&self, expr: &Expr, schema: &DFSchema, at: Span) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
+        create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+            .map_err(|error| self.planner.error(self.text, &error, at))
+    }
+}
+
+/// Checks the whole script.
+pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlError> {
+    let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+    for table in &script.tables {
+        match options::read(text, table)? {
+            TableOptions::Source(options) => sources.push((table, options)),
+            TableOptions::Sink(options) => sinks.push((table, options)),
+        }
+    }
+    let query = span_of(script.insert.query.as_ref());
+    let mut context = Context { text, planner: Planner::new(), query };
+    let (sink, sink_options) = find_sink(&context, &script, &sources, &sinks)?;
+    for (_, view) in &script.views {
+        syntax::check(text, view)?;
+    }
+    syntax::check(text, &script.insert.query)?;
+    let mut tables = Vec::new();
+    for (table, options) in sources {
+        let table = source::plan(&mut context, table, options)?;
+        context.planner.add_table(&table.name, table.schema.clone());
+        tables.push(table);
+    }
+    let planned = context.planner.plan(&script.insert.query, &script.views);
+    let logical = planned.map_err(|error| context.planner.error(text, &error, query))?;
+    let shape = Shape::of(&context, &logical)?;
+    let source = tables.into_iter().find(|table| table.name == shape.table).ok_or_else(|| {
+        text.error("unknown-table", query, format!("the query reads `{}`, which is no source", shape.table))
+    })?;
+    let fingerprint = fingerprint(&source, &logical, &sink_options);
+    let (width, keys, aggregates, aggregated) = aggregation(&context, shape.aggregate)?;
+    let before = stages(&context, &shape.below)?;
+    let mut after = stages(&context, &shape.above)?;
+    let sink = sink_table(&context, sink, sink_options, logical.schema().as_arrow())?;
+    after.push(cast_to_sink(logical.schema().as_arrow(), &sink));
+    Ok(Plan { source, sink, width, before, keys, aggregates, aggregated, after, fingerprint })
+}
+
+fn find_sink<'a>(
+    context: &Context<'_>,
+    script: &'a Script,
+    sources: &[(&TableDefinition, SourceOptions)],
+    sinks: &[(&'a TableDefinition, SinkOptions)],
+) -> Result<(&'a TableDefinition, SinkOptions), SqlError> {
+    let name = &script.insert.sink;
+    if let Some((table, options)) = sinks.iter().find(|(table, _)| table.name.value == name.value) {
+        return Ok((table, options.clone()));
+    }
+    if sources.iter().any(|(table, _)| table.name.value == name.value) {
+        let message = format!("`{}` is a source and can't be inserted into", name.value);
+        return Err(context.text.error("insert-into-source", name.span, message).hint("insert into a table with type = 'sink'"));
+    }
+    let known: Vec<&str> = sinks.iter().map(|(table, _)| table.name.value.as_str()).collect();
+    let error = context.text.error("unknown-table", name.span, format!("unknown sink `{}`", name.value));
+    Err(error.hint(format!("the sinks are {}", known.join(", "))))
+}
+
+/// The query as a chain: steps below the one aggregation, and steps above it, each from its input upwards.
+struct Shape<'a> {
+    table: String,
+    below: Vec<&'a LogicalPlan>,
+    aggregate: &'a LogicalAggregate,
+    above: Vec<&'a LogicalPlan>,
+}
+
+impl<'a> Shape<'a> {
+    fn of(context: &Context<'_>, top: &'a LogicalPlan) -> Result<Self, SqlError> {
+        let (mut above, mut below, mut aggregate, mut plan) = (Vec::new(), Vec::new(), None, top);
+        loop {
+            let steps = if aggregate.is_none() { &mut above } else { &mut below };
+            plan = match plan {
+                LogicalPlan::Projection(node) => {
+                    steps.push(plan);
+                    &node.input
+                }
+                LogicalPlan::Filter(node) => {
+                    steps.push(plan);
+                    &node.input
+                }
+                LogicalPlan::SubqueryAlias(node) => &node.input,
+                LogicalPlan::Aggregate(node) if aggregate.is_none() => {
+                    aggregate = Some(node);
+                    &node.input
+                }
+                LogicalPlan::Aggregate(_) => {
+                    return Err(context.text.error("nested-aggregate", context.query, "aggregates over aggregates are not supported yet"));
+                }
+                LogicalPlan::TableScan(scan) => {
+                    let Some(aggregate) = aggregate else {
+                        return Err(context.text.error("no-window", context.query, "the query has no window").hint(WINDOW_HINT));
+                    };
+                    below.reverse();
+                    above.reverse();
+                    return Ok(Self { table: scan.table_name.table().to_owned(), below, aggregate, above });
+                }
+                other => {
+                    let what = other.display().to_string();
+                    let what = what.split(':').next().unwrap_or_default();
+                    return Err(context.text.error("unsupported-query", context.query, format!("`{what}` is not supported in a pipeline")).hint(WINDOW_HINT));
+                }
+            };
+        }
+    }
+}
+
+const WINDOW_HINT: &str = "write SELECT service, window.start AS window_start, window.end AS window_end, requests FROM (SELECT service, tumble(INTERVAL '1 minute') AS window, count(*) AS requests FROM t GROUP BY service, window)";
+
+fn stages(context: &Context<'_>, nodes: &[&LogicalPlan]) -> Result<Vec<Stage>, SqlError> {
+    let mut stages = Vec::new();
+    for node in nodes {
+        match node {
+            LogicalPlan::Filter(filter) => {
+                check(context, &filter.predicate)?;
+                stages.push(Stage::Filter(context.physical(&filter.predicate, filter.input.schema(), context.query)?));
+            }
+            LogicalPlan::Projection(projection) => {
+                let mut exprs = Vec::new();
+                for expr in &projection.expr {
+                    check(context, expr)?;
+                    exprs.push(context.physical(expr, projection.input.schema(), context.query)?);
+                }
+                stages.push(Stage::Project { exprs, schema: nullable(projection.schema.as_arrow()) });
+            }
+            _ => {}
+        }
+    }
+    Ok(stages)
+}
+
+/// Columns as they may come out of evaluation: without promises about nulls.
+fn nullable(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+type Aggregation = (i64, Vec<GroupKey>, Vec<Aggregate>, SchemaRef);
+
+fn aggregation(context: &Context<'_>, node: &LogicalAggregate) -> Result<Aggregation, SqlError> {
+    let schema = node.input.schema();
+    let (mut width, mut keys) = (None, Vec::new());
+    for expr in &node.group_expr {
+        if let Some(found) = window_width(context, expr)? {
+            if width.replace(found).is_some() {
+                return Err(context.text.error("second-window", context.query, "a GROUP BY has one window").hint("write one tumble(…)"));
+            }
+            keys.push(GroupKey::Window);
+        } else {
+            check(context, expr)?;
+            keys.push(GroupKey::Column(context.physical(expr, schema, context.query)?));
+        }
+    }
+    let Some(width) = width else {
+        return Err(context.text.error("no-window", context.query, "the GROUP BY has no window").hint(WINDOW_HINT));
+    };
+    let mut aggregates = Vec::new();
+    for expr in &node.aggr_expr {
+        check(context, expr)?;
+        let (props, planning) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+        let lowered = LoweredAggregateBuilder::new(expr, schema, schema.as_arrow(), &props, &planning).build();
+        let lowered = lowered.map_err(|error| context.planner.error(context.text, &error, context.query))?;
+        aggregates.push(Aggregate { function: lowered.aggregate, filter: lowered.filter });
+    }
+    Ok((width, keys, aggregates, nullable(node.schema.as_arrow())))
+}
+
+/// The width of a window in nanoseconds, if `expr` is one.
+fn window_width(context: &Context<'_>, expr: &Expr) -> Result<Option<i64>, SqlError> {
+    let Expr::ScalarFunction(call) = expr.clone().unalias() else { return Ok(None) };
+    if call.name() != TUMBLE {
+        return Ok(None);
+    }
+    let at = context.text.find(TUMBLE).unwrap_or(context.query);
+    let refuse = |message: &str| {
+        Err(context.text.error("window-width", at, message).hint("write tumble(INTERVAL '1 minute'): a literal of days or less, more than zero"))
+    };
+    let Some(Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(width)), _)) = call.args.first() else {
+        return refuse("the width of a window is an interval literal");
+    };
+    if width.months != 0 {
+        return refuse("months have no fixed length");
+    }
+    let nanos = i64::from(width.days).checked_mul(86_400_000_000_000).and_then(|days| days.checked_add(width.nanoseconds));
+    match nanos {
+        Some(nanos) if nanos > 0 => Ok(Some(nanos)),
+        _ => refuse("the width of a window is more than zero"),
+    }
+}
+
+/// Refuses what is not deterministic, and windows outside GROUP BY.
+pub(super) fn check(context: &Context<'_>, expr: &Expr) -> Result<(), SqlError> {
+    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    use datafusion::logical_expr::Volatility;
+    let mut fault = None;
+    let walked = expr.apply(|node| {
+        if let Expr::ScalarFunction(call) = node {
+            if call.name() == TUMBLE {
+                fault = Some(("window-outside-group-by", TUMBLE.to_owned(), "a window stands only in GROUP BY, and by its alias in the same SELECT".to_owned()));
+            } else if call.func.signature().volatility != Volatility::Immutable {
+                fault = Some(("not-deterministic", call.name().to_owned(), format!("function `{}` is not deterministic", call.name())));
+            }
+        }
+        Ok(if fault.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.map_err(|error| context.planner.error(context.text, &error, context.query))?;
+    match fault {
+        None => Ok(()),
+        Some((code, word, message)) => {
+            let at = context.text.find(&word).unwrap_or(context.query);
+            let hint = if code == "not-deterministic" { "use the event time: the same input must give the same rows" } else { WINDOW_HINT };
+            Err(context.text.error(code, at, message).hint(hint))
+        }
+    }
+}
+
+fn sink_table(context: &Context<'_>, table: &TableDefinition, options: SinkOptions, query: &Schema) -> Result<SinkTable, SqlError> {
+    if let Some(watermark) = &table.watermark {
+        return Err(context.text.error("sink-watermark", watermark.span, "a sink has no WATERMARK FOR"));
+    }
+    let fields: Vec<Field> = if table.columns.is_empty() {
+        query.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect()
+    } else {
+        if table.columns.len() != query.fields().len() {
+            let message = format!("sink `{}` has {} columns, the query has {}", table.name.value, table.columns.len(), query.fields().len());
+            return Err(context.text.error("column-count", context.query, message).hint("values go to columns by position"));
+        }
+        table.columns.iter().map(|column| Field::new(&column.name.value, column.kind.clone(), true)).collect()
+    };
+    for (from, to) in query.fields().iter().zip(&fields) {
+        if !arrow::compute::can_cast_types(from.data_type(), to.data_type()) {
+            let message = format!("column `{}` is {}, which can't be written as {}", to.name(), types::sql_name(from.data_type()), types::sql_name(to.data_type()));
+            return Err(context.text.error("column-type", context.query, message));
+        }
+    }
+    let at = |name: &str, kind: &str, fits: fn(&DataType) -> bool| {
+        let found = fields.iter().position(|field| field.name() == name);
+        found.filter(|index| fits(fields[*index].data_type())).ok_or_else(|| {
+            context.text.error("features-columns", table.name.span, format!("sink `{}` has no column `{name}` of type {kind}", table.name.value)).hint("a features row has service TEXT, window_start TIMESTAMP and window_end TIMESTAMP")
+        })
+    };
+    let is_text = |kind: &DataType| matches!(kind, DataType::Utf8);
+    let is_time = |kind: &DataType| matches!(kind, DataType::Timestamp(_, None));
+    at("service", "TEXT", is_text)?;
+    let (window_start, window_end) = (at("window_start", "TIMESTAMP", is_time)?, at("window_end", "TIMESTAMP", is_time)?);
+    let key = at(options.key_field.as_deref().unwrap_or("service"), "TEXT", is_text)?;
+    let schema = Arc::new(Schema::new(fields));
+    Ok(SinkTable { name: table.name.value.clone(), options, schema, key, window_start, window_end })
+}
+
+/// The last step: each column by position, cast to the sink's type.
+fn cast_to_sink(query: &Schema, sink: &SinkTable) -> Stage {
+    let exprs = query.fields().iter().zip(sink.schema.fields()).enumerate().map(|(index, (from, to))| {
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(from.name(), index));
+        if from.data_type() == to.data_type() { column } else { Arc::new(CastExpr::new(column, to.data_type().clone(), None)) as _ }
+    });
+    Stage::Project { exprs: exprs.collect(), schema: sink.schema.clone() }
+}
+
+fn fingerprint(source: &super::SourceTable, logical: &LogicalPlan, sink: &SinkOptions) -> String {
+    let computed: Vec<String> = source.computed.iter().map(|c| format!("{} = {}", c.field, c.expr)).collect();
+    let text = format!(
+        "1|{}|{:?}|{:?}|{computed:?}|{}|{}|{:?}",
+        source.name, source.options.format, source.payload, source.watermark, logical.display_indent_schema(), sink.key_field,
+    );
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// The type of an expression over `schema`, for messages.
+pub(super) fn type_of(expr: &Expr, schema: &DFSchema) -> Option<(DataType, bool)> {
+    Some((expr.get_type(schema).ok()?, expr.nullable(schema).ok()?))
+}
