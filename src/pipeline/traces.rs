@@ -34,3 +34,16 @@ fn the_nasa_week() {
     assert_eq!(counters.read, 557_495);
     assert_eq!(minutes.len(), 10_080 - 47);
 }
+
+#[test]
+fn debug_line() {
+    let sql = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/access_log.sql")).unwrap();
+    let plan = std::sync::Arc::new(crate::compile(&sql).unwrap());
+    for c in &plan.source.computed { println!("{} = {}", c.field.name(), c.expr); }
+    println!("wm {}", plan.source.watermark);
+    let mut e = crate::Engine::new(plan, None).unwrap();
+    let mut b = prescale_ingest::RawBatch::new("t".into(), 0);
+    b.push(0, None, Some(br#"slip-4-12.ots.utexas.edu - - [10/Jul/1995:00:00:00 -0400] "GET /images/ksclogosmall.gif HTTP/1.0" 304 0"#));
+    e.push(&b).unwrap();
+    println!("{:?}", e.close(&crate::PartitionView { all_ended: true, ..Default::default() }).unwrap());
+}

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::regexp;
 use crate::exec::quantile_udaf;
 
 /// The name under which windows are asked for.
@@ -24,6 +25,11 @@ const AGGREGATES: [&str; 18] = [
 /// All scalar functions by their names and aliases, and the window placeholder.
 pub(super) fn scalars() -> Vec<Arc<ScalarUDF>> {
     let mut all = SessionStateDefaults::default_scalar_functions();
+    for udf in &mut all {
+        if udf.name() == regexp::NAME {
+            *udf = Arc::new(ScalarUDF::new_from_impl(regexp::RegexpReplace::new(udf.clone())));
+        }
+    }
     all.push(Arc::new(ScalarUDF::new_from_impl(Tumble::new())));
     all
 }

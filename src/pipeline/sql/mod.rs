@@ -6,6 +6,7 @@ mod functions;
 mod options;
 mod plan;
 mod planner;
+mod regexp;
 mod script;
 mod source;
 mod syntax;

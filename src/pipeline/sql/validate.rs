@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::Volatility;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
@@ -32,8 +36,28 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     pub(super) fn physical(&self, expr: &Expr, schema: &DFSchema, at: Span) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
-        create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        self.simplified(expr.clone(), schema)
+            .and_then(|expr| create_physical_expr(&expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()))
             .map_err(|error| self.planner.error(self.text, &error, at))
+    }
+
+    /// Constants folded; some functions, such as `coalesce`, exist only before this step.
+    fn simplified(&self, expr: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+        let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+        ExprSimplifier::new(context).simplify(expr)
+    }
+
+    /// The arguments and the filter of an aggregate simplified; the call itself stays.
+    fn simplified_arguments(&self, expr: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+        let simplify = |inner: Expr| self.simplified(inner, schema).map(Transformed::yes);
+        let done = match expr {
+            Expr::Alias(mut alias) => {
+                *alias.expr = alias.expr.map_children(simplify)?.data;
+                Expr::Alias(alias)
+            }
+            call => call.map_children(simplify)?.data,
+        };
+        Ok(done)
     }
 }
 
@@ -193,6 +217,9 @@ fn aggregation(context: &Context<'_>, node: &LogicalAggregate) -> Result<Aggrega
     let mut aggregates = Vec::new();
     for expr in &node.aggr_expr {
         check(context, expr)?;
+        let expr = &context
+            .simplified_arguments(expr.clone(), schema)
+            .map_err(|error| context.planner.error(context.text, &error, context.query))?;
         let (props, planning) = (ExecutionProps::new(), PhysicalPlanningContext::default());
         let lowered = LoweredAggregateBuilder::new(expr, schema, schema.as_arrow(), &props, &planning).build();
         let lowered = lowered.map_err(|error| context.planner.error(context.text, &error, context.query))?;
@@ -226,8 +253,6 @@ fn window_width(context: &Context<'_>, expr: &Expr) -> Result<Option<i64>, SqlEr
 
 /// Refuses what is not deterministic, and windows outside GROUP BY.
 pub(super) fn check(context: &Context<'_>, expr: &Expr) -> Result<(), SqlError> {
-    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-    use datafusion::logical_expr::Volatility;
     let mut fault = None;
     let walked = expr.apply(|node| {
         if let Expr::ScalarFunction(call) = node {
