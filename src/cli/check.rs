@@ -56,7 +56,7 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
 fn read_pipeline(loaded: &Loaded, pipeline: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(loaded.directory.join(pipeline)).map_err(|error| error.to_string())?;
     let summary = prescale_pipeline::check(&text).map_err(|error| error.to_string())?;
-    Ok(summary.to_string())
+    Ok(super::sql::describe(&summary))
 }
 
 fn design(config: &Config, pipelines: &[String]) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use prescale_pipeline::PlanSummary;
 
 use super::{Failure, pipeline_failure, print, say};
 
@@ -60,7 +61,7 @@ pub(crate) fn sql(arguments: Arguments) -> Result<(), Failure> {
         (Some(Command::Run(arguments)), _) | (None, Some(arguments)) => run(&arguments),
         (Some(Command::Check(arguments)), _) => {
             let text = read(&arguments.pipeline)?;
-            print(&prescale_pipeline::check(&text).map_err(Failure::invalid)?.to_string());
+            print(&describe(&prescale_pipeline::check(&text).map_err(pipeline_failure)?));
             Ok(())
         }
         (None, None) => Err(Failure::Invalid("no pipeline is given\nhint: prescale sql --help".to_owned())),
@@ -88,4 +89,10 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         counters.bad()
     ));
     Ok(())
+}
+
+/// A pipeline in one line.
+pub(super) fn describe(summary: &PlanSummary) -> String {
+    let PlanSummary { source, source_topic, sink, sink_topic, window, columns, .. } = summary;
+    format!("{source} (topic {source_topic}), {window} into {sink} (topic {sink_topic}): {}", columns.join(", "))
 }

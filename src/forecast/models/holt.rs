@@ -19,6 +19,9 @@ const KNOWN_MIN: usize = 3;
 /// Most windows of the training part that the grid is searched over: the newest.
 const GRID_STEPS_MAX: usize = 30_000;
 
+/// Steps ahead that the grid is searched by.
+const GRID_AHEAD: usize = 10;
+
 const ALPHAS: [f64; 9] = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9];
 const BETAS: [f64; 4] = [0.0, 0.01, 0.05, 0.1];
 const PHIS: [f64; 3] = [0.8, 0.9, 0.98];
@@ -125,7 +128,8 @@ impl State {
     }
 }
 
-/// The grid point with the lowest mean absolute one-step error on the log scale; ties go to the first.
+/// The grid point with the lowest mean squared error on the log scale, some steps ahead; ties go to the first. One step
+/// ahead rewards chasing noise that is gone before capacity could follow.
 fn search(values: &[Option<f64>]) -> Parameters {
     let logs: Vec<Option<f64>> = values.iter().map(|value| value.map(|v| v.max(0.0).ln_1p())).collect();
     let mut best = (f64::INFINITY, Parameters { alpha: 0.2, beta: 0.0, phi: 0.9 });
@@ -134,7 +138,7 @@ fn search(values: &[Option<f64>]) -> Parameters {
         for beta in BETAS {
             for phi in PHIS {
                 let by = Parameters { alpha, beta, phi };
-                let error = one_step_error(&logs[first..], by);
+                let error = error_ahead(&logs[first..], by);
                 if error < best.0 {
                     best = (error, by);
                 }
@@ -144,16 +148,18 @@ fn search(values: &[Option<f64>]) -> Parameters {
     best.1
 }
 
-fn one_step_error(logs: &[Option<f64>], by: Parameters) -> f64 {
+/// Mean squared error `GRID_AHEAD` steps ahead, over the values that are known.
+fn error_ahead(logs: &[Option<f64>], by: Parameters) -> f64 {
+    let reach: f64 = (1..=GRID_AHEAD as i32).map(|k| by.phi.powi(k)).sum();
     let mut state = State { level: logs.first().copied().flatten().unwrap_or(0.0), trend: 0.0 };
     let (mut sum, mut count) = (0.0, 0_u64);
-    for value in &logs[1.min(logs.len())..] {
-        if let Some(value) = value {
-            let miss = value - (state.level + by.phi * state.trend);
+    for (index, value) in logs.iter().enumerate().skip(1) {
+        state.step(*value, by);
+        if let Some(later) = logs.get(index + GRID_AHEAD).copied().flatten() {
+            let miss = later - (state.level + reach * state.trend);
             sum += miss * miss;
             count += 1;
         }
-        state.step(*value, by);
     }
     if count == 0 { f64::INFINITY } else { sum / count as f64 }
 }

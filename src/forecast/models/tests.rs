@@ -1,1 +1,159 @@
+//! What every model promises, run over each of them.
 
+use std::collections::BTreeMap;
+
+use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
+
+use super::{Forecaster, Lesson, Lstm, LstmSettings, ModelKind};
+use crate::past::{Past, Request};
+
+const HORIZON: usize = 12;
+
+fn build(kind: ModelKind, seed: u64) -> Box<dyn Forecaster> {
+    match kind {
+        // Small, so that the contract is quick.
+        ModelKind::Lstm => {
+            Box::new(Lstm::new(LstmSettings { fit_samples: 1_280, hidden: 8, ..LstmSettings::default() }, seed))
+        }
+        _ => kind.build(seed),
+    }
+}
+
+fn series(value: impl Fn(usize) -> Option<f64>) -> Series {
+    Series {
+        start: Timestamp::from_millis(1_700_000_040_000),
+        step: Span::from_minutes(5),
+        values: (0..3 * 288).map(value).collect(),
+    }
+}
+
+fn wave(i: usize) -> Option<f64> {
+    Some((100.0 + 60.0 * (i as f64 / 45.84).sin() + (i * 7919 % 23) as f64).round())
+}
+
+fn fit(model: &mut dyn Forecaster, series: &Series) -> crate::Result<BTreeMap<ServiceName, Series>> {
+    let histories = BTreeMap::from([(ServiceName::new("a"), series.clone())]);
+    let lesson = Lesson {
+        histories: &histories,
+        events: &[],
+        train_until: series.start + Span::from_minutes(2 * 24 * 60),
+        end: series.end(),
+        horizon_steps: HORIZON,
+        levels: &DEFAULT_QUANTILES,
+    };
+    model.fit(&lesson)?;
+    Ok(histories)
+}
+
+fn ask(model: &dyn Forecaster, series: &Series, count: usize) -> crate::Result<Vec<Vec<f64>>> {
+    let past = Past::all(series).first(count);
+    let service = ServiceName::new("a");
+    let request = Request {
+        service: &service,
+        past,
+        horizon_steps: HORIZON,
+        levels: &DEFAULT_QUANTILES,
+        events: &[],
+        now: past.end(),
+    };
+    model.predict(&request)
+}
+
+#[track_caller]
+fn sound(kind: ModelKind, rows: &[Vec<f64>]) {
+    assert_eq!(rows.len(), HORIZON, "{kind}");
+    for row in rows {
+        assert_eq!(row.len(), DEFAULT_QUANTILES.len(), "{kind}");
+        assert!(row.iter().all(|value| value.is_finite() && *value >= 0.0) && row.is_sorted(), "{kind}: {row:?}");
+    }
+}
+
+#[test]
+fn forecasts_are_finite_ordered_and_of_the_asked_length_whatever_the_history() {
+    let histories: [(&str, Series); 5] = [
+        ("a wave", series(wave)),
+        ("gaps", series(|i| if i % 7 == 3 || (300..340).contains(&i) { None } else { wave(i) })),
+        ("mostly zeros", series(|i| Some(if i % 50 == 0 { 3.0 } else { 0.0 }))),
+        ("a constant", series(|_| Some(42.0))),
+        ("a jump", series(|i| Some(if i < 800 { 1.0 } else { 1e6 }))),
+    ];
+    for kind in ModelKind::ALL {
+        for (name, series) in &histories {
+            let mut model = build(kind, 1);
+            fit(&mut *model, series).unwrap_or_else(|error| panic!("{kind} on {name}: {error}"));
+            for count in [860, 864] {
+                sound(kind, &ask(&*model, series, count).unwrap_or_else(|error| panic!("{kind} on {name}: {error}")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_constant_load_is_forecast_as_that_constant() {
+    let series = series(|_| Some(42.0));
+    for kind in ModelKind::ALL {
+        let mut model = build(kind, 1);
+        fit(&mut *model, &series).unwrap();
+        let median = ask(&*model, &series, 864).unwrap()[HORIZON - 1][3];
+        assert!((median - 42.0).abs() < 4.0, "{kind}: {median}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_saving_changes_nothing() {
+    let series = series(wave);
+    for kind in ModelKind::ALL {
+        let (mut one, mut two) = (build(kind, 5), build(kind, 5));
+        fit(&mut *one, &series).unwrap();
+        fit(&mut *two, &series).unwrap();
+        assert_eq!(one.save(), two.save(), "{kind}");
+        let loaded = kind.load(&one.save()).unwrap();
+        assert_eq!(loaded.save(), one.save(), "{kind}");
+        assert_eq!(ask(&*loaded, &series, 850).unwrap(), ask(&*one, &series, 850).unwrap(), "{kind}");
+    }
+}
+
+#[test]
+fn what_comes_after_the_origin_changes_nothing() {
+    let (series, other) = (series(wave), series(|i| if i < 800 { wave(i) } else { Some(1e5) }));
+    for kind in ModelKind::ALL {
+        let mut model = build(kind, 2);
+        fit(&mut *model, &series).unwrap();
+        assert_eq!(ask(&*model, &series, 800).unwrap(), ask(&*model, &other, 800).unwrap(), "{kind}");
+    }
+}
+
+#[test]
+fn an_unfitted_model_says_so() {
+    let series = series(wave);
+    for kind in ModelKind::ALL {
+        assert!(ask(&*build(kind, 1), &series, 800).is_err(), "{kind}");
+    }
+}
+
+#[test]
+fn bytes_of_another_kind_or_version_or_none_at_all_are_refused() {
+    for kind in ModelKind::ALL {
+        assert!(kind.load(b"").is_err());
+        assert!(kind.load(b"{\"format\":\"prescale-other\",\"version\":1,\"state\":null}").is_err());
+        let newer = format!("{{\"format\":\"prescale-{kind}\",\"version\":99,\"state\":null}}");
+        let error = kind.load(newer.as_bytes()).err().unwrap().to_string();
+        assert!(error.contains("version 99"), "{error}");
+    }
+}
+
+#[test]
+fn a_daily_wave_is_followed_better_than_by_its_newest_value() {
+    let series = series(|i| Some(100.0 + 80.0 * (i as f64 / 45.84).sin()));
+    for kind in ModelKind::ALL {
+        let mut model = build(kind, 1);
+        fit(&mut *model, &series).unwrap();
+        let (mut own, mut naive) = (0.0, 0.0);
+        for count in (600..850).step_by(10) {
+            let (rows, actual) = (ask(&*model, &series, count).unwrap(), series.values[count + HORIZON - 1].unwrap());
+            own += (rows[HORIZON - 1][3] - actual).abs();
+            naive += (series.values[count - 1].unwrap() - actual).abs();
+        }
+        assert!(own < 0.9 * naive, "{kind}: {own} against {naive}");
+    }
+}

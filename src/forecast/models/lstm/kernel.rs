@@ -130,7 +130,15 @@ pub(super) fn backward(
     }
     let all = steps * batch;
     product(width, all, 4 * hidden, Side::turned(inputs), Side::plain(&trace.gates), 1.0, gradients.input);
-    product(hidden, all, 4 * hidden, Side::turned(&trace.states[..steps * unit]), Side::plain(&trace.gates), 1.0, gradients.state);
+    product(
+        hidden,
+        all,
+        4 * hidden,
+        Side::turned(&trace.states[..steps * unit]),
+        Side::plain(&trace.gates),
+        1.0,
+        gradients.state,
+    );
 }
 
 /// A factor of a product, as it lies in memory or turned.
@@ -162,8 +170,20 @@ pub(super) fn product(m: usize, k: usize, n: usize, a: Side<'_>, b: Side<'_>, ke
     // SAFETY: the assertion above bounds every element that the strides reach; `out` is borrowed alone.
     unsafe {
         matrixmultiply::sgemm(
-            m, k, n, 1.0, a.values.as_ptr(), a_row, a_column, b.values.as_ptr(), b_row, b_column, keep,
-            out.as_mut_ptr(), n as isize, 1,
+            m,
+            k,
+            n,
+            1.0,
+            a.values.as_ptr(),
+            a_row,
+            a_column,
+            b.values.as_ptr(),
+            b_row,
+            b_column,
+            keep,
+            out.as_mut_ptr(),
+            n as isize,
+            1,
         );
     }
 }
@@ -243,7 +263,8 @@ fn derive_any(step: Derive<'_>) {
     let h = step.hidden;
     let known = step.gates.chunks_exact_mut(4 * h).zip(step.old.chunks_exact(h)).zip(step.tanh.chunks_exact(h));
     let flows = step.by_state.chunks_exact(h).zip(step.by_cell.chunks_exact_mut(h));
-    for (((gates, old), tanhs), ((by_state, by_cell), bias)) in known.zip(flows.zip(step.bias.chunks_exact_mut(4 * h))) {
+    for (((gates, old), tanhs), ((by_state, by_cell), bias)) in known.zip(flows.zip(step.bias.chunks_exact_mut(4 * h)))
+    {
         let (i, rest) = gates.split_at_mut(h);
         let (f, rest) = rest.split_at_mut(h);
         let (g, o) = rest.split_at_mut(h);

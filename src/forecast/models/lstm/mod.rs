@@ -1,50 +1,199 @@
-//! stub
-use super::*;
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+//! The encoder-decoder LSTM over all services together (Hochreiter & Schmidhuber 1997; pinball loss as in Wen et al.
+//! 2017, "A multi-horizon quantile recurrent forecaster"). Rules: level-free inputs, so that a shift of the level does not
+//! break it; an untrained network forecasts the level; the same seed gives the same bytes.
+
+mod inputs;
+mod kernel;
+mod network;
+#[cfg(test)]
+mod tests;
+mod train;
+mod weights;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prescale_domain::{ServiceName, Span};
+use serde::{Deserialize, Serialize};
+
+use super::residual::at_level;
+use super::{Forecaster, Lesson, ModelKind, seal, unseal};
+use crate::error::{ForecastCrateError, Result};
+use crate::past::Request;
+
+use inputs::Scale;
+use network::{Batch, Layout, Room};
+
+const VERSION: u32 = 1;
+
+/// Size and effort. Effort is counted in samples, so that a training ends at the same place on every machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LstmSettings {
+    /// Width of the hidden states.
+    pub hidden: usize,
+    /// Samples of a step.
+    pub batch: usize,
+    /// Samples of a training from scratch, of one that starts from a trained model, and of an update.
     pub fit_samples: usize,
     pub refit_samples: usize,
     pub update_samples: usize,
+    /// Highest learning rates of the three.
+    pub fit_rate: f64,
+    pub refit_rate: f64,
+    pub update_rate: f64,
 }
-#[derive(Clone, Debug, Default)]
-pub struct Lstm {}
+
+impl Default for LstmSettings {
+    fn default() -> Self {
+        Self {
+            hidden: 32,
+            batch: 64,
+            fit_samples: 64_000,
+            refit_samples: 16_000,
+            update_samples: 512,
+            fit_rate: 3e-3,
+            refit_rate: 1e-3,
+            update_rate: 1e-4,
+        }
+    }
+}
+
+/// The model.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Lstm {
+    settings: LstmSettings,
+    seed: u64,
+    fitted: Option<Fitted>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Fitted {
+    layout: Layout,
+    horizon_steps: usize,
+    scales: BTreeMap<ServiceName, ServiceScale>,
+    /// Kinds of events that covered enough training windows for the weights to know their effect.
+    event_kinds: BTreeSet<String>,
+    /// Length of the longest training history.
+    trained_on: Span,
+    #[serde(with = "crate::hex")]
+    weights: Vec<f32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ServiceScale {
+    index: usize,
+    scale: Scale,
+}
+
 impl Lstm {
-    pub fn new(_: LstmSettings, _: u64) -> Self {
-        Self {}
+    /// An unfitted model that draws all its chance from `seed`.
+    pub fn new(settings: LstmSettings, seed: u64) -> Self {
+        Self { settings, seed, fitted: None }
     }
-    pub fn load(_: &[u8]) -> Result<Self> {
-        Err(ForecastCrateError::NotFitted { model: "lstm".into() })
+
+    /// Reads what `save` wrote.
+    ///
+    /// # Errors
+    /// Bytes of another format or version, or weights that don't fit their layout.
+    pub fn load(bytes: &[u8]) -> Result<Self> {
+        let model: Self = unseal(ModelKind::Lstm, VERSION, bytes)?;
+        if let Some(fitted) = &model.fitted {
+            let (found, expected) = (fitted.weights.len(), fitted.layout.count());
+            if found != expected || fitted.layout.levels.is_empty() || fitted.layout.levels.len() > 64 {
+                return Err(ForecastCrateError::Format(format!("{found} weights, the layout needs {expected}")));
+            }
+            if fitted.weights.iter().any(|weight| !weight.is_finite()) {
+                return Err(ForecastCrateError::Format("a weight is not finite".into()));
+            }
+        }
+        Ok(model)
     }
-    pub fn reseeded(&self, _: LstmSettings, _: u64) -> Self {
-        Self {}
+
+    /// The same weights with other effort and chance.
+    pub fn reseeded(&self, settings: LstmSettings, seed: u64) -> Self {
+        let settings = LstmSettings { hidden: self.settings.hidden, ..settings };
+        Self { settings, seed, fitted: self.fitted.clone() }
     }
-    pub fn refit(&mut self, _: &Lesson<'_>) -> Result<()> {
-        Err(ForecastCrateError::NotFitted { model: "lstm".into() })
+
+    /// Trains on everything again, starting from the present weights.
+    ///
+    /// # Errors
+    /// As [`Forecaster::fit`].
+    pub fn refit(&mut self, lesson: &Lesson<'_>) -> Result<()> {
+        let effort =
+            train::Effort { samples: self.settings.refit_samples, rate: self.settings.refit_rate, recent: false };
+        self.train(lesson, true, effort)
     }
-    pub fn knows(&self, _: &ServiceName) -> bool {
-        false
+
+    /// Whether `service` was trained on.
+    pub fn knows(&self, service: &ServiceName) -> bool {
+        self.fitted.as_ref().is_some_and(|fitted| fitted.scales.contains_key(service))
     }
-    pub fn has_learnt(&self, _: &str) -> bool {
-        false
+
+    /// Whether events of this kind covered enough of the training for their effect to be in the weights.
+    pub fn has_learnt(&self, kind: &str) -> bool {
+        self.fitted.as_ref().is_some_and(|fitted| fitted.event_kinds.contains(kind))
     }
+
+    /// Length of the longest history that it was trained on.
     pub fn trained_on(&self) -> Span {
-        Span::ZERO
+        self.fitted.as_ref().map_or(Span::ZERO, |fitted| fitted.trained_on)
+    }
+
+    fn train(&mut self, lesson: &Lesson<'_>, warm: bool, effort: train::Effort) -> Result<()> {
+        let from = if warm { self.fitted.as_ref() } else { None };
+        self.fitted = Some(train::train(&self.settings, self.seed, lesson, from, effort)?);
+        Ok(())
     }
 }
+
 impl Forecaster for Lstm {
     fn kind(&self) -> ModelKind {
         ModelKind::Lstm
     }
-    fn fit(&mut self, _: &Lesson<'_>) -> Result<()> {
-        Err(ForecastCrateError::NotFitted { model: "lstm".into() })
+
+    fn fit(&mut self, lesson: &Lesson<'_>) -> Result<()> {
+        let effort = train::Effort { samples: self.settings.fit_samples, rate: self.settings.fit_rate, recent: false };
+        self.train(lesson, false, effort)
     }
-    fn update(&mut self, _: &Lesson<'_>) -> Result<()> {
-        Err(ForecastCrateError::NotFitted { model: "lstm".into() })
+
+    fn update(&mut self, lesson: &Lesson<'_>) -> Result<()> {
+        let effort =
+            train::Effort { samples: self.settings.update_samples, rate: self.settings.update_rate, recent: true };
+        self.train(lesson, true, effort)
     }
-    fn predict(&self, _: &Request<'_>) -> Result<Vec<Vec<f64>>> {
-        Err(ForecastCrateError::NotFitted { model: "lstm".into() })
+
+    fn predict(&self, request: &Request<'_>) -> Result<Vec<Vec<f64>>> {
+        let model = || self.kind().to_string();
+        let fitted = self.fitted.as_ref().ok_or_else(|| ForecastCrateError::NotFitted { model: model() })?;
+        let own = fitted.scales.get(request.service).ok_or_else(|| ForecastCrateError::UnknownService {
+            model: model(),
+            service: request.service.to_string(),
+        })?;
+        if request.horizon_steps > fitted.horizon_steps {
+            let (found, asked) = (fitted.horizon_steps, request.horizon_steps);
+            return Err(ForecastCrateError::Horizon { model: model(), found, asked });
+        }
+        let events = train::usable_events(request.events, &fitted.event_kinds);
+        let inputs = inputs::inputs(request.past, &own.scale, request.service, &events, fitted.horizon_steps)
+            .ok_or_else(|| ForecastCrateError::TooShort { model: model(), found: 0, needed: 1 })?;
+        let mut batch = Batch::default();
+        train::assemble(&mut batch, &[train::Sample { inputs, targets: Vec::new(), own }]);
+        let mut room = Room::default();
+        network::forward(&fitted.layout, &fitted.weights, &batch, &mut room);
+        let levels = &fitted.layout.levels;
+        let rows = (0..request.horizon_steps).map(|step| {
+            let row: Vec<f64> =
+                (0..levels.len()).map(|q| room.quantile(&fitted.layout, &batch, step, 0, q).max(0.0)).collect();
+            if request.levels == levels {
+                row
+            } else {
+                request.levels.iter().map(|l| at_level(levels, &row, *l)).collect()
+            }
+        });
+        Ok(rows.collect())
     }
+
     fn save(&self) -> Vec<u8> {
-        Vec::new()
+        seal(ModelKind::Lstm, VERSION, self)
     }
 }

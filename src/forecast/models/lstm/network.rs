@@ -278,13 +278,8 @@ pub(super) fn backward(layout: &Layout, weights: &[f32], batch: &Batch, room: &m
     let by = Weights { input: at(Block::DecoderInput), state: at(Block::DecoderState) };
     {
         let (input, state) = pair(&mut out, layout.range(Block::DecoderInput), layout.range(Block::DecoderState));
-        let mut gradients = Gradients {
-            input,
-            state,
-            bias: &mut room.by_bias,
-            hidden: &mut room.by_hidden,
-            cell: &mut room.by_cell,
-        };
+        let mut gradients =
+            Gradients { input, state, bias: &mut room.by_bias, hidden: &mut room.by_hidden, cell: &mut room.by_cell };
         kernel::backward(decoder, by, &batch.decoder, Some(&room.by_states), &mut room.decoder, &mut gradients);
     }
     for (service, row) in batch.services.iter().zip(room.by_bias.chunks_exact(gates)) {
@@ -302,13 +297,8 @@ pub(super) fn backward(layout: &Layout, weights: &[f32], batch: &Batch, room: &m
     let by = Weights { input: at(Block::EncoderInput), state: at(Block::EncoderState) };
     {
         let (input, state) = pair(&mut out, layout.range(Block::EncoderInput), layout.range(Block::EncoderState));
-        let mut gradients = Gradients {
-            input,
-            state,
-            bias: &mut room.by_bias,
-            hidden: &mut room.by_hidden,
-            cell: &mut room.by_cell,
-        };
+        let mut gradients =
+            Gradients { input, state, bias: &mut room.by_bias, hidden: &mut room.by_hidden, cell: &mut room.by_cell };
         kernel::backward(encoder, by, &batch.encoder, None, &mut room.encoder, &mut gradients);
     }
     for row in room.by_bias.chunks_exact(gates) {
