@@ -91,8 +91,8 @@ fn by_burn(layout: &Layout, weights: &[f32], batch: &Batch) -> (f32, Vec<f32>) {
     }
     let loss = sum.div_scalar((known * q) as f32);
     let gradients = loss.backward();
-    let gradient = all.grad(&gradients).unwrap().into_data().to_vec::<f32>().unwrap();
-    (loss.into_data().to_vec::<f32>().unwrap()[0], gradient)
+    let gradient = all.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap();
+    (loss.into_data().try_to_vec::<f32>().unwrap()[0], gradient)
 }
 
 #[test]

@@ -39,9 +39,9 @@ impl Trained {
         let mut gradients = GradientsParams::new();
         gradients.register(module.weights.id, tensor(&gradient, &self.device));
         let module = self.adam.step(rate, module, gradients);
-        let data = module.weights.val().into_data();
+        let data = module.weights.val().inner().into_data();
         self.module = Some(module);
-        data.to_vec::<f32>().expect("the weights are f32")
+        data.try_to_vec::<f32>().expect("the weights are f32")
     }
 }
 
