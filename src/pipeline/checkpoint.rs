@@ -80,12 +80,17 @@ impl Checkpoint {
     pub fn load(store: &dyn Store, pipeline: &str) -> Result<Option<Self>, PipelineError> {
         let Some(bytes) = store.get(Table::Checkpoints, pipeline.as_bytes())? else { return Ok(None) };
         let read = serde_json::from_slice(&bytes);
-        read.map(Some).map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })
+        read.map(Some)
+            .map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })
     }
 
     pub(crate) fn save(&self, store: &dyn Store, pipeline: &str) -> Result<(), PipelineError> {
         let value = serde_json::to_vec(self)
             .map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })?;
-        Ok(store.write(&[Write { table: Table::Checkpoints, key: pipeline.as_bytes().to_vec(), value: Some(value) }])?)
+        Ok(store.write(&[Write {
+            table: Table::Checkpoints,
+            key: pipeline.as_bytes().to_vec(),
+            value: Some(value),
+        }])?)
     }
 }

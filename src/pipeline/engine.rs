@@ -114,7 +114,8 @@ impl Engine {
             Format::Json => decode::Format::Json,
             Format::RawString => decode::Format::RawString,
         };
-        let decoder = Decoder::try_new(format, plan.source.payload.clone()).map_err(|error| PipelineError::Engine(error.to_string()))?;
+        let decoder = Decoder::try_new(format, plan.source.payload.clone())
+            .map_err(|error| PipelineError::Engine(error.to_string()))?;
         let step = SourceStep::new(&plan.source);
         let mut engine = Self {
             plan,
@@ -175,7 +176,8 @@ impl Engine {
         let decoded = self.decoder.decode(raw);
         let tombstones = raw.tombstones.iter().filter(|record| raw.offsets[**record] >= live_from).count();
         self.counters.tombstones += tombstones as u64;
-        self.counters.read += raw.offsets.iter().filter(|offset| **offset >= live_from).count() as u64 - tombstones as u64;
+        self.counters.read +=
+            raw.offsets.iter().filter(|offset| **offset >= live_from).count() as u64 - tombstones as u64;
         for bad in decoded.bad {
             if live(bad.index) {
                 self.counters.decode += 1;
@@ -286,7 +288,8 @@ impl Engine {
             if is_live && raw.offsets.last().is_some_and(|last| *last >= partition.live_from) {
                 partition.watermark = partition.watermark.max(partition.live_watermark);
             }
-            partition.watermark = watermark::advance(partition.watermark, &source.watermarks[range.clone()], &mut self.scratch.before);
+            partition.watermark =
+                watermark::advance(partition.watermark, &source.watermarks[range.clone()], &mut self.scratch.before);
             for (row, before) in range.zip(&self.scratch.before) {
                 times[index[row] as usize] = (source.times[row], *before);
             }
@@ -318,7 +321,11 @@ impl Engine {
             if late::is_late(end, before) || window::is_closed(end, self.watermark) {
                 if is_live {
                     self.counters.late += 1;
-                    let error = format!("window ended at {}, watermark was {}", to_millis(end), to_millis(before.max(self.watermark)));
+                    let error = format!(
+                        "window ended at {}, watermark was {}",
+                        to_millis(end),
+                        to_millis(before.max(self.watermark))
+                    );
                     self.dead_letters.push(dead_letter(raw, record, "late", error));
                 }
                 continue;
@@ -381,7 +388,8 @@ impl Engine {
 
     fn move_watermark(&mut self, view: &PartitionView<'_>) {
         for id in view.known {
-            let fresh = Partition { next: None, live_from: i64::MIN, live_watermark: UNSTARTED, watermark: self.watermark };
+            let fresh =
+                Partition { next: None, live_from: i64::MIN, live_watermark: UNSTARTED, watermark: self.watermark };
             self.partitions.entry(*id).or_insert(fresh);
         }
         if view.all_ended {
@@ -389,7 +397,10 @@ impl Engine {
             return;
         }
         let excluded = |id: &i32| view.idle.contains(id) || view.ended.contains(id);
-        let times = self.partitions.iter().map(|(id, partition)| PartitionTime { watermark: partition.watermark, excluded: excluded(id) });
+        let times = self
+            .partitions
+            .iter()
+            .map(|(id, partition)| PartitionTime { watermark: partition.watermark, excluded: excluded(id) });
         self.watermark = watermark::query(self.watermark, times);
         for id in view.idle {
             // Windows closed without it stay closed: when it comes back its older rows are late.
@@ -402,7 +413,13 @@ impl Engine {
         }
     }
 
-    fn emit(&mut self, start: i64, end: i64, parts: BTreeMap<i32, PanePart>, out: &mut Vec<OutRow>) -> Result<(), PipelineError> {
+    fn emit(
+        &mut self,
+        start: i64,
+        end: i64,
+        parts: BTreeMap<i32, PanePart>,
+        out: &mut Vec<OutRow>,
+    ) -> Result<(), PipelineError> {
         let mut parts = parts.into_values();
         let Some(first) = parts.next() else { return Ok(()) };
         let mut store = first.store;
@@ -440,7 +457,14 @@ impl Engine {
     fn fail_row(&mut self, error: String, payload: Vec<u8>) {
         self.counters.rows_failed += 1;
         let topic = self.plan.sink.options.topic.clone();
-        self.dead_letters.push(DeadLetter { topic, partition: -1, offset: -1, reason: "expression".to_owned(), error, payload });
+        self.dead_letters.push(DeadLetter {
+            topic,
+            partition: -1,
+            offset: -1,
+            reason: "expression".to_owned(),
+            error,
+            payload,
+        });
     }
 
     fn progress(&mut self, end: bool) -> Option<ProgressNote> {
@@ -462,7 +486,8 @@ impl Engine {
 
     /// The last window border that the watermark has reached.
     fn floor(&self) -> Option<i64> {
-        (self.watermark != UNSTARTED && self.watermark != ENDED).then(|| window::start_of(self.watermark, self.plan.width))
+        (self.watermark != UNSTARTED && self.watermark != ENDED)
+            .then(|| window::start_of(self.watermark, self.plan.width))
     }
 }
 

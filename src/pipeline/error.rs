@@ -59,7 +59,9 @@ pub enum PipelineError {
         "pipeline `{pipeline}`: its checkpoint was written by other SQL (found {found}, expected {expected})\nhint: give the changed pipeline a new name, or delete its checkpoint to start from the oldest record"
     )]
     OtherPlan { pipeline: String, found: String, expected: String },
-    #[error("pipeline `{pipeline}`: its checkpoint can't be read: {error}\nhint: delete the checkpoint to start from the oldest record")]
+    #[error(
+        "pipeline `{pipeline}`: its checkpoint can't be read: {error}\nhint: delete the checkpoint to start from the oldest record"
+    )]
     Checkpoint { pipeline: String, error: String },
     #[error("read `{path}`: {error}")]
     File { path: String, error: String },
@@ -94,7 +96,8 @@ pub(crate) fn one_line(error: &datafusion::error::DataFusionError) -> String {
     let text = error.find_root().strip_backtrace();
     let text = text.lines().next().unwrap_or_default();
     let mut rest = text;
-    for prefix in ["Error during planning: ", "Execution error: ", "Arrow error: ", "Schema error: ", "Parser error: "] {
+    for prefix in ["Error during planning: ", "Execution error: ", "Arrow error: ", "Schema error: ", "Parser error: "]
+    {
         rest = rest.strip_prefix(prefix).unwrap_or(rest);
     }
     rest.to_owned()

@@ -9,10 +9,10 @@ use prescale_domain::Span;
 use prescale_ingest::Source;
 use prescale_ingest::file::FileSource;
 
+use crate::PipelineError;
 use crate::checkpoint::Counters;
 use crate::engine::{Engine, PartitionView};
 use crate::sql::{PlanSummary, compile};
-use crate::PipelineError;
 
 /// Checks a pipeline without running it.
 pub fn check(sql: &str) -> Result<PlanSummary, PipelineError> {
@@ -38,7 +38,12 @@ pub fn run_over_files(sql: &str, inputs: &[(String, PathBuf)], out: &mut dyn Wri
         for batch in &polled.batches {
             engine.push(batch)?;
         }
-        let view = PartitionView { known: &polled.partitions, ended: &polled.at_end, all_ended: polled.ended, ..PartitionView::default() };
+        let view = PartitionView {
+            known: &polled.partitions,
+            ended: &polled.at_end,
+            all_ended: polled.ended,
+            ..PartitionView::default()
+        };
         for row in engine.close(&view)?.rows {
             out.write_all(&row.json)?;
             out.write_all(b"\n")?;

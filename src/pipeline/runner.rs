@@ -12,12 +12,14 @@ use prescale_ingest::kafka::{self, KafkaSettings, KafkaSink, KafkaSourceSettings
 use prescale_ingest::{Polled, Source};
 use prescale_store::Store;
 use prescale_telemetry::ingest::DeadLettered;
-use prescale_telemetry::pipeline::{EpochClosed, GapFound, OutputDelayed, OutputResumed, PipelineEnded, PipelineStarted};
+use prescale_telemetry::pipeline::{
+    EpochClosed, GapFound, OutputDelayed, OutputResumed, PipelineEnded, PipelineStarted,
+};
 
+use crate::PipelineError;
 use crate::checkpoint::{Checkpoint, Counters};
 use crate::engine::{Engine, EpochOutput, PartitionView};
 use crate::sql::{Plan, StartAt};
-use crate::PipelineError;
 
 /// What a run needs beside its source, sink and store.
 #[derive(Clone, Debug)]
@@ -74,7 +76,12 @@ impl RunnerSettings {
 
 /// How to read the source of `plan`, going on where `checkpoint` stands. `kafka` comes from the service's
 /// configuration; without it, the brokers are the ones that the SQL names.
-pub fn source_settings(plan: &Plan, kafka: Option<KafkaSettings>, checkpoint: Option<&Checkpoint>, until_end: bool) -> KafkaSourceSettings {
+pub fn source_settings(
+    plan: &Plan,
+    kafka: Option<KafkaSettings>,
+    checkpoint: Option<&Checkpoint>,
+    until_end: bool,
+) -> KafkaSourceSettings {
     let options = &plan.source.options;
     let mut kafka = kafka.unwrap_or_else(|| KafkaSettings::new(options.bootstrap_servers.clone().unwrap_or_default()));
     for (property, value) in &options.client_configs {
@@ -108,7 +115,18 @@ pub fn run(
     let checkpoint = Checkpoint::load(store, &settings.pipeline)?;
     PipelineStarted { pipeline: &settings.pipeline, resumed: checkpoint.is_some() }.emit();
     let engine = Engine::new(settings.plan.clone(), checkpoint.clone())?;
-    let runner = Runner { settings, sink, store, clock, stop, engine, source, silence: Silence::default(), saved: checkpoint, epochs: 0 };
+    let runner = Runner {
+        settings,
+        sink,
+        store,
+        clock,
+        stop,
+        engine,
+        source,
+        silence: Silence::default(),
+        saved: checkpoint,
+        epochs: 0,
+    };
     runner.run()
 }
 
@@ -143,7 +161,8 @@ impl Runner<'_> {
                 ended: if polled.ended { &polled.partitions } else { self.bounded_ends(&polled) },
                 idle: &idle,
                 all_ended: polled.ended,
-                silent: polled.unreachable.is_some() || (!polled.partitions.is_empty() && idle.len() == polled.partitions.len()),
+                silent: polled.unreachable.is_some()
+                    || (!polled.partitions.is_empty() && idle.len() == polled.partitions.len()),
             };
             let output = self.engine.close(&view)?;
             if !self.deliver(&output, partitions) {
@@ -153,7 +172,8 @@ impl Runner<'_> {
             self.save(&output)?;
             if polled.ended {
                 let Counters { read, windowed, late, .. } = output.counters;
-                PipelineEnded { pipeline: &self.settings.pipeline, read, windowed, late, bad: output.counters.bad() }.emit();
+                PipelineEnded { pipeline: &self.settings.pipeline, read, windowed, late, bad: output.counters.bad() }
+                    .emit();
                 return Ok(self.summary(true));
             }
         }
@@ -194,7 +214,8 @@ impl Runner<'_> {
 
     /// Makes sure that the topics exist; `None` when stopped before the broker could be reached.
     fn topics(&self) -> Option<i32> {
-        let RunnerSettings { pipeline, features_topic, dead_letter_topic, new_topic_partitions, flush_timeout, .. } = &self.settings;
+        let RunnerSettings { pipeline, features_topic, dead_letter_topic, new_topic_partitions, flush_timeout, .. } =
+            &self.settings;
         let mut attempts = Attempts::new(pipeline, self.stop);
         loop {
             let dead = self.sink.ensure_topic(dead_letter_topic, *new_topic_partitions, *flush_timeout);
@@ -273,8 +294,16 @@ impl Runner<'_> {
         self.source.commit(&oldest)?;
         self.saved = Some(checkpoint);
         self.epochs += 1;
-        let Counters { read, windowed, filtered, late, decode, expression, null_event_time, rows_out, .. } = output.counters;
-        let by_fate = [("windowed", windowed), ("filtered", filtered), ("late", late), ("decode", decode), ("expression", expression), ("null_event_time", null_event_time)];
+        let Counters { read, windowed, filtered, late, decode, expression, null_event_time, rows_out, .. } =
+            output.counters;
+        let by_fate = [
+            ("windowed", windowed),
+            ("filtered", filtered),
+            ("late", late),
+            ("decode", decode),
+            ("expression", expression),
+            ("null_event_time", null_event_time),
+        ];
         EpochClosed { pipeline, read, by_fate: &by_fate, rows_out, watermark: self.engine.watermark() }.emit();
         Ok(())
     }
@@ -320,7 +349,11 @@ impl<'a> Attempts<'a> {
     }
 
     /// Sends and flushes until both succeed. Records that are still queued are waited for, others are sent again.
-    fn until_done(&mut self, send: impl Fn() -> Result<bool, SinkError>, flush: impl Fn() -> Result<(), SinkError>) -> bool {
+    fn until_done(
+        &mut self,
+        send: impl Fn() -> Result<bool, SinkError>,
+        flush: impl Fn() -> Result<(), SinkError>,
+    ) -> bool {
         let mut queued = false;
         loop {
             let outcome = if queued { flush() } else { send().and_then(|any| if any { flush() } else { Ok(()) }) };

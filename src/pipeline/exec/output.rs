@@ -5,9 +5,7 @@ use std::io::Write;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Date32Type, Float64Type, Int64Type, TimeUnit, TimestampNanosecondType, UInt64Type,
-};
+use arrow::datatypes::{DataType, Date32Type, Float64Type, Int64Type, TimeUnit, TimestampNanosecondType, UInt64Type};
 use arrow::error::ArrowError;
 use chrono::{DateTime, SecondsFormat};
 use prescale_domain::Timestamp;
@@ -20,7 +18,9 @@ pub(crate) fn rows(batch: &RecordBatch, sink: &SinkTable) -> Result<Vec<Result<O
     let columns = batch.columns().iter().map(Column::new).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<Vec<u8>> = sink.schema.fields().iter().map(|field| quoted(field.name())).collect();
     let millis = |index: usize, row: usize| match &columns[index] {
-        Column::Time(times) if times.is_valid(row) => times.as_primitive::<TimestampNanosecondType>().value(row).div_euclid(1_000_000),
+        Column::Time(times) if times.is_valid(row) => {
+            times.as_primitive::<TimestampNanosecondType>().value(row).div_euclid(1_000_000)
+        }
         _ => i64::MIN,
     };
     let mut rows = Vec::with_capacity(batch.num_rows());
@@ -68,7 +68,9 @@ enum Column {
 
 impl Column {
     fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
-        use DataType::{Binary, Boolean, Date32, Float32, Float64, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Utf8};
+        use DataType::{
+            Binary, Boolean, Date32, Float32, Float64, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Utf8,
+        };
         Ok(match array.data_type() {
             Int8 | Int16 | Int32 | Int64 => Self::Signed(cast(array, &Int64)?),
             UInt8 | UInt16 | UInt32 | UInt64 => Self::Unsigned(cast(array, &UInt64)?),
@@ -84,8 +86,15 @@ impl Column {
 
     fn array(&self) -> &ArrayRef {
         match self {
-            Self::Text(array) | Self::Signed(array) | Self::Unsigned(array) | Self::Double(array) | Self::Single(array)
-            | Self::Boolean(array) | Self::Time(array) | Self::Date(array) | Self::Bytes(array) => array,
+            Self::Text(array)
+            | Self::Signed(array)
+            | Self::Unsigned(array)
+            | Self::Double(array)
+            | Self::Single(array)
+            | Self::Boolean(array)
+            | Self::Time(array)
+            | Self::Date(array)
+            | Self::Bytes(array) => array,
         }
     }
 
@@ -116,7 +125,8 @@ impl Column {
                 }
             }
             Self::Bytes(array) => {
-                let hex: String = array.as_binary::<i32>().value(row).iter().map(|byte| format!("{byte:02x}")).collect();
+                let hex: String =
+                    array.as_binary::<i32>().value(row).iter().map(|byte| format!("{byte:02x}")).collect();
                 out.extend(quoted(&hex));
             }
         }

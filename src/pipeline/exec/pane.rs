@@ -85,7 +85,8 @@ impl PaneStore {
         let groups = if types.is_empty() {
             None
         } else {
-            let fields: Vec<Field> = types.into_iter().enumerate().map(|(i, kind)| Field::new(format!("k{i}"), kind, true)).collect();
+            let fields: Vec<Field> =
+                types.into_iter().enumerate().map(|(i, kind)| Field::new(format!("k{i}"), kind, true)).collect();
             Some(new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?)
         };
         let mut accumulators: Vec<Box<dyn GroupsAccumulator>> = Vec::new();
@@ -103,7 +104,9 @@ impl PaneStore {
     /// Adds rows; `ids` is scratch space.
     pub(crate) fn update(&mut self, inputs: &Inputs, ids: &mut Vec<usize>) -> Result<()> {
         self.intern(&inputs.keys, inputs.rows, ids)?;
-        for ((accumulator, arguments), filter) in self.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters) {
+        for ((accumulator, arguments), filter) in
+            self.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters)
+        {
             accumulator.update_batch(arguments, ids, filter.as_ref(), self.count)?;
         }
         Ok(())
@@ -126,7 +129,8 @@ impl PaneStore {
         let mut values = values.collect::<Result<Vec<_>>>()?;
         let mut sorted = keys;
         if !sorted.is_empty() {
-            let columns: Vec<SortColumn> = sorted.iter().map(|key| SortColumn { values: key.clone(), options: None }).collect();
+            let columns: Vec<SortColumn> =
+                sorted.iter().map(|key| SortColumn { values: key.clone(), options: None }).collect();
             let order = lexsort_to_indices(&columns, None)?;
             sorted = take_all(&sorted, &order)?;
             values = take_all(&values, &order)?;

@@ -19,7 +19,11 @@ pub(crate) type Failure = (u32, String);
 
 impl Rows {
     /// Replaces the columns by what `evaluate` makes of them; rows for which it fails are taken out and returned.
-    pub(crate) fn map(&mut self, schema: &SchemaRef, evaluate: &dyn Fn(&RecordBatch) -> Result<RecordBatch>) -> Result<Vec<Failure>> {
+    pub(crate) fn map(
+        &mut self,
+        schema: &SchemaRef,
+        evaluate: &dyn Fn(&RecordBatch) -> Result<RecordBatch>,
+    ) -> Result<Vec<Failure>> {
         match evaluate(&self.batch) {
             Ok(batch) => {
                 self.batch = batch;
@@ -95,7 +99,12 @@ pub(crate) fn take_all(arrays: &[ArrayRef], positions: &UInt32Array) -> Result<V
 type Outcome<'a> = &'a mut dyn FnMut(usize, std::result::Result<RecordBatch, DataFusionError>);
 
 /// Halves a batch that failed until each failing row stands alone; `outcome` is told of the parts in order.
-fn bisect(batch: &RecordBatch, from: usize, evaluate: &dyn Fn(&RecordBatch) -> Result<RecordBatch>, outcome: Outcome<'_>) {
+fn bisect(
+    batch: &RecordBatch,
+    from: usize,
+    evaluate: &dyn Fn(&RecordBatch) -> Result<RecordBatch>,
+    outcome: Outcome<'_>,
+) {
     let rows = batch.num_rows();
     if rows == 0 {
         return;

@@ -38,7 +38,13 @@ impl SourceStep {
     }
 
     /// Evaluates generated columns, event time and watermark over `payload`, whose row i is record `index[i]` of `raw`.
-    pub(crate) fn rows(&self, table: &SourceTable, raw: &RawBatch, payload: RecordBatch, index: Vec<u32>) -> Result<SourceRows> {
+    pub(crate) fn rows(
+        &self,
+        table: &SourceTable,
+        raw: &RawBatch,
+        payload: RecordBatch,
+        index: Vec<u32>,
+    ) -> Result<SourceRows> {
         let mut columns = payload.columns().to_vec();
         columns.extend(table.metadata.iter().map(|(_, kind)| metadata(raw, &index, *kind)));
         let stored = new_batch(&self.prefixes[0], columns, payload.num_rows())?;
@@ -95,6 +101,8 @@ fn metadata(raw: &RawBatch, index: &[u32], kind: Metadata) -> ArrayRef {
         Metadata::Offset => Arc::new(Int64Array::from_iter_values(records.map(|record| raw.offsets[record]))),
         Metadata::Partition => Arc::new(Int32Array::from_value(raw.partition, index.len())),
         Metadata::Topic => Arc::new(StringArray::from_iter_values(records.map(|_| raw.topic.as_ref()))),
-        Metadata::Timestamp => Arc::new(records.map(|record| Some(raw.timestamps[record]).filter(|time| *time != i64::MIN)).collect::<Int64Array>()),
+        Metadata::Timestamp => Arc::new(
+            records.map(|record| Some(raw.timestamps[record]).filter(|time| *time != i64::MIN)).collect::<Int64Array>(),
+        ),
     }
 }

@@ -79,14 +79,20 @@ pub(super) fn table(cursor: &mut Cursor<'_>) -> Result<TableDefinition, SqlError
         }
     }
     if cursor.take_word("AS") {
-        return Err(cursor.source.error("create-table-as", name.span, "CREATE TABLE … AS is not supported").hint("write CREATE VIEW … AS SELECT …"));
+        return Err(cursor
+            .source
+            .error("create-table-as", name.span, "CREATE TABLE … AS is not supported")
+            .hint("write CREATE VIEW … AS SELECT …"));
     }
     if !cursor.take_word("WITH") {
         return Err(cursor.unexpected("WITH ('connector' = 'kafka', …)"));
     }
     let options = options(cursor)?;
     if let Some(span) = Some(cursor.here()).filter(|_| cursor.take_word("PARTITIONED")) {
-        return Err(cursor.source.error("partitioned-by", span, "PARTITIONED BY is not supported").hint("leave it out: rows are partitioned by the sink's key"));
+        return Err(cursor
+            .source
+            .error("partitioned-by", span, "PARTITIONED BY is not supported")
+            .hint("leave it out: rows are partitioned by the sink's key"));
     }
     Ok(TableDefinition { name, columns, watermark, options })
 }
@@ -123,7 +129,10 @@ fn column(cursor: &mut Cursor<'_>) -> Result<ColumnDefinition, SqlError> {
             cursor.expect_word("FROM")?;
             origin = Origin::Metadata(metadata(cursor)?);
         } else if cursor.take_word("PRIMARY") {
-            return Err(cursor.source.error("primary-key", start, "PRIMARY KEY is not supported").hint("leave it out: rows are only ever added"));
+            return Err(cursor
+                .source
+                .error("primary-key", start, "PRIMARY KEY is not supported")
+                .hint("leave it out: rows are only ever added"));
         } else {
             return Ok(ColumnDefinition { name, kind, not_null, origin });
         }

@@ -18,8 +18,24 @@ pub(super) const TUMBLE: &str = "tumble";
 
 /// Aggregates that may be used; each exists in DataFusion 48 and 55.2 under the same name.
 const AGGREGATES: [&str; 18] = [
-    "approx_distinct", "approx_percentile_cont", "avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count",
-    "max", "mean", "min", "stddev", "stddev_pop", "sum", "var", "var_pop", "var_samp",
+    "approx_distinct",
+    "approx_percentile_cont",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "count",
+    "max",
+    "mean",
+    "min",
+    "stddev",
+    "stddev_pop",
+    "sum",
+    "var",
+    "var_pop",
+    "var_samp",
 ];
 
 /// All scalar functions by their names and aliases, and the window placeholder.
@@ -76,7 +92,10 @@ impl ScalarUDFImpl for Tumble {
         Ok(DataType::Struct(window_fields()))
     }
 
-    fn return_field_from_args(&self, _: datafusion::logical_expr::ReturnFieldArgs<'_>) -> Result<arrow::datatypes::FieldRef> {
+    fn return_field_from_args(
+        &self,
+        _: datafusion::logical_expr::ReturnFieldArgs<'_>,
+    ) -> Result<arrow::datatypes::FieldRef> {
         Ok(Arc::new(Field::new(TUMBLE, DataType::Struct(window_fields()), false)))
     }
 

@@ -16,9 +16,9 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use functions::window_fields;
 pub use options::{Format, SinkOptions, SourceOptions, StartAt};
 pub use plan::{Aggregate, Computed, GroupKey, Metadata, Plan, PlanSummary, SinkTable, SourceTable, Stage};
-pub(crate) use functions::window_fields;
 pub(crate) use script::SourceText;
 
 use crate::SqlError;

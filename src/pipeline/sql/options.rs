@@ -56,14 +56,38 @@ pub(super) enum TableOptions {
 const FIVE_MINUTES_MICROS: i64 = 300_000_000;
 
 const SOURCE_KEYS: [&str; 19] = [
-    "connector", "type", "bootstrap_servers", "topic", "format", "source.offset", "source.read_mode", "source.group_id",
-    "source.group_id_prefix", "idle_micros", "bad_data", "client_configs", "json.timestamp_format", "json.unstructured",
-    "json.include_schema", "json.confluent_schema_registry", "framing", "value.subject", "connection_profile",
+    "connector",
+    "type",
+    "bootstrap_servers",
+    "topic",
+    "format",
+    "source.offset",
+    "source.read_mode",
+    "source.group_id",
+    "source.group_id_prefix",
+    "idle_micros",
+    "bad_data",
+    "client_configs",
+    "json.timestamp_format",
+    "json.unstructured",
+    "json.include_schema",
+    "json.confluent_schema_registry",
+    "framing",
+    "value.subject",
+    "connection_profile",
 ];
 
 const SINK_KEYS: [&str; 10] = [
-    "connector", "type", "bootstrap_servers", "topic", "format", "sink.commit_mode", "sink.key_field", "client_configs",
-    "json.timestamp_format", "json.decimal_encoding",
+    "connector",
+    "type",
+    "bootstrap_servers",
+    "topic",
+    "format",
+    "sink.commit_mode",
+    "sink.key_field",
+    "client_configs",
+    "json.timestamp_format",
+    "json.decimal_encoding",
 ];
 
 /// Checks and reads the options of a table.
@@ -73,7 +97,9 @@ pub(super) fn read(source: &SourceText<'_>, table: &TableDefinition) -> Result<T
         Some("kafka") => {}
         Some(other) => {
             let span = options.span("connector");
-            return Err(source.error("unsupported-connector", span, format!("connector `{other}` is not supported")).hint("write connector = 'kafka'"));
+            return Err(source
+                .error("unsupported-connector", span, format!("connector `{other}` is not supported"))
+                .hint("write connector = 'kafka'"));
         }
         None => return Err(options.missing("connector", "connector = 'kafka'")),
     }
@@ -82,11 +108,17 @@ pub(super) fn read(source: &SourceText<'_>, table: &TableDefinition) -> Result<T
         Some("sink") => false,
         Some(other) => {
             let span = options.span("type");
-            return Err(source.error("option-value", span, format!("type is `{other}`")).hint("type is 'source' or 'sink'"));
+            return Err(source
+                .error("option-value", span, format!("type is `{other}`"))
+                .hint("type is 'source' or 'sink'"));
         }
         None => return Err(options.missing("type", "type = 'source' or type = 'sink'")),
     };
-    if is_source { options.source_table().map(TableOptions::Source) } else { options.sink_table().map(TableOptions::Sink) }
+    if is_source {
+        options.source_table().map(TableOptions::Source)
+    } else {
+        options.sink_table().map(TableOptions::Sink)
+    }
 }
 
 struct Options<'a> {
@@ -113,7 +145,11 @@ impl Options<'_> {
 
     fn missing(&self, key: &str, write: &str) -> SqlError {
         self.source
-            .error("missing-option", self.table.name.span, format!("table `{}` has no option `{key}`", self.table.name.value))
+            .error(
+                "missing-option",
+                self.table.name.span,
+                format!("table `{}` has no option `{key}`", self.table.name.value),
+            )
             .hint(format!("write WITH ({write}, …)"))
     }
 
@@ -140,7 +176,11 @@ impl Options<'_> {
     fn check_only(&self, only: &[(&str, &str)]) -> Result<(), SqlError> {
         for (key, expected) in only {
             if let Some(found) = self.value(key).filter(|found| found != expected) {
-                return Err(self.refuse(key, &format!("{key} = '{found}' is not supported"), &format!("write '{expected}', or leave it out")));
+                return Err(self.refuse(
+                    key,
+                    &format!("{key} = '{found}' is not supported"),
+                    &format!("write '{expected}', or leave it out"),
+                ));
             }
         }
         Ok(())
@@ -152,7 +192,11 @@ impl Options<'_> {
             .filter(|pair| !pair.trim().is_empty())
             .map(|pair| match pair.split_once('=') {
                 Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
-                None => Err(self.refuse("client_configs", &format!("`{pair}` is not k=v"), "write client_configs = 'k=v,k=v'")),
+                None => Err(self.refuse(
+                    "client_configs",
+                    &format!("`{pair}` is not k=v"),
+                    "write client_configs = 'k=v,k=v'",
+                )),
             })
             .collect()
     }
@@ -176,7 +220,9 @@ impl Options<'_> {
         }
         match self.value("bad_data") {
             None | Some("fail" | "drop") => {}
-            Some(other) => return Err(self.refuse("bad_data", &format!("bad_data is `{other}`"), "bad_data is 'fail' or 'drop'")),
+            Some(other) => {
+                return Err(self.refuse("bad_data", &format!("bad_data is `{other}`"), "bad_data is 'fail' or 'drop'"));
+            }
         }
         Ok(SourceOptions {
             bootstrap_servers: self.owned("bootstrap_servers"),
@@ -188,7 +234,11 @@ impl Options<'_> {
                 Some("group") => StartAt::Group,
                 Some(other) => {
                     let message = format!("source.offset is `{other}`");
-                    return Err(self.refuse("source.offset", &message, "source.offset is 'earliest', 'latest' or 'group'"));
+                    return Err(self.refuse(
+                        "source.offset",
+                        &message,
+                        "source.offset is 'earliest', 'latest' or 'group'",
+                    ));
                 }
             },
             group_id: self.owned("source.group_id"),
@@ -198,7 +248,11 @@ impl Options<'_> {
                 Some("read_committed") => true,
                 Some(other) => {
                     let message = format!("source.read_mode is `{other}`");
-                    return Err(self.refuse("source.read_mode", &message, "source.read_mode is 'read_uncommitted' or 'read_committed'"));
+                    return Err(self.refuse(
+                        "source.read_mode",
+                        &message,
+                        "source.read_mode is 'read_uncommitted' or 'read_committed'",
+                    ));
                 }
             },
             idle_micros: self.idle_micros()?,
@@ -208,7 +262,13 @@ impl Options<'_> {
 
     fn idle_micros(&self) -> Result<Option<i64>, SqlError> {
         let Some(text) = self.value("idle_micros") else { return Ok(Some(FIVE_MINUTES_MICROS)) };
-        let micros: i64 = text.parse().map_err(|_| self.refuse("idle_micros", &format!("idle_micros is `{text}`"), "write a whole number of microseconds; 0 switches it off"))?;
+        let micros: i64 = text.parse().map_err(|_| {
+            self.refuse(
+                "idle_micros",
+                &format!("idle_micros is `{text}`"),
+                "write a whole number of microseconds; 0 switches it off",
+            )
+        })?;
         Ok(Some(micros).filter(|micros| *micros > 0))
     }
 
@@ -216,14 +276,22 @@ impl Options<'_> {
         match self.value("format") {
             Some("json") => Ok(Format::Json),
             Some("raw_string") => Ok(Format::RawString),
-            Some(other) => Err(self.refuse("format", &format!("format `{other}` is not supported"), "format is 'json' or 'raw_string'")),
+            Some(other) => Err(self.refuse(
+                "format",
+                &format!("format `{other}` is not supported"),
+                "format is 'json' or 'raw_string'",
+            )),
             None => Err(self.missing("format", "format = 'json'")),
         }
     }
 
     fn sink_table(&self) -> Result<SinkOptions, SqlError> {
         self.check_keys("sink", &SINK_KEYS)?;
-        self.check_only(&[("json.timestamp_format", "RFC3339"), ("sink.commit_mode", "at_least_once"), ("format", "json")])?;
+        self.check_only(&[
+            ("json.timestamp_format", "RFC3339"),
+            ("sink.commit_mode", "at_least_once"),
+            ("format", "json"),
+        ])?;
         self.format()?;
         Ok(SinkOptions {
             bootstrap_servers: self.owned("bootstrap_servers"),

@@ -124,6 +124,9 @@ impl Plan {
     /// The types of the grouping columns without the window.
     pub(crate) fn key_types(&self) -> Vec<DataType> {
         let fields = self.keys.iter().zip(self.aggregated.fields());
-        fields.filter(|(key, _)| matches!(key, GroupKey::Column(_))).map(|(_, field)| field.data_type().clone()).collect()
+        fields
+            .filter(|(key, _)| matches!(key, GroupKey::Column(_)))
+            .map(|(_, field)| field.data_type().clone())
+            .collect()
     }
 }

@@ -89,7 +89,9 @@ impl Planner {
             let span = source.find(name).unwrap_or(fallback);
             let mut names: Vec<&str> = self.tables.keys().map(String::as_str).collect();
             names.sort_unstable();
-            return source.error("unknown-table", span, message.clone()).hint(format!("the tables to select from are {}", names.join(", ")));
+            return source
+                .error("unknown-table", span, message.clone())
+                .hint(format!("the tables to select from are {}", names.join(", ")));
         }
         source.error("query", diagnostic_span(error).unwrap_or(fallback), message)
     }

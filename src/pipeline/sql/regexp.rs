@@ -48,8 +48,10 @@ impl ScalarUDFImpl for RegexpReplace {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let [ColumnarValue::Array(values), ColumnarValue::Scalar(pattern), ColumnarValue::Scalar(replacement)] = &args.args[..]
-            && let (Some(values), Some(pattern), Some(replacement)) = (values.as_string_opt::<i32>(), text(pattern), text(replacement))
+        if let [ColumnarValue::Array(values), ColumnarValue::Scalar(pattern), ColumnarValue::Scalar(replacement)] =
+            &args.args[..]
+            && let (Some(values), Some(pattern), Some(replacement)) =
+                (values.as_string_opt::<i32>(), text(pattern), text(replacement))
             && let Some(pieces) = pieces(replacement)
         {
             return Ok(ColumnarValue::Array(replace_first(values, &compiled(pattern)?, &pieces)));
@@ -149,7 +151,8 @@ mod tests {
             return_field: field(),
             config_options: Arc::new(ConfigOptions::default()),
         };
-        let theirs = SessionStateDefaults::default_scalar_functions().into_iter().find(|udf| udf.name() == NAME).unwrap();
+        let theirs =
+            SessionStateDefaults::default_scalar_functions().into_iter().find(|udf| udf.name() == NAME).unwrap();
         let ours = RegexpReplace::new(theirs.clone()).invoke_with_args(args()).unwrap().into_array(5).unwrap();
         let theirs = theirs.invoke_with_args(args()).unwrap().into_array(5).unwrap();
         assert_eq!(ours.as_string::<i32>(), theirs.as_string::<i32>());

@@ -50,7 +50,10 @@ impl<'a> SourceText<'a> {
     /// The first place of `word` as a token, for errors that come without one.
     pub(super) fn find(&self, word: &str) -> Option<Span> {
         let tokens = Tokenizer::new(&PostgreSqlDialect {}, self.text).tokenize_with_location().ok()?;
-        tokens.into_iter().find(|t| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(word))).map(|t| t.span)
+        tokens
+            .into_iter()
+            .find(|t| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(word)))
+            .map(|t| t.span)
     }
 }
 
@@ -144,7 +147,9 @@ pub(super) fn parse(source: &SourceText<'_>) -> Result<Script, SqlError> {
             views.push((name, cursor.query()?));
         } else if cursor.parser.parse_keywords(&[Keyword::INSERT, Keyword::INTO]) {
             if insert.is_some() {
-                return Err(source.error("second-insert", start, "a pipeline file holds one INSERT INTO").hint("put the second query into a file of its own"));
+                return Err(source
+                    .error("second-insert", start, "a pipeline file holds one INSERT INTO")
+                    .hint("put the second query into a file of its own"));
             }
             let sink = cursor.identifier()?;
             insert = Some(Insert { sink, query: cursor.query()? });
@@ -157,7 +162,9 @@ pub(super) fn parse(source: &SourceText<'_>) -> Result<Script, SqlError> {
     }
     let end = cursor.here();
     let insert = insert.ok_or_else(|| {
-        source.error("no-insert", end, "the pipeline has no INSERT INTO").hint("end the file with INSERT INTO <sink> SELECT …")
+        source
+            .error("no-insert", end, "the pipeline has no INSERT INTO")
+            .hint("end the file with INSERT INTO <sink> SELECT …")
     })?;
     Ok(Script { tables, views, insert })
 }
@@ -169,8 +176,13 @@ fn refused(cursor: &Cursor<'_>, start: Span) -> SqlError {
     let (what, hint) = match (word.as_str(), next.as_str()) {
         ("SELECT" | "WITH", _) => ("a SELECT without a sink".to_owned(), "write INSERT INTO <sink> SELECT …"),
         ("SET", _) => ("SET".to_owned(), "leave it out: settings live in the service's configuration"),
-        ("CREATE", "TEMPORARY" | "TEMP") => ("CREATE TEMPORARY TABLE (a lookup table)".to_owned(), "join two windowed queries"),
-        _ => (format!("the statement `{word}`"), "a pipeline holds CREATE TABLE, CREATE VIEW and one INSERT INTO … SELECT"),
+        ("CREATE", "TEMPORARY" | "TEMP") => {
+            ("CREATE TEMPORARY TABLE (a lookup table)".to_owned(), "join two windowed queries")
+        }
+        _ => (
+            format!("the statement `{word}`"),
+            "a pipeline holds CREATE TABLE, CREATE VIEW and one INSERT INTO … SELECT",
+        ),
     };
     cursor.source.error("unsupported-statement", start, format!("{what} is not supported")).hint(hint)
 }
@@ -178,7 +190,10 @@ fn refused(cursor: &Cursor<'_>, start: Span) -> SqlError {
 fn unexpected_clause(cursor: &Cursor<'_>) -> SqlError {
     let word = cursor.parser.peek_token().token.to_string().to_uppercase();
     if word == "EMIT" {
-        return cursor.source.error("emit", cursor.here(), "EMIT is not supported").hint("leave it out: a window is written once, when the watermark reaches its end");
+        return cursor
+            .source
+            .error("emit", cursor.here(), "EMIT is not supported")
+            .hint("leave it out: a window is written once, when the watermark reaches its end");
     }
     cursor.unexpected("`;` or the end of the file")
 }
@@ -199,7 +214,10 @@ pub(super) fn span_of(node: &impl Spanned) -> Span {
 fn parse_place(text: &str) -> Option<Span> {
     let (line, column) = text.split_once(", Column: ")?;
     let digits = column.find(|c: char| !c.is_ascii_digit()).unwrap_or(column.len());
-    let location = datafusion::sql::sqlparser::tokenizer::Location { line: line.trim().parse().ok()?, column: column[..digits].parse().ok()? };
+    let location = datafusion::sql::sqlparser::tokenizer::Location {
+        line: line.trim().parse().ok()?,
+        column: column[..digits].parse().ok()?,
+    };
     Some(Span::new(location, location))
 }
 

@@ -17,8 +17,8 @@ use super::ddl::{ColumnDefinition, Origin, TableDefinition, WatermarkDefinition}
 use super::options::{Format, SourceOptions};
 use super::plan::{Computed, SourceTable};
 use super::script::span_of;
-use super::validate::{Context, check, type_of};
 use super::types;
+use super::validate::{Context, check, type_of};
 use crate::SqlError;
 
 /// The name of the watermark among the internal columns.
@@ -27,15 +27,25 @@ const WATERMARK: &str = "__watermark";
 const NANOS: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
 
 /// Checks and plans a source table.
-pub(super) fn plan(context: &mut Context<'_>, table: &TableDefinition, options: SourceOptions) -> Result<SourceTable, SqlError> {
+pub(super) fn plan(
+    context: &mut Context<'_>,
+    table: &TableDefinition,
+    options: SourceOptions,
+) -> Result<SourceTable, SqlError> {
     check_columns(context, table, &options)?;
     let watermark = table.watermark.as_ref().ok_or_else(|| {
         let message = format!("source `{}` has no watermark", table.name.value);
-        context.text.error("no-watermark", table.name.span, message).hint("write WATERMARK FOR ts AS ts - INTERVAL '5 seconds' after the columns")
+        context
+            .text
+            .error("no-watermark", table.name.span, message)
+            .hint("write WATERMARK FOR ts AS ts - INTERVAL '5 seconds' after the columns")
     })?;
     let name = table.name.value.clone();
-    let field = |column: &ColumnDefinition| -> FieldRef { Arc::new(Field::new(&column.name.value, column.kind.clone(), !column.not_null)) };
-    let payload: Vec<FieldRef> = table.columns.iter().filter(|c| matches!(c.origin, Origin::Payload)).map(field).collect();
+    let field = |column: &ColumnDefinition| -> FieldRef {
+        Arc::new(Field::new(&column.name.value, column.kind.clone(), !column.not_null))
+    };
+    let payload: Vec<FieldRef> =
+        table.columns.iter().filter(|c| matches!(c.origin, Origin::Payload)).map(field).collect();
     let metadata: Vec<_> = table
         .columns
         .iter()
@@ -62,7 +72,8 @@ pub(super) fn plan(context: &mut Context<'_>, table: &TableDefinition, options: 
     let internal_index = |name: &str| fields.iter().position(|field| field.name() == name);
     let visible: Vec<usize> = table.columns.iter().filter_map(|column| internal_index(&column.name.value)).collect();
     let schema = Arc::new(Schema::new(visible.iter().map(|index| fields[*index].clone()).collect::<Vec<_>>()));
-    let event = Expr::Cast(Cast::new(Box::new(Expr::Column(Column::new(Some(name.as_str()), &watermark.column.value))), NANOS));
+    let event =
+        Expr::Cast(Cast::new(Box::new(Expr::Column(Column::new(Some(name.as_str()), &watermark.column.value))), NANOS));
     let event_time = context.physical(&event, &known.schema(context, &fields)?, watermark.span)?;
     // Rows with a null in a NOT NULL column are taken out after evaluation: until then nulls are allowed.
     let mut internal: Vec<Field> = fields.iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
@@ -85,21 +96,32 @@ fn check_columns(context: &Context<'_>, table: &TableDefinition, options: &Sourc
     for (index, column) in table.columns.iter().enumerate() {
         let name = &column.name;
         if table.columns[..index].iter().any(|other| other.name.value == name.value) {
-            return Err(context.text.error("second-column", name.span, format!("column `{}` is given twice", name.value)));
+            return Err(context.text.error(
+                "second-column",
+                name.span,
+                format!("column `{}` is given twice", name.value),
+            ));
         }
         if let Origin::Metadata(kind) = column.origin
             && column.kind != kind.kind()
         {
             let expected = types::sql_name(&kind.kind());
-            let message = format!("metadata column `{}` is {}, expected {expected}", name.value, types::sql_name(&column.kind));
-            return Err(context.text.error("metadata-type", name.span, message).hint(format!("write {} {expected} METADATA FROM '…'", name.value)));
+            let message =
+                format!("metadata column `{}` is {}, expected {expected}", name.value, types::sql_name(&column.kind));
+            return Err(context
+                .text
+                .error("metadata-type", name.span, message)
+                .hint(format!("write {} {expected} METADATA FROM '…'", name.value)));
         }
     }
     let payload: Vec<_> = table.columns.iter().filter(|c| matches!(c.origin, Origin::Payload)).collect();
     let one_text = payload.len() == 1 && payload[0].kind == DataType::Utf8 && payload[0].name.value == "value";
     if options.format == Format::RawString && !one_text {
         let message = "a raw_string source has one payload column, `value TEXT`";
-        return Err(context.text.error("raw-string-columns", table.name.span, message).hint("write value TEXT NOT NULL and derive the others with GENERATED ALWAYS AS (…)"));
+        return Err(context
+            .text
+            .error("raw-string-columns", table.name.span, message)
+            .hint("write value TEXT NOT NULL and derive the others with GENERATED ALWAYS AS (…)"));
     }
     Ok(())
 }
@@ -143,7 +165,12 @@ fn generated(
     let schema = known.schema(context, fields)?;
     let (kind, _) = type_of(&logical, &schema).unwrap_or((DataType::Null, true));
     if !arrow::compute::can_cast_types(&kind, &column.kind) {
-        let message = format!("generated column `{}` is {}, its expression is {}", column.name.value, types::sql_name(&column.kind), types::sql_name(&kind));
+        let message = format!(
+            "generated column `{}` is {}, its expression is {}",
+            column.name.value,
+            types::sql_name(&column.kind),
+            types::sql_name(&kind)
+        );
         return Err(context.text.error("generated-type", at, message));
     }
     let reused = known.reuse(logical.clone());
@@ -158,7 +185,10 @@ fn generated(
 fn logical(context: &Context<'_>, table: &TableDefinition, expr: &ast::Expr, at: Span) -> Result<Expr, SqlError> {
     if let Some(column) = first_generated(table, expr) {
         let message = format!("`{}` is a generated column, which can't be used here", column.value);
-        return Err(context.text.error("generated-reference", column.span, message).hint("repeat its expression: it is computed once"));
+        return Err(context
+            .text
+            .error("generated-reference", column.span, message)
+            .hint("repeat its expression: it is computed once"));
     }
     let mut query = Parser::new(&PostgreSqlDialect {})
         .try_with_sql("SELECT 1 FROM t")
@@ -172,8 +202,12 @@ fn logical(context: &Context<'_>, table: &TableDefinition, expr: &ast::Expr, at:
     }
     let planned = context.planner.plan(&query, &[]).map_err(|error| context.planner.error(context.text, &error, at))?;
     match planned {
-        LogicalPlan::Projection(mut projection) if projection.expr.len() == 1 => Ok(projection.expr.remove(0).unalias_nested().data),
-        _ => Err(context.text.error("generated-expression", at, "expected one expression over the columns of the table")),
+        LogicalPlan::Projection(mut projection) if projection.expr.len() == 1 => {
+            Ok(projection.expr.remove(0).unalias_nested().data)
+        }
+        _ => {
+            Err(context.text.error("generated-expression", at, "expected one expression over the columns of the table"))
+        }
     }
 }
 
@@ -182,7 +216,8 @@ fn first_generated(table: &TableDefinition, expr: &ast::Expr) -> Option<Ident> {
     let _: std::ops::ControlFlow<()> = ast::visit_expressions(expr, |node| {
         if let ast::Expr::Identifier(ident) = node {
             let name = ident.value.to_lowercase();
-            let generated = |column: &&ColumnDefinition| matches!(column.origin, Origin::Generated(_)) && column.name.value == name;
+            let generated =
+                |column: &&ColumnDefinition| matches!(column.origin, Origin::Generated(_)) && column.name.value == name;
             if table.columns.iter().any(|column| generated(&column)) {
                 found = Some(ident.clone());
                 return std::ops::ControlFlow::Break(());
@@ -203,11 +238,18 @@ fn watermark_expr(
     let column = &watermark.column;
     let Some(definition) = table.columns.iter().find(|c| c.name.value == column.value) else {
         let names: Vec<&str> = table.columns.iter().map(|c| c.name.value.as_str()).collect();
-        return Err(context.text.error("unknown-column", column.span, format!("unknown column `{}`", column.value)).hint(format!("the columns are {}", names.join(", "))));
+        return Err(context
+            .text
+            .error("unknown-column", column.span, format!("unknown column `{}`", column.value))
+            .hint(format!("the columns are {}", names.join(", "))));
     };
     if !matches!(definition.kind, DataType::Timestamp(_, None)) {
-        let message = format!("event time `{}` is {}, expected TIMESTAMP", column.value, types::sql_name(&definition.kind));
-        return Err(context.text.error("watermark-type", column.span, message).hint(format!("declare {} TIMESTAMP NOT NULL", column.value)));
+        let message =
+            format!("event time `{}` is {}, expected TIMESTAMP", column.value, types::sql_name(&definition.kind));
+        return Err(context
+            .text
+            .error("watermark-type", column.span, message)
+            .hint(format!("declare {} TIMESTAMP NOT NULL", column.value)));
     }
     let schema = known.schema(context, fields)?;
     let (expr, at) = match &watermark.expr {

@@ -22,16 +22,22 @@ pub(super) fn check(text: &SourceText<'_>, query: &Query) -> Result<(), SqlError
         }
     }
     if query.order_by.is_some() {
-        return Err(text.error("order-by", keyword("ORDER"), "ORDER BY is not supported: a stream has no end to sort at").hint("leave it out: rows are written by window and key"));
+        return Err(text
+            .error("order-by", keyword("ORDER"), "ORDER BY is not supported: a stream has no end to sort at")
+            .hint("leave it out: rows are written by window and key"));
     }
     if query.limit_clause.is_some() || query.fetch.is_some() {
-        return Err(text.error("limit", keyword("LIMIT"), "LIMIT is not supported: a stream has no end").hint("leave it out"));
+        return Err(text
+            .error("limit", keyword("LIMIT"), "LIMIT is not supported: a stream has no end")
+            .hint("leave it out"));
     }
     match query.body.as_ref() {
         SetExpr::Select(select) => check_select(text, select)?,
         SetExpr::Query(inner) => check(text, inner)?,
         SetExpr::SetOperation { op, .. } => {
-            return Err(text.error("set-operation", keyword(&op.to_string()), format!("{op} is not supported yet")).hint("write one pipeline file for each part"));
+            return Err(text
+                .error("set-operation", keyword(&op.to_string()), format!("{op} is not supported yet"))
+                .hint("write one pipeline file for each part"));
         }
         _ => return Err(text.error("unsupported-query", at, "expected a SELECT")),
     }
@@ -53,19 +59,31 @@ fn check_select(text: &SourceText<'_>, select: &Select) -> Result<(), SqlError> 
     let at = span_of(select);
     let keyword = |word: &str| text.find(word).unwrap_or(at);
     if select.distinct.is_some() {
-        return Err(text.error("distinct", keyword("DISTINCT"), "SELECT DISTINCT is not supported").hint("group by the columns and a window"));
+        return Err(text
+            .error("distinct", keyword("DISTINCT"), "SELECT DISTINCT is not supported")
+            .hint("group by the columns and a window"));
     }
     if select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty()) {
-        return Err(text.error("join", keyword("JOIN"), "joins are not supported yet").hint("select from one source or subquery"));
+        return Err(text
+            .error("join", keyword("JOIN"), "joins are not supported yet")
+            .hint("select from one source or subquery"));
     }
     for from in &select.from {
         match &from.relation {
             TableFactor::Derived { subquery, .. } => check(text, subquery)?,
             TableFactor::Table { name, args: Some(_), .. } => {
-                return Err(text.error("table-function", span_of(name), format!("table function `{name}` is not supported")).hint("group by tumble(INTERVAL '1 minute')"));
+                return Err(text
+                    .error("table-function", span_of(name), format!("table function `{name}` is not supported"))
+                    .hint("group by tumble(INTERVAL '1 minute')"));
             }
             TableFactor::Table { .. } => {}
-            other => return Err(text.error("unsupported-query", span_of(other), "expected a table or a subquery after FROM")),
+            other => {
+                return Err(text.error(
+                    "unsupported-query",
+                    span_of(other),
+                    "expected a table or a subquery after FROM",
+                ));
+            }
         }
     }
     Ok(())
@@ -74,7 +92,9 @@ fn check_select(text: &SourceText<'_>, select: &Select) -> Result<(), SqlError> 
 fn check_call(text: &SourceText<'_>, call: &Function) -> Result<(), SqlError> {
     let (name, at) = (call.name.to_string().to_lowercase(), span_of(&call.name));
     if call.over.is_some() {
-        return Err(text.error("over", at, "OVER is not supported yet").hint("aggregate in a window: GROUP BY tumble(…)"));
+        return Err(text
+            .error("over", at, "OVER is not supported yet")
+            .hint("aggregate in a window: GROUP BY tumble(…)"));
     }
     let arguments = match &call.args {
         FunctionArguments::List(list) => list.args.len(),
@@ -84,7 +104,9 @@ fn check_call(text: &SourceText<'_>, call: &Function) -> Result<(), SqlError> {
         "tumble" if arguments != 1 => Err(text
             .error("window-arguments", at, format!("tumble takes one argument, its width, not {arguments}"))
             .hint("write tumble(INTERVAL '1 minute'): the time is the one of WATERMARK FOR")),
-        "hop" | "session" => Err(text.error("unsupported-window", at, format!("{name} windows are not supported yet")).hint("write tumble(INTERVAL '1 minute')")),
+        "hop" | "session" => Err(text
+            .error("unsupported-window", at, format!("{name} windows are not supported yet"))
+            .hint("write tumble(INTERVAL '1 minute')")),
         _ => Ok(()),
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn column_type(cursor: &mut Cursor<'_>) -> Result<DataType, SqlError>
         "DATE" => DataType::Date32,
         "BYTEA" => DataType::Binary,
         _ => {
-            let error = cursor.source.error("unsupported-type", token.span, format!("column type `{token}` is not supported"));
+            let error =
+                cursor.source.error("unsupported-type", token.span, format!("column type `{token}` is not supported"));
             let hint = match name.as_str() {
                 "TIMESTAMPTZ" => "write TIMESTAMP: event time is UTC".to_owned(),
                 _ => format!("the types are {KNOWN}"),
@@ -83,7 +84,8 @@ fn length(cursor: &mut Cursor<'_>) -> Result<Option<u64>, SqlError> {
     let Token::Number(text, _) = &token.token else {
         return Err(cursor.source.error("syntax", token.span, format!("expected a number, found `{token}`")));
     };
-    let number = text.parse().map_err(|_| cursor.source.error("syntax", token.span, format!("`{text}` is not a length")))?;
+    let number =
+        text.parse().map_err(|_| cursor.source.error("syntax", token.span, format!("`{text}` is not a length")))?;
     cursor.expect(&Token::RParen)?;
     Ok(Some(number))
 }
@@ -96,12 +98,18 @@ fn timestamp(cursor: &mut Cursor<'_>) -> Result<DataType, SqlError> {
         Some(3) => TimeUnit::Millisecond,
         Some(0) => TimeUnit::Second,
         Some(other) => {
-            return Err(cursor.source.error("unsupported-type", start, format!("TIMESTAMP({other}) is not supported")).hint("precision is one of 0, 3, 6, 9"));
+            return Err(cursor
+                .source
+                .error("unsupported-type", start, format!("TIMESTAMP({other}) is not supported"))
+                .hint("precision is one of 0, 3, 6, 9"));
         }
     };
     let zone = cursor.here();
     if cursor.take_word("WITH") {
-        return Err(cursor.source.error("unsupported-type", zone, "TIMESTAMP WITH TIME ZONE is not supported").hint("write TIMESTAMP: event time is UTC"));
+        return Err(cursor
+            .source
+            .error("unsupported-type", zone, "TIMESTAMP WITH TIME ZONE is not supported")
+            .hint("write TIMESTAMP: event time is UTC"));
     }
     Ok(DataType::Timestamp(unit, None))
 }

@@ -8,8 +8,8 @@ use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Volatility;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, ExprSchemable, LogicalPlan};
 use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
@@ -37,7 +37,9 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub(super) fn physical(&self, expr: &Expr, schema: &DFSchema, at: Span) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
         self.simplified(expr.clone(), schema)
-            .and_then(|expr| create_physical_expr(&expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()))
+            .and_then(|expr| {
+                create_physical_expr(&expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+            })
             .map_err(|error| self.planner.error(self.text, &error, at))
     }
 
@@ -110,7 +112,10 @@ fn find_sink<'a>(
     }
     if sources.iter().any(|(table, _)| table.name.value == name.value) {
         let message = format!("`{}` is a source and can't be inserted into", name.value);
-        return Err(context.text.error("insert-into-source", name.span, message).hint("insert into a table with type = 'sink'"));
+        return Err(context
+            .text
+            .error("insert-into-source", name.span, message)
+            .hint("insert into a table with type = 'sink'"));
     }
     let known: Vec<&str> = sinks.iter().map(|(table, _)| table.name.value.as_str()).collect();
     let error = context.text.error("unknown-table", name.span, format!("unknown sink `{}`", name.value));
@@ -145,11 +150,18 @@ impl<'a> Shape<'a> {
                     &node.input
                 }
                 LogicalPlan::Aggregate(_) => {
-                    return Err(context.text.error("nested-aggregate", context.query, "aggregates over aggregates are not supported yet"));
+                    return Err(context.text.error(
+                        "nested-aggregate",
+                        context.query,
+                        "aggregates over aggregates are not supported yet",
+                    ));
                 }
                 LogicalPlan::TableScan(scan) => {
                     let Some(aggregate) = aggregate else {
-                        return Err(context.text.error("no-window", context.query, "the query has no window").hint(WINDOW_HINT));
+                        return Err(context
+                            .text
+                            .error("no-window", context.query, "the query has no window")
+                            .hint(WINDOW_HINT));
                     };
                     below.reverse();
                     above.reverse();
@@ -158,7 +170,10 @@ impl<'a> Shape<'a> {
                 other => {
                     let what = other.display().to_string();
                     let what = what.split(':').next().unwrap_or_default();
-                    return Err(context.text.error("unsupported-query", context.query, format!("`{what}` is not supported in a pipeline")).hint(WINDOW_HINT));
+                    return Err(context
+                        .text
+                        .error("unsupported-query", context.query, format!("`{what}` is not supported in a pipeline"))
+                        .hint(WINDOW_HINT));
                 }
             };
         }
@@ -173,7 +188,11 @@ fn stages(context: &Context<'_>, nodes: &[&LogicalPlan]) -> Result<Vec<Stage>, S
         match node {
             LogicalPlan::Filter(filter) => {
                 check(context, &filter.predicate)?;
-                stages.push(Stage::Filter(context.physical(&filter.predicate, filter.input.schema(), context.query)?));
+                stages.push(Stage::Filter(context.physical(
+                    &filter.predicate,
+                    filter.input.schema(),
+                    context.query,
+                )?));
             }
             LogicalPlan::Projection(projection) => {
                 let mut exprs = Vec::new();
@@ -191,7 +210,8 @@ fn stages(context: &Context<'_>, nodes: &[&LogicalPlan]) -> Result<Vec<Stage>, S
 
 /// Columns as they may come out of evaluation: without promises about nulls.
 fn nullable(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> = schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -203,7 +223,10 @@ fn aggregation(context: &Context<'_>, node: &LogicalAggregate) -> Result<Aggrega
     for expr in &node.group_expr {
         if let Some(found) = window_width(context, expr)? {
             if width.replace(found).is_some() {
-                return Err(context.text.error("second-window", context.query, "a GROUP BY has one window").hint("write one tumble(…)"));
+                return Err(context
+                    .text
+                    .error("second-window", context.query, "a GROUP BY has one window")
+                    .hint("write one tumble(…)"));
             }
             keys.push(GroupKey::Window);
         } else {
@@ -236,7 +259,10 @@ fn window_width(context: &Context<'_>, expr: &Expr) -> Result<Option<i64>, SqlEr
     }
     let at = context.text.find(TUMBLE).unwrap_or(context.query);
     let refuse = |message: &str| {
-        Err(context.text.error("window-width", at, message).hint("write tumble(INTERVAL '1 minute'): a literal of days or less, more than zero"))
+        Err(context
+            .text
+            .error("window-width", at, message)
+            .hint("write tumble(INTERVAL '1 minute'): a literal of days or less, more than zero"))
     };
     let Some(Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(width)), _)) = call.args.first() else {
         return refuse("the width of a window is an interval literal");
@@ -244,7 +270,8 @@ fn window_width(context: &Context<'_>, expr: &Expr) -> Result<Option<i64>, SqlEr
     if width.months != 0 {
         return refuse("months have no fixed length");
     }
-    let nanos = i64::from(width.days).checked_mul(86_400_000_000_000).and_then(|days| days.checked_add(width.nanoseconds));
+    let nanos =
+        i64::from(width.days).checked_mul(86_400_000_000_000).and_then(|days| days.checked_add(width.nanoseconds));
     match nanos {
         Some(nanos) if nanos > 0 => Ok(Some(nanos)),
         _ => refuse("the width of a window is more than zero"),
@@ -257,9 +284,17 @@ pub(super) fn check(context: &Context<'_>, expr: &Expr) -> Result<(), SqlError> 
     let walked = expr.apply(|node| {
         if let Expr::ScalarFunction(call) = node {
             if call.name() == TUMBLE {
-                fault = Some(("window-outside-group-by", TUMBLE.to_owned(), "a window stands only in GROUP BY, and by its alias in the same SELECT".to_owned()));
+                fault = Some((
+                    "window-outside-group-by",
+                    TUMBLE.to_owned(),
+                    "a window stands only in GROUP BY, and by its alias in the same SELECT".to_owned(),
+                ));
             } else if call.func.signature().volatility != Volatility::Immutable {
-                fault = Some(("not-deterministic", call.name().to_owned(), format!("function `{}` is not deterministic", call.name())));
+                fault = Some((
+                    "not-deterministic",
+                    call.name().to_owned(),
+                    format!("function `{}` is not deterministic", call.name()),
+                ));
             }
         }
         Ok(if fault.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
@@ -269,13 +304,22 @@ pub(super) fn check(context: &Context<'_>, expr: &Expr) -> Result<(), SqlError> 
         None => Ok(()),
         Some((code, word, message)) => {
             let at = context.text.find(&word).unwrap_or(context.query);
-            let hint = if code == "not-deterministic" { "use the event time: the same input must give the same rows" } else { WINDOW_HINT };
+            let hint = if code == "not-deterministic" {
+                "use the event time: the same input must give the same rows"
+            } else {
+                WINDOW_HINT
+            };
             Err(context.text.error(code, at, message).hint(hint))
         }
     }
 }
 
-fn sink_table(context: &Context<'_>, table: &TableDefinition, options: SinkOptions, query: &Schema) -> Result<SinkTable, SqlError> {
+fn sink_table(
+    context: &Context<'_>,
+    table: &TableDefinition,
+    options: SinkOptions,
+    query: &Schema,
+) -> Result<SinkTable, SqlError> {
     if let Some(watermark) = &table.watermark {
         return Err(context.text.error("sink-watermark", watermark.span, "a sink has no WATERMARK FOR"));
     }
@@ -283,27 +327,48 @@ fn sink_table(context: &Context<'_>, table: &TableDefinition, options: SinkOptio
         query.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect()
     } else {
         if table.columns.len() != query.fields().len() {
-            let message = format!("sink `{}` has {} columns, the query has {}", table.name.value, table.columns.len(), query.fields().len());
-            return Err(context.text.error("column-count", context.query, message).hint("values go to columns by position"));
+            let message = format!(
+                "sink `{}` has {} columns, the query has {}",
+                table.name.value,
+                table.columns.len(),
+                query.fields().len()
+            );
+            return Err(context
+                .text
+                .error("column-count", context.query, message)
+                .hint("values go to columns by position"));
         }
         table.columns.iter().map(|column| Field::new(&column.name.value, column.kind.clone(), true)).collect()
     };
     for (from, to) in query.fields().iter().zip(&fields) {
         if !arrow::compute::can_cast_types(from.data_type(), to.data_type()) {
-            let message = format!("column `{}` is {}, which can't be written as {}", to.name(), types::sql_name(from.data_type()), types::sql_name(to.data_type()));
+            let message = format!(
+                "column `{}` is {}, which can't be written as {}",
+                to.name(),
+                types::sql_name(from.data_type()),
+                types::sql_name(to.data_type())
+            );
             return Err(context.text.error("column-type", context.query, message));
         }
     }
     let at = |name: &str, kind: &str, fits: fn(&DataType) -> bool| {
         let found = fields.iter().position(|field| field.name() == name);
         found.filter(|index| fits(fields[*index].data_type())).ok_or_else(|| {
-            context.text.error("features-columns", table.name.span, format!("sink `{}` has no column `{name}` of type {kind}", table.name.value)).hint("a features row has service TEXT, window_start TIMESTAMP and window_end TIMESTAMP")
+            context
+                .text
+                .error(
+                    "features-columns",
+                    table.name.span,
+                    format!("sink `{}` has no column `{name}` of type {kind}", table.name.value),
+                )
+                .hint("a features row has service TEXT, window_start TIMESTAMP and window_end TIMESTAMP")
         })
     };
     let is_text = |kind: &DataType| matches!(kind, DataType::Utf8);
     let is_time = |kind: &DataType| matches!(kind, DataType::Timestamp(_, None));
     at("service", "TEXT", is_text)?;
-    let (window_start, window_end) = (at("window_start", "TIMESTAMP", is_time)?, at("window_end", "TIMESTAMP", is_time)?);
+    let (window_start, window_end) =
+        (at("window_start", "TIMESTAMP", is_time)?, at("window_end", "TIMESTAMP", is_time)?);
     let key = at(options.key_field.as_deref().unwrap_or("service"), "TEXT", is_text)?;
     let schema = Arc::new(Schema::new(fields));
     Ok(SinkTable { name: table.name.value.clone(), options, schema, key, window_start, window_end })
@@ -313,7 +378,11 @@ fn sink_table(context: &Context<'_>, table: &TableDefinition, options: SinkOptio
 fn cast_to_sink(query: &Schema, sink: &SinkTable) -> Stage {
     let exprs = query.fields().iter().zip(sink.schema.fields()).enumerate().map(|(index, (from, to))| {
         let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(from.name(), index));
-        if from.data_type() == to.data_type() { column } else { Arc::new(CastExpr::new(column, to.data_type().clone(), None)) as _ }
+        if from.data_type() == to.data_type() {
+            column
+        } else {
+            Arc::new(CastExpr::new(column, to.data_type().clone(), None)) as _
+        }
     });
     Stage::Project { exprs: exprs.collect(), schema: sink.schema.clone() }
 }
@@ -322,7 +391,12 @@ fn fingerprint(source: &super::SourceTable, logical: &LogicalPlan, sink: &SinkOp
     let computed: Vec<String> = source.computed.iter().map(|c| format!("{} = {}", c.field, c.expr)).collect();
     let text = format!(
         "1|{}|{:?}|{:?}|{computed:?}|{}|{}|{:?}",
-        source.name, source.options.format, source.payload, source.watermark, logical.display_indent_schema(), sink.key_field,
+        source.name,
+        source.options.format,
+        source.payload,
+        source.watermark,
+        logical.display_indent_schema(),
+        sink.key_field,
     );
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
