@@ -106,7 +106,8 @@ fn services_values_and_inputs_are_reached_by_keyboard_and_pointer() -> Result<()
     page.point_at("#plot-load svg")?;
     page.until("!document.querySelector('#tip').hidden && /load/.test(document.querySelector('#tip').textContent)")?;
     page.value("document.querySelector('#decisions summary').click()")?;
-    page.until("/provisioning 3m/.test(document.querySelector('#decisions .inputs').textContent)")?;
+    // Newer decisions come in above the one that was opened.
+    page.until("/provisioning 3m/.test(document.querySelector('#decisions details[open] .inputs')?.textContent)")?;
     page.value("document.querySelector('[role=tab][aria-selected=true]').focus()")?;
     page.press("ArrowRight")?;
     page.until("document.querySelector('#title').textContent === 'media/resize'")?;

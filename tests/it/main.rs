@@ -12,3 +12,4 @@ mod kafka;
 mod kit;
 mod layers;
 mod tidy;
+mod week;

@@ -8,18 +8,20 @@ use std::path::PathBuf;
 
 use flate2::read::GzDecoder;
 use prescale_domain::{Decision, FeaturesRecord, Timestamp};
+use serde_json::Value;
 
 use crate::kit;
 
 const PARTITIONS: i32 = 4;
-const INJECTED: usize = 500;
 const MINUTE_MILLIS: i64 = 60_000;
 
 /// The lines of a week, where they come from, and what an independent count finds in them.
 pub(crate) struct Week {
     pub(crate) lines: Vec<String>,
-    /// Requests by start of the minute.
+    /// Whole lines by start of the minute.
     pub(crate) per_minute: BTreeMap<i64, u64>,
+    /// Lines that are cut off or otherwise not in the format.
+    pub(crate) malformed: u64,
 }
 
 impl Week {
@@ -30,20 +32,25 @@ impl Week {
             Some(path) => read_lines(&path),
             None => generated_week(),
         };
-        let mut per_minute = BTreeMap::new();
+        Self::of(lines)
+    }
+
+    pub(crate) fn of(lines: Vec<String>) -> Self {
+        let (mut per_minute, mut malformed) = (BTreeMap::new(), 0);
         for line in &lines {
-            *per_minute.entry(minute_of(line)).or_default() += 1;
+            match strict_minute(line) {
+                Some(minute) => *per_minute.entry(minute).or_default() += 1,
+                None => malformed += 1,
+            }
         }
-        Self { lines, per_minute }
+        Self { lines, per_minute, malformed }
     }
 
     /// The first `days` days.
-    pub(crate) fn first_days(mut self, days: i64) -> Self {
+    pub(crate) fn first_days(self, days: i64) -> Self {
         let first = *self.per_minute.keys().next().unwrap();
         let end = first + days * 24 * 60 * MINUTE_MILLIS;
-        self.lines.retain(|line| minute_of(line) < end);
-        self.per_minute.retain(|minute, _| *minute < end);
-        self
+        Self::of(self.lines.into_iter().filter(|line| minute_of(line) < end).collect())
     }
 
     /// Minutes between the first and the last, both included.
@@ -65,7 +72,7 @@ impl Week {
             partition.push(line.clone());
             if injected > 0 && index % every == every / 2 && index / every < injected {
                 partition.push(format!("not an access log line {index}"));
-                // Its window ended more than the lateness before the newest line of this partition.
+                // Its window ended more than the lateness before the line above, in the same partition.
                 let late = minute_of(line) - 5 * MINUTE_MILLIS;
                 partition.push(format!("late.example - - [{}] \"GET /late HTTP/1.0\" 200 1", clf_time(late)));
             }
@@ -104,7 +111,44 @@ fn generated_week() -> Vec<String> {
     lines
 }
 
-/// Start of the line's minute, read without anything of Prescale.
+/// Start of the line's minute if the line is whole, by a strict reader that shares nothing with Prescale:
+/// `host ident user [time] "request" status size`, and for Combined lines `"referer" "agent"` after it.
+fn strict_minute(line: &str) -> Option<i64> {
+    let mut rest = line;
+    for _ in 0..3 {
+        let (word, tail) = rest.split_once(' ')?;
+        (!word.is_empty()).then_some(())?;
+        rest = tail;
+    }
+    let (time, tail) = rest.strip_prefix('[')?.split_once("] ")?;
+    let millis = chrono::DateTime::parse_from_str(time, "%d/%b/%Y:%H:%M:%S %z").ok()?.timestamp_millis();
+    let tail = after_quoted(tail)?.strip_prefix(' ')?;
+    let (status, tail) = tail.split_once(' ')?;
+    (status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit())).then_some(())?;
+    let (size, tail) = tail.split_once(' ').map_or((tail, None), |(size, tail)| (size, Some(tail)));
+    (size == "-" || !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit())).then_some(())?;
+    if let Some(tail) = tail {
+        after_quoted(after_quoted(tail)?.strip_prefix(' ')?)?.is_empty().then_some(())?;
+    }
+    Some(millis.div_euclid(MINUTE_MILLIS) * MINUTE_MILLIS)
+}
+
+/// What follows a quoted text; a backslash takes the next character along.
+fn after_quoted(text: &str) -> Option<&str> {
+    let inside = text.strip_prefix('"')?;
+    let mut escaped = false;
+    for (index, character) in inside.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return Some(&inside[index + 1..]),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Start of the minute that any line names, whole or cut off.
 fn minute_of(line: &str) -> i64 {
     let time = line.split('[').nth(1).and_then(|rest| rest.split(']').next()).unwrap();
     let parsed = chrono::DateTime::parse_from_str(time, "%d/%b/%Y:%H:%M:%S %z").unwrap();
@@ -169,4 +213,195 @@ target = {target}
     pub(crate) fn topic(&self, kind: &str) -> String {
         format!("{}-{kind}", self.name)
     }
+}
+
+/// What one replay left on its topics.
+struct Replay {
+    summary: Value,
+    /// Requests by start of the minute, as last written; the row is as it was written.
+    rows: BTreeMap<i64, Vec<Vec<u8>>>,
+    decisions: Vec<Vec<u8>>,
+}
+
+impl Replay {
+    #[track_caller]
+    fn run(kafka: &str, setup: &Setup) -> Self {
+        let config = setup.config();
+        let arguments = ["run", "-c", config.to_str().unwrap(), "--clock", "event", "--until-end", "--json"];
+        let finished = kit::run(&arguments);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        let summary = serde_json::from_str(&finished.stdout).unwrap();
+        Self { summary, rows: rows(kafka, setup), decisions: decisions(kafka, setup) }
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.summary["pipelines"]["access_log"][name].as_u64().unwrap()
+    }
+}
+
+/// All copies of each row of the features topic, by window start.
+fn rows(kafka: &str, setup: &Setup) -> BTreeMap<i64, Vec<Vec<u8>>> {
+    let mut rows: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
+    for record in kit::consume(kafka, &setup.topic("features")) {
+        let value = record.value.unwrap();
+        if let FeaturesRecord::Row(row) = FeaturesRecord::from_json(&value).unwrap() {
+            rows.entry(row.window_start.millis()).or_default().push(value);
+        }
+    }
+    rows
+}
+
+fn decisions(kafka: &str, setup: &Setup) -> Vec<Vec<u8>> {
+    kit::consume(kafka, &setup.topic("decisions")).into_iter().map(|record| record.value.unwrap()).collect()
+}
+
+fn requests_of(row: &[u8]) -> u64 {
+    serde_json::from_slice::<Value>(row).unwrap()["requests"].as_u64().unwrap()
+}
+
+fn produce(kafka: &str, topic: &str, partitions: &[Vec<String>]) {
+    kit::create_topic(kafka, topic, partitions.len() as i32);
+    for (partition, lines) in partitions.iter().enumerate() {
+        kit::produce(kafka, topic, partition as i32, lines);
+    }
+}
+
+#[test]
+fn heavy_a_week_of_raw_lines_becomes_exact_windows_lstm_forecasts_and_the_recorded_calls() {
+    const INJECTED: usize = 500;
+    let (Some(kafka), Some(moto), Some(proxy)) = (kit::kafka(), kit::moto(), kit::aws_proxy()) else { return };
+    let week = Week::load();
+    let input = kit::unique("week");
+    produce(&kafka, &input, &week.partitions(INJECTED));
+    let group = kit::unique("week");
+    let run = |endpoint: &str, suffix: &str| {
+        let group = format!("{group}-{suffix}");
+        kit::create_group(&group, 1, 14, 4);
+        let target = format!(
+            r#"{{ kind = "aws-asg", group = "{group}", min = 1, max = 40, price_usd_hour = 0.1, endpoint_url = "{endpoint}", region = "eu-west-1", allow_replay = true }}"#
+        );
+        let setup = Setup::new(&kafka, &format!("week-{suffix}"), &input, "act", &target);
+        (Replay::run(&kafka, &setup), group)
+    };
+    let (first, group) = run(&proxy, "a");
+
+    // Windows and conservation.
+    let found: BTreeMap<i64, u64> = first.rows.iter().map(|(start, rows)| (*start, requests_of(&rows[0]))).collect();
+    assert_eq!(found, week.per_minute);
+    let (read, injected) = (week.lines.len() as u64 + 2 * INJECTED as u64, INJECTED as u64);
+    let whole: u64 = week.per_minute.values().sum();
+    assert_eq!(first.count("read"), read);
+    assert_eq!(first.count("windowed"), whole);
+    assert_eq!(first.count("late"), injected);
+    assert_eq!(first.count("bad"), injected + week.malformed);
+    assert_eq!(first.count("filtered"), 0);
+    let controller = &first.summary["controller"];
+    assert_eq!(controller["windows"].as_i64().unwrap(), week.minutes());
+    assert_eq!((controller["zeros"].as_i64().unwrap(), controller["gaps"].as_i64().unwrap()), (week.empty_minutes(), 0));
+    assert_eq!(week.empty_minutes(), 47);
+
+    // Forecasts.
+    let decided: Vec<Decision> = first.decisions.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect();
+    assert_eq!(decided.len() as i64, week.minutes());
+    let day_two = decided[0].at + prescale_domain::Span::from_minutes(24 * 60);
+    let later: Vec<_> = decided.iter().filter(|decision| decision.at >= day_two).collect();
+    let by_lstm = later.iter().filter(|decision| decision.inputs.forecast.as_ref().is_some_and(|f| f.model == "lstm" && !f.reason.is_empty())).count();
+    assert!(by_lstm * 100 >= later.len() * 95, "{by_lstm} of {} minutes by the LSTM: {controller}", later.len());
+
+    // Calls.
+    let asked: Vec<u32> = decided
+        .iter()
+        .filter(|decision| decision.inputs.target.is_some_and(|target| target.desired != decision.desired))
+        .map(|decision| decision.desired.clamp(1, 14))
+        .collect();
+    assert_eq!(kit::granted_capacities(&proxy, &group), asked);
+    assert!(asked.len() > 100, "{} calls", asked.len());
+    assert_eq!(kit::group(&group)["DesiredCapacity"], *asked.last().unwrap());
+
+    // Twice the same.
+    let (second, _) = run(&moto, "b");
+    assert_eq!(first.decisions.len(), second.decisions.len());
+    let differ = first.decisions.iter().zip(&second.decisions).position(|(a, b)| a != b);
+    assert_eq!(differ, None, "decision that differs");
+}
+
+#[test]
+fn heavy_killed_ten_times_a_replay_writes_the_same_bytes_again() {
+    let Some(kafka) = kit::kafka() else { return };
+    let week = Week::load().first_days(2);
+    let input = kit::unique("kills");
+    produce(&kafka, &input, &week.partitions(50));
+    let target = "{ kind = \"simulated\" }";
+    let undisturbed = Setup::new(&kafka, "kills-a", &input, "recommend", target);
+    let expected = Replay::run(&kafka, &undisturbed);
+
+    let disturbed = Setup::new(&kafka, "kills-b", &input, "recommend", target);
+    let config = disturbed.config();
+    let arguments = ["run", "-c", config.to_str().unwrap(), "--clock", "event", "--until-end", "--json"];
+    let mut kills = 0;
+    let mut random = kit::unique("x").bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    while kills < 10 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut running = kit::Running::start(&arguments, &disturbed.directory.path().join("log"));
+        std::thread::sleep(std::time::Duration::from_millis(300 + (random >> 33) % 1500));
+        running.kill();
+        kills += 1;
+    }
+    let repeated = Replay::run(&kafka, &disturbed);
+
+    assert_eq!(expected.rows.keys().collect::<Vec<_>>(), repeated.rows.keys().collect::<Vec<_>>());
+    for (start, copies) in &repeated.rows {
+        let once = &expected.rows[start][0];
+        assert!(copies.iter().all(|copy| copy == once), "{}", Timestamp::from_millis(*start));
+    }
+    let by_id = |decisions: &[Vec<u8>]| -> BTreeMap<String, Vec<Vec<u8>>> {
+        let mut all: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+        for bytes in decisions {
+            let id = serde_json::from_slice::<Value>(bytes).unwrap()["id"].as_str().unwrap().to_owned();
+            all.entry(id).or_default().push(bytes.clone());
+        }
+        all
+    };
+    let (expected_decisions, repeated_decisions) = (by_id(&expected.decisions), by_id(&repeated.decisions));
+    assert_eq!(
+        expected_decisions.keys().collect::<Vec<_>>(),
+        repeated_decisions.keys().collect::<Vec<_>>()
+    );
+    for (id, copies) in &repeated_decisions {
+        assert!(copies.iter().all(|copy| *copy == expected_decisions[id][0]), "{id}");
+    }
+    assert_eq!(history(&undisturbed), history(&disturbed));
+    for name in ["read", "windowed", "late", "bad"] {
+        assert_eq!(expected.count(name), repeated.count(name), "{name}");
+    }
+}
+
+fn history(setup: &Setup) -> prescale_store::Entries {
+    use prescale_store::Store as _;
+    let store = prescale_store::RedbStore::open(&setup.directory.path().join("state")).unwrap();
+    store.range(prescale_store::Table::History, b"web", b"wec", usize::MAX, false).unwrap()
+}
+
+#[test]
+fn the_combined_log_has_no_late_line_and_sql_over_files_gives_the_windows_of_run() {
+    let Some(kafka) = kit::kafka() else { return };
+    let Some(path) = kit::traces().map(|traces| traces.join("raw/apache_combined_semicomplete_2015.log.gz")) else {
+        return;
+    };
+    let log = Week::of(read_lines(&path));
+    let input = kit::unique("combined");
+    produce(&kafka, &input, std::slice::from_ref(&log.lines));
+    let setup = Setup::new(&kafka, "combined", &input, "observe", "{ kind = \"simulated\" }");
+    let replay = Replay::run(&kafka, &setup);
+    assert_eq!((replay.count("late"), replay.count("bad")), (0, log.malformed));
+    let found: BTreeMap<i64, u64> = replay.rows.iter().map(|(start, rows)| (*start, requests_of(&rows[0]))).collect();
+    assert_eq!(found, log.per_minute);
+
+    let pipeline = kit::root().join("pipelines/access_log.sql");
+    let file = format!("access_log={}", path.display());
+    let sql = kit::run(&["sql", pipeline.to_str().unwrap(), "--input", &file, "--output", "-"]);
+    assert_eq!(sql.code, Some(0), "{}", sql.stderr);
+    let of_run: Vec<&[u8]> = replay.rows.values().map(|rows| &*rows[0]).collect();
+    let of_sql: Vec<&[u8]> = sql.stdout.lines().map(str::as_bytes).collect();
+    assert_eq!(of_run, of_sql);
 }

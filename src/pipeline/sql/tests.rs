@@ -1,10 +1,135 @@
+//! What is refused, as its author sees it, and what the shipped pipelines come to.
+
+use std::fmt::Write;
+
 use super::*;
+
+const SOURCE: &str = "CREATE TABLE t (ts TIMESTAMP NOT NULL, service TEXT NOT NULL, x DOUBLE, WATERMARK FOR ts AS ts - INTERVAL '5 seconds')
+WITH (connector = 'kafka', type = 'source', topic = 't', format = 'json');
+";
+const SINK: &str = "CREATE TABLE features WITH (connector = 'kafka', type = 'sink', topic = 'features', format = 'json');
+";
+const QUERY: &str = "INSERT INTO features SELECT service, window.start AS window_start, window.end AS window_end, n FROM (
+  SELECT service, tumble(INTERVAL '1 minute') AS window, count(*) AS n FROM t GROUP BY service, window);
+";
+
+#[track_caller]
+fn refusal(text: &str) -> String {
+    match compile(text) {
+        Ok(_) => panic!("this was accepted:\n{text}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Each text in place of the query.
+#[track_caller]
+fn refused_queries(queries: &[&str]) -> String {
+    queries.iter().fold(String::new(), |mut out, query| {
+        writeln!(out, "{}\n", refusal(&format!("{SOURCE}{SINK}INSERT INTO features\n{query}"))).unwrap();
+        out
+    })
+}
+
+/// Each text in place of the source table.
+#[track_caller]
+fn refused_tables(tables: &[&str]) -> String {
+    tables.iter().fold(String::new(), |mut out, table| {
+        writeln!(out, "{}\n", refusal(&format!("{table}\n{SINK}{QUERY}"))).unwrap();
+        out
+    })
+}
 
 #[test]
 fn shipped_pipelines_compile() {
+    let mut out = String::new();
     for name in ["requests", "metrics", "access_log"] {
         let path = format!("{}/../../pipelines/{name}.sql", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(path).unwrap();
-        compile(&text).unwrap_or_else(|error| panic!("{name}:\n{error}"));
+        let plan = compile(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{name}:\n{error}"));
+        writeln!(out, "{}", serde_json::to_string_pretty(&plan.summary()).unwrap()).unwrap();
     }
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn views_and_common_table_expressions_are_inlined() {
+    let inner = "SELECT service, tumble(INTERVAL '1 minute') AS window, count(*) AS n FROM t GROUP BY service, window";
+    let outer = "SELECT service, window.start AS window_start, window.end AS window_end, n FROM counts";
+    for text in [
+        format!("CREATE VIEW counts AS {inner}; INSERT INTO features {outer}"),
+        format!("INSERT INTO features WITH counts AS ({inner}) {outer}"),
+        format!("INSERT INTO features {outer}").replace("counts", &format!("({inner}) AS counts")),
+    ] {
+        compile(&format!("{SOURCE}{SINK}{text}")).unwrap_or_else(|error| panic!("{text}:\n{error}"));
+    }
+}
+
+#[test]
+fn refused_in_queries() {
+    let grouped = |group: &str| {
+        format!("SELECT service, window.start AS window_start, window.end AS window_end, n FROM (SELECT service, {group} AS window, count(*) AS n FROM t GROUP BY service, window)")
+    };
+    insta::assert_snapshot!(refused_queries(&[
+        "SELECT servce, count(*) FROM t GROUP BY servce, tumble(INTERVAL '1 minute')",
+        "SELECT service FROM nowhere",
+        "SELECT service, x FROM t",
+        "SELECT service, count(*) FROM t GROUP BY service",
+        "SELECT service, tumbel(INTERVAL '1 minute') FROM t",
+        "SELECT service, percentile_cont(0.5) WITHIN GROUP (ORDER BY x) FROM t GROUP BY service, tumble(INTERVAL '1 minute')",
+        &grouped("tumble(ts, INTERVAL '1 minute')"),
+        &grouped("hop(INTERVAL '1 minute', INTERVAL '5 minutes')"),
+        &grouped("tumble(INTERVAL '1 month')"),
+        &grouped("tumble(INTERVAL '0 seconds')"),
+        "SELECT service, now() FROM t GROUP BY service, tumble(INTERVAL '1 minute')",
+        "SELECT service FROM t ORDER BY service",
+        "SELECT service FROM t LIMIT 5",
+        "SELECT DISTINCT service FROM t",
+        "SELECT a.service FROM t a JOIN t b ON a.service = b.service",
+        "SELECT service FROM t UNION ALL SELECT service FROM t",
+        "SELECT service, count(*) AS n FROM t GROUP BY service, tumble(INTERVAL '1 minute')",
+        "SELECT service FROM t EMIT CHANGES",
+        "SELECT service FROM (SELECT",
+    ]));
+}
+
+#[test]
+fn refused_in_tables() {
+    let with = "WITH (connector = 'kafka', type = 'source', topic = 't', format = 'json');";
+    let raw = "WITH (connector = 'kafka', type = 'source', topic = 't', format = 'raw_string');";
+    insta::assert_snapshot!(refused_tables(&[
+        &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, service TEXT) {with}"),
+        &format!("CREATE TABLE t (ts BIGINT NOT NULL, service TEXT, WATERMARK FOR ts) {with}"),
+        &format!("CREATE TABLE t (ts TIMESTAMP, service TEXT, WATERMARK FOR ts) {with}"),
+        &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, service TEXT, WATERMARK FOR tss) {with}"),
+        &format!("CREATE TABLE t (ts TIMESTAMPTZ, service TEXT, WATERMARK FOR ts) {with}"),
+        &format!("CREATE TABLE t (s TEXT NOT NULL, ts TIMESTAMP NOT NULL GENERATED ALWAYS AS (CAST(s AS TIMESTAMP)), WATERMARK FOR ts AS ts - INTERVAL '1 second') {with}"),
+        &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, o INT METADATA FROM 'offset_id', WATERMARK FOR ts) {with}"),
+        &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, k BYTEA METADATA FROM 'key', WATERMARK FOR ts) {with}"),
+        &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, service TEXT PRIMARY KEY, WATERMARK FOR ts) {with}"),
+        &format!("CREATE TABLE t (line TEXT) {raw}"),
+        "CREATE TABLE t (ts TIMESTAMP NOT NULL, WATERMARK FOR ts) WITH (connector = 'kafka', type = 'source', topik = 't', format = 'json');",
+        "CREATE TABLE t (ts TIMESTAMP NOT NULL, WATERMARK FOR ts) WITH (connector = 'kafka', type = 'source', format = 'json');",
+        "CREATE TABLE t (ts TIMESTAMP NOT NULL, WATERMARK FOR ts) WITH (connector = 'kafka', type = 'source', topic = 't', format = 'protobuf');",
+        "CREATE TABLE t (ts TIMESTAMP NOT NULL, WATERMARK FOR ts) WITH (connector = 'single_file', type = 'source');",
+        "CREATE TEMPORARY TABLE t (a INT);",
+        "SET updating_ttl = INTERVAL '1 hour';",
+        "CREATE TABLE t (ts TIMESTAMP NOT NULL",
+    ]));
+}
+
+#[test]
+fn refused_sinks() {
+    let sink = |columns: &str| format!("{SOURCE}CREATE TABLE features ({columns}) WITH (connector = 'kafka', type = 'sink', topic = 'features', format = 'json');\n{QUERY}");
+    let texts = [
+        sink("service TEXT, window_start TIMESTAMP, window_end TIMESTAMP"),
+        sink("name TEXT, window_start TIMESTAMP, window_end TIMESTAMP, n BIGINT"),
+        sink("service TEXT, window_start TIMESTAMP, window_end BOOLEAN, n BIGINT"),
+        format!("{SOURCE}{SINK}{}", QUERY.replace("INTO features", "INTO t")),
+        format!("{SOURCE}{SINK}{QUERY}{QUERY}"),
+        format!("{SOURCE}{SINK}"),
+    ];
+    let out = texts.iter().fold(String::new(), |mut out, text| {
+        writeln!(out, "{}\n", refusal(text)).unwrap();
+        out
+    });
+    insta::assert_snapshot!(out);
 }

@@ -1,6 +1,7 @@
 //! What the engine promises, on small inputs: the late rule and the conservation law against a naive oracle, and the
 //! shipped pipelines under every way of feeding them.
 
+mod broker;
 mod late_rule;
 mod shipped;
 mod traces;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Events in the sample lie at most this many places from where event time would put them.
-fn lines(name: &str, kind: &str) -> Vec<String> {
+pub(super) fn lines(name: &str, kind: &str) -> Vec<String> {
     let path = format!("{}/../../pipelines/{name}.{kind}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
