@@ -7,9 +7,11 @@ use super::*;
 const SOURCE: &str = "CREATE TABLE t (ts TIMESTAMP NOT NULL, service TEXT NOT NULL, x DOUBLE, WATERMARK FOR ts AS ts - INTERVAL '5 seconds')
 WITH (connector = 'kafka', type = 'source', topic = 't', format = 'json');
 ";
-const SINK: &str = "CREATE TABLE features WITH (connector = 'kafka', type = 'sink', topic = 'features', format = 'json');
+const SINK: &str =
+    "CREATE TABLE features WITH (connector = 'kafka', type = 'sink', topic = 'features', format = 'json');
 ";
-const QUERY: &str = "INSERT INTO features SELECT service, window.start AS window_start, window.end AS window_end, n FROM (
+const QUERY: &str =
+    "INSERT INTO features SELECT service, window.start AS window_start, window.end AS window_end, n FROM (
   SELECT service, tumble(INTERVAL '1 minute') AS window, count(*) AS n FROM t GROUP BY service, window);
 ";
 
@@ -66,7 +68,9 @@ fn views_and_common_table_expressions_are_inlined() {
 #[test]
 fn refused_in_queries() {
     let grouped = |group: &str| {
-        format!("SELECT service, window.start AS window_start, window.end AS window_end, n FROM (SELECT service, {group} AS window, count(*) AS n FROM t GROUP BY service, window)")
+        format!(
+            "SELECT service, window.start AS window_start, window.end AS window_end, n FROM (SELECT service, {group} AS window, count(*) AS n FROM t GROUP BY service, window)"
+        )
     };
     insta::assert_snapshot!(refused_queries(&[
         "SELECT servce, count(*) FROM t GROUP BY servce, tumble(INTERVAL '1 minute')",
@@ -101,7 +105,9 @@ fn refused_in_tables() {
         &format!("CREATE TABLE t (ts TIMESTAMP, service TEXT, WATERMARK FOR ts) {with}"),
         &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, service TEXT, WATERMARK FOR tss) {with}"),
         &format!("CREATE TABLE t (ts TIMESTAMPTZ, service TEXT, WATERMARK FOR ts) {with}"),
-        &format!("CREATE TABLE t (s TEXT NOT NULL, ts TIMESTAMP NOT NULL GENERATED ALWAYS AS (CAST(s AS TIMESTAMP)), WATERMARK FOR ts AS ts - INTERVAL '1 second') {with}"),
+        &format!(
+            "CREATE TABLE t (s TEXT NOT NULL, ts TIMESTAMP NOT NULL GENERATED ALWAYS AS (CAST(s AS TIMESTAMP)), WATERMARK FOR ts AS ts - INTERVAL '1 second') {with}"
+        ),
         &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, o INT METADATA FROM 'offset_id', WATERMARK FOR ts) {with}"),
         &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, k BYTEA METADATA FROM 'key', WATERMARK FOR ts) {with}"),
         &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, service TEXT PRIMARY KEY, WATERMARK FOR ts) {with}"),
@@ -118,7 +124,11 @@ fn refused_in_tables() {
 
 #[test]
 fn refused_sinks() {
-    let sink = |columns: &str| format!("{SOURCE}CREATE TABLE features ({columns}) WITH (connector = 'kafka', type = 'sink', topic = 'features', format = 'json');\n{QUERY}");
+    let sink = |columns: &str| {
+        format!(
+            "{SOURCE}CREATE TABLE features ({columns}) WITH (connector = 'kafka', type = 'sink', topic = 'features', format = 'json');\n{QUERY}"
+        )
+    };
     let texts = [
         sink("service TEXT, window_start TIMESTAMP, window_end TIMESTAMP"),
         sink("name TEXT, window_start TIMESTAMP, window_end TIMESTAMP, n BIGINT"),

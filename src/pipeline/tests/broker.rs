@@ -12,13 +12,13 @@ use super::*;
 use crate::{RunnerSettings, Summary, run, source_settings};
 
 /// A source that is stopped from outside after some polls.
-struct Stopped<'a> {
+struct Stopped {
     inner: KafkaSource,
     polls: usize,
-    stop: &'a AtomicBool,
+    stop: Arc<AtomicBool>,
 }
 
-impl Source for Stopped<'_> {
+impl Source for Stopped {
     fn poll(&mut self, wait: Span) -> Result<Polled, SourceError> {
         self.polls = self.polls.saturating_sub(1);
         self.stop.fetch_or(self.polls == 0, Ordering::Relaxed);
@@ -50,8 +50,8 @@ fn run_for(broker: &EmbeddedBroker, store: &MemoryStore, polls: usize, max_recor
     let checkpoint = Checkpoint::load(store, "p").unwrap();
     let mut source = source_settings(&plan, Some(broker.settings()), checkpoint.as_ref(), true);
     source.max_records = max_records;
-    let stop = AtomicBool::new(false);
-    let source = Stopped { inner: KafkaSource::open(source).unwrap(), polls, stop: &stop };
+    let stop = Arc::new(AtomicBool::new(false));
+    let source = Stopped { inner: KafkaSource::open(source).unwrap(), polls, stop: stop.clone() };
     let settings = RunnerSettings { until_end: true, epoch: Span::ZERO, ..RunnerSettings::new("p", plan) };
     let sink = KafkaSink::open(&broker.settings()).unwrap();
     run(settings, Box::new(source), &sink, store, &SystemClock, &stop).unwrap()
@@ -102,7 +102,9 @@ fn a_bounded_run_writes_rows_dead_letters_and_the_end_to_all_partitions() {
     let summary = run_for(&broker, &MemoryStore::default(), usize::MAX, 32_768);
     assert!(summary.ended);
     let (rows, last) = features(&broker);
-    let expected = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/requests.expected.ndjson")).unwrap();
+    let expected =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/requests.expected.ndjson"))
+            .unwrap();
     assert_eq!(rows, expected);
     assert_eq!(last.len(), 2);
     assert!(last.iter().flatten().all(|progress| progress.end) && last.iter().all(Option::is_some));
@@ -123,7 +125,9 @@ fn a_run_that_is_stopped_again_and_again_writes_the_same_rows() {
         }
     };
     let (rows, _) = features(&broker);
-    let expected = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/requests.expected.ndjson")).unwrap();
+    let expected =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/requests.expected.ndjson"))
+            .unwrap();
     assert_eq!(rows, expected);
     assert_eq!((summary.counters.read, summary.counters.bad()), (336, 2));
 }
@@ -134,7 +138,8 @@ fn output_waits_for_a_broker_that_is_down() {
     let plan = plan_of("requests");
     let stop = AtomicBool::new(false);
     let source = source_settings(&plan, Some(broker.settings()), None, true);
-    let settings = RunnerSettings { until_end: true, flush_timeout: Span::from_millis(300), ..RunnerSettings::new("p", plan) };
+    let settings =
+        RunnerSettings { until_end: true, flush_timeout: Span::from_millis(300), ..RunnerSettings::new("p", plan) };
     let sink = KafkaSink::open(&broker.settings()).unwrap();
     let source = KafkaSource::open(source).unwrap();
     broker.set_up(false).unwrap();
@@ -146,5 +151,9 @@ fn output_waits_for_a_broker_that_is_down() {
         broker.set_up(true).unwrap();
         assert!(running.join().unwrap().ended);
     });
-    assert_eq!(features(&broker).0, std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/requests.expected.ndjson")).unwrap());
+    assert_eq!(
+        features(&broker).0,
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/requests.expected.ndjson"))
+            .unwrap()
+    );
 }
