@@ -15,6 +15,8 @@ pub enum ForecastCrateError {
     Horizon { model: String, found: usize, asked: usize },
     #[error("training of `{model}` diverged: loss is {loss}")]
     Diverged { model: String, loss: f64 },
+    #[error("training crashed: {0}")]
+    Crashed(String),
     #[error("saved model: {0}")]
     Format(String),
     #[error("saved model has format version {found}, this build reads {expected}; hint: train again")]

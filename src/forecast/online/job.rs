@@ -1,13 +1,15 @@
 //! Trainings: built from state and histories, run anywhere, judged by `finish`. Rule: a job is a pure function of what it
 //! was built from, so that after a restart it gives the same bytes again.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use prescale_domain::{CalendarEvent, Series, ServiceName, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{ForecastCrateError, Result};
 use crate::models::{Forecaster, Lesson, Lstm, LstmSettings, ModelKind};
 use crate::past::{Past, Request};
 
@@ -16,6 +18,7 @@ use super::settings::OnlineSettings;
 
 /// Origins that two models are compared at, at most.
 const COMPARED_MAX: usize = 400;
+const COMPARED_UPDATE_MAX: usize = 36;
 /// A full training is judged on the newest part of the history, which it was not trained on: at most this long.
 const HOLDOUT_MAX: Span = Span::from_minutes(12 * 60);
 /// An update is judged on the newest windows.
@@ -134,7 +137,11 @@ impl TrainingJob {
     /// Trains and compares; takes seconds.
     pub fn run(self) -> TrainingResult {
         let (id, kind, started) = (self.id, self.kind, self.started);
-        TrainingResult { id, kind, started, outcome: self.train().map_err(|error| error.to_string()) }
+        // A crash is a failed training like any other: the serving model goes on.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.train()))
+            .unwrap_or_else(|panic| Err(ForecastCrateError::Crashed(crash_text(&*panic))))
+            .map_err(|error| error.to_string());
+        TrainingResult { id, kind, started, outcome }
     }
 
     fn train(&self) -> Result<Trained> {
@@ -184,32 +191,37 @@ impl TrainingJob {
         Ok(Trained { model: challenger.save(), figures })
     }
 
-    /// Losses over the part of the lesson after `train_until`, as shares of Holt's.
+    /// Losses over the part of the lesson after `train_until`, as shares of Holt's, for an update of the champion's.
     fn compare(&self, lesson: &Lesson<'_>, challenger: &Lstm, champion: Option<&Lstm>) -> Result<Figures> {
         let mut holt = ModelKind::Holt.build(0);
-        holt.fit(&Lesson { end: lesson.train_until, train_until: lesson.train_until - HOLDOUT_MAX, ..*lesson })?;
+        let update = self.kind == TrainingKind::Update;
+        if !update {
+            holt.fit(&Lesson { end: lesson.train_until, train_until: lesson.train_until - HOLDOUT_MAX, ..*lesson })?;
+        }
+        let compared_max = if update { COMPARED_UPDATE_MAX } else { COMPARED_MAX };
         let leads = crate::calibrate::leads(lesson.horizon_steps);
         let (mut sums, mut forecasts) = ([0.0_f64; 3], 0);
         let mut champion_knows_all = true;
         for (service, series) in &self.histories {
             let from = lesson.train_until.since(series.start).steps_up(series.step).max(1);
             let count = series.values.len();
-            let stride = (count.saturating_sub(from) * self.histories.len() / COMPARED_MAX).max(1);
+            let stride = (count.saturating_sub(from) * self.histories.len() / compared_max).max(1);
             let mut own = [0.0_f64; 3];
             let mut scored = 0;
             for origin in (from..count).step_by(stride) {
                 let past = Past::all(series).first(origin);
                 let (horizon_steps, levels) = (lesson.horizon_steps, lesson.levels);
                 let request = Request { service, past, horizon_steps, levels, events: &self.events, now: past.end() };
-                let (Ok(by_holt), Ok(by_challenger)) = (holt.predict(&request), challenger.predict(&request)) else {
+                let by_champion = champion.and_then(|model| model.predict(&request).ok());
+                let by_yardstick = if update { by_champion.clone() } else { holt.predict(&request).ok() };
+                let (Some(by_yardstick), Ok(by_challenger)) = (by_yardstick, challenger.predict(&request)) else {
                     continue;
                 };
-                let by_champion = champion.and_then(|model| model.predict(&request).ok());
                 champion_knows_all &= by_champion.is_some();
                 for lead in &leads {
                     let Some(actual) = past_value(series, origin + lead - 1) else { continue };
                     let loss = |rows: &[Vec<f64>]| mean_pinball(actual, &rows[lead - 1], levels);
-                    own[0] += loss(&by_holt);
+                    own[0] += loss(&by_yardstick);
                     own[1] += loss(&by_challenger);
                     own[2] += by_champion.as_ref().map_or(0.0, |rows| loss(rows));
                     scored += 1;
@@ -227,6 +239,11 @@ impl TrainingJob {
         let champion = (champion.is_some() && champion_knows_all).then(|| sums[2] / services);
         Ok(Figures { challenger: sums[1] / services, champion, forecasts })
     }
+}
+
+fn crash_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
 }
 
 fn past_value(series: &Series, index: usize) -> Option<f64> {

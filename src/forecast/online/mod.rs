@@ -34,8 +34,8 @@ const KNOWN_MIN: usize = 3;
 const RECENT: Span = Span::from_minutes(120);
 /// The LSTM stops serving where its recent loss exceeds the best simple model's by this factor, and serves again below
 /// the second.
-const DEMOTE_ABOVE: f64 = 1.25;
-const READMIT_BELOW: f64 = 1.05;
+const DEMOTE_ABOVE: f64 = 1.3;
+const READMIT_BELOW: f64 = 1.1;
 /// Outcomes before models are compared by their recent loss.
 const COMPARE_MIN: f64 = 600.0;
 /// The first model of a service is accepted up to this multiple of Holt's loss: online calibration and updates follow.
@@ -300,6 +300,7 @@ impl Online {
             self.state.last_update = Some(now);
         } else {
             self.state.last_fit = Some(now);
+            self.state.attempted = pending.services.clone();
             self.state.next_fit = Some(now + longest.max(self.settings.min_history).min(self.settings.refit_every));
             self.state.last_update = Some(now);
             self.state.drift_due = false;
@@ -318,16 +319,15 @@ impl Online {
             let again = last_fit + Span::from_millis(longest.millis() / 4).min(self.settings.refit_every);
             return (now >= again).then_some(TrainingKind::Initial);
         };
-        if ready.keys().any(|service| !lstm.knows(service)) && now >= last_fit + self.settings.update_every {
+        let new = |service: &ServiceName| !lstm.knows(service) && !self.state.attempted.contains(service);
+        if ready.keys().any(|service| new(service)) && now >= last_fit + self.settings.update_every {
             return Some(TrainingKind::Initial);
         }
         if self.state.drift_due && now >= last_fit + self.settings.drift.cooldown {
             return Some(TrainingKind::Drift);
         }
         if now >= next_fit {
-            // A model that was trained on less than a day has no use for yesterday: it starts from scratch.
-            let grown = lstm.trained_on() < DAY;
-            return Some(if grown { TrainingKind::Initial } else { TrainingKind::Scheduled });
+            return Some(TrainingKind::Scheduled);
         }
         let since = self.state.last_update.unwrap_or(last_fit);
         (now >= since + self.settings.update_every).then_some(TrainingKind::Update)
@@ -346,7 +346,7 @@ impl Online {
     /// The pending training once more, from the same inputs: for after a restart.
     pub fn resume(&self, histories: &BTreeMap<ServiceName, Series>, events: &[CalendarEvent]) -> Option<TrainingJob> {
         let pending = self.state.pending.as_ref()?;
-        let base = (pending.kind != TrainingKind::Initial).then(|| self.state.lstm.clone()).flatten();
+        let base = self.state.lstm.clone();
         Some(TrainingJob::new(pending, &self.settings, histories, events, base))
     }
 
@@ -404,9 +404,10 @@ impl Online {
             Err(error) => return self.failed(now, &error.to_string()),
         };
         let text = format!(
-            "{} training: loss {:.3} of Holt's on {} later forecasts, {against} has {limit:.3}",
+            "{} training: loss {:.3} of {}'s on {} later forecasts, {against} has {limit:.3}",
             kind.name(),
             figures.challenger,
+            if kind == TrainingKind::Update { "the serving model" } else { "damped Holt" },
             figures.forecasts
         );
         happenings::Judged { kind: kind.name(), promoted: better, loss: figures.challenger, limit }.emit();

@@ -1,6 +1,6 @@
 //! All that the online loop remembers. Rule: saved whole; a saved state of another format or version is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prescale_domain::{ServiceName, Span, Timestamp};
@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) pending: Option<PendingJob>,
     /// Trainings handed out so far.
     pub(super) jobs: u64,
+    /// Those of the last full training: one that could not be learnt then is not tried again before the next.
+    pub(super) attempted: BTreeSet<ServiceName>,
     pub(super) last_fit: Option<Timestamp>,
     pub(super) next_fit: Option<Timestamp>,
     pub(super) last_update: Option<Timestamp>,
@@ -72,6 +74,7 @@ impl State {
             lstm: None,
             pending: None,
             jobs: 0,
+            attempted: BTreeSet::new(),
             last_fit: None,
             next_fit: None,
             last_update: None,

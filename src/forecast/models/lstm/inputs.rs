@@ -18,6 +18,8 @@ pub(super) const ENCODER_STEPS: usize = BUCKETS.len();
 pub(super) const ENCODER_INPUTS: usize = 4;
 /// Calendar, place in the horizon, yesterday, last week and the mean day (value and known or not), events.
 pub(super) const DECODER_INPUTS: usize = CALENDAR_WIDTH + 1 + 2 + 2 + 2 + 2;
+/// The first calendar features are of the day, the others of the week.
+const CALENDAR_DAILY: usize = 4;
 /// Windows that the level is averaged over, with weights that fade.
 const LEVEL_STEPS: usize = 240;
 /// Days of the mean day.
@@ -38,7 +40,8 @@ pub(super) struct Scale {
     pub offset: f64,
     /// Unit of the loss, in the unit of the load.
     pub unit: f64,
-    /// Whether enough former days and weeks were seen in training for their values to mean something.
+    /// Whether enough former days and weeks were seen in training for their values, and for the time of day and of
+    /// week, to mean something.
     pub days: bool,
     pub weeks: bool,
 }
@@ -57,7 +60,7 @@ impl Scale {
         scale.alpha = ALPHAS[best];
         scale.unit = if errors[best].is_finite() { errors[best].max(1e-3 * mean) } else { mean };
         let days = past.values.len() as f64 / past.steps(DAY) as f64;
-        scale.days = days >= 1.5;
+        scale.days = days >= 2.0;
         scale.weeks = days >= 9.0;
         Some(scale)
     }
@@ -152,8 +155,11 @@ pub(super) fn inputs(
         let target = count + k;
         let moment = past.start + Span::from_millis(past.step.millis() * target as i64);
         let mut row = [0.0_f32; DECODER_INPUTS];
-        for (place, value) in row.iter_mut().zip(calendar_features(moment, Span::ZERO)) {
-            *place = value as f32;
+        let calendar = calendar_features(moment, Span::ZERO);
+        for (index, (place, value)) in row.iter_mut().zip(calendar).enumerate() {
+            if if index < CALENDAR_DAILY { scale.days } else { scale.weeks } {
+                *place = value as f32;
+            }
         }
         let row_rest = &mut row[CALENDAR_WIDTH..];
         row_rest[0] = (k + 1) as f32 / horizon_steps as f32;

@@ -18,6 +18,8 @@ use crate::past::Past;
 
 /// Windows that an event kind must have covered in training for its effect to count as learnt.
 const EVENT_WINDOWS_MIN: usize = 30;
+/// Each window is drawn at most this often on average.
+const PASSES_MAX: usize = 24;
 /// Samples that decide when to stop.
 const JUDGED: usize = 256;
 /// Times that they are looked at, and looks without progress before the end.
@@ -79,7 +81,21 @@ pub(super) fn train(
         services: grounds.len(),
         levels: lesson.levels.to_vec(),
     };
-    let same = start.filter(|start| start.layout == layout && start.horizon_steps == horizon_steps);
+    let knows_as_much = |start: &&Fitted| {
+        grounds.iter().all(|ground| {
+            let before = start.scales.get(ground.service).map(|own| (own.index, own.scale.days, own.scale.weeks));
+            before == Some((ground.own.index, ground.own.scale.days, ground.own.scale.weeks))
+        })
+    };
+    let same =
+        start.filter(|start| start.layout == layout && start.horizon_steps == horizon_steps).filter(knows_as_much);
+    // Weights of inputs that were never seen are worth nothing: then from scratch, with the effort that takes.
+    let mut effort = match same {
+        None if !effort.recent => Effort { samples: settings.fit_samples, rate: settings.fit_rate, recent: false },
+        _ => effort,
+    };
+    let windows: usize = grounds.iter().map(|ground| ground.train.len()).sum();
+    effort.samples = effort.samples.min(PASSES_MAX * windows);
     let weights = match same {
         Some(start) => start.weights.clone(),
         None => layout.initial(seed, &spread(&grounds[0], lesson)),
