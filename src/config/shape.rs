@@ -130,7 +130,7 @@ pub(crate) struct Objective {
     pub(crate) latency: Option<Span>,
     #[serde(default)]
     pub(crate) quantile: Option<f64>,
-    /// Share of time that may be under-provisioned. Capacity covers the forecast's quantile 1 − budget.
+    /// Share of time that may be under-provisioned. Capacity covers the forecast's quantile 1 − 1.5 × budget.
     #[serde(default)]
     pub(crate) violation_budget: Option<f64>,
 }
@@ -174,6 +174,10 @@ pub(crate) struct LeadTimeOverride {
 /// Share of time that may be under-provisioned where a service does not say.
 const VIOLATION_BUDGET: f64 = 0.01;
 
+/// The quantile leaves out this multiple of the budget: capacity covers the worst of several windows and is rounded up to
+/// whole units, so that time under-provisioned stays below the budget all the same.
+const BUDGET_USED: f64 = 1.5;
+
 impl ServiceConfig {
     /// The rules of this service: its own, or those of `[policy]`.
     pub(crate) fn policy_settings(&self, policy: &Policy) -> PolicySettings {
@@ -183,7 +187,7 @@ impl ServiceConfig {
             unit_capacity: self.unit_capacity,
             min_units: self.target.min(),
             max_units: self.target.max(),
-            quantile: own.quantile.unwrap_or(1.0 - budget),
+            quantile: own.quantile.unwrap_or(1.0 - BUDGET_USED * budget),
             step_up_units: own.step_up_units.unwrap_or(policy.step_up_units),
             step_down_units: own.step_down_units.unwrap_or(policy.step_down_units),
             cooldown_up: own.cooldown_up.unwrap_or(policy.cooldown_up),
