@@ -110,7 +110,7 @@ impl Calibrator {
                 let by = (1.0 - share) * corrections[below][q] + share * corrections[above][q];
                 let moved = *value + by * width;
                 *value = match (median, self.levels[q]) {
-                    (Some(median), level) if level == 0.5 => median,
+                    (Some(median), 0.5) => median,
                     (Some(median), level) if level < 0.5 => moved.min(median),
                     (Some(median), _) => moved.max(median),
                     (None, _) => moved,
@@ -145,4 +145,65 @@ pub fn leads(horizon_steps: usize) -> Vec<usize> {
     let mut leads: Vec<usize> = LEADS.into_iter().filter(|lead| *lead < horizon_steps).collect();
     leads.push(horizon_steps.max(1));
     leads
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::{Distribution as _, Normal};
+
+    use super::*;
+
+    /// Coverage in percent of the corrected 90 % quantile of a model that thinks that the load is N(100, 10), in five
+    /// consecutive parts of the stream.
+    fn coverage(spread: impl Fn(usize) -> f64, shift: impl Fn(usize) -> f64) -> Vec<f64> {
+        let (levels, row) = ([0.1, 0.5, 0.9], vec![87.2, 100.0, 112.8]);
+        let mut calibrator = Calibrator::new(&levels, &[1]);
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let mut covered = vec![0.0; 5];
+        for i in 0..5000 {
+            let actual = 100.0 + shift(i) + Normal::new(0.0, spread(i)).unwrap().sample(&mut random);
+            let mut rows = [row.clone()];
+            calibrator.correct(&mut rows);
+            assert!(rows[0].is_sorted() && rows[0][1] == 100.0, "{rows:?}");
+            covered[i / 1000] += f64::from(u8::from(actual <= rows[0][2])) / 10.0;
+            calibrator.add(1, &row, actual);
+        }
+        covered
+    }
+
+    #[track_caller]
+    fn near_90(parts: &[f64], within: f64) {
+        assert!(parts.iter().all(|part| (part - 90.0).abs() < within), "{parts:?}");
+    }
+
+    #[test]
+    fn a_model_that_is_too_sure_or_not_sure_enough_comes_to_cover_what_it_promises() {
+        near_90(&coverage(|_| 30.0, |_| 0.0), 3.0);
+        near_90(&coverage(|_| 3.0, |_| 0.0), 3.0);
+        near_90(&coverage(|i| if i < 2500 { 10.0 } else { 40.0 }, |_| 0.0), 5.0);
+    }
+
+    #[test]
+    fn a_shift_of_the_level_is_made_up_for() {
+        near_90(&coverage(|_| 10.0, |i| i as f64 * 0.02), 5.0);
+        near_90(&coverage(|_| 10.0, |i| if i < 2500 { 0.0 } else { 60.0 }), 6.0);
+    }
+
+    #[test]
+    fn state_read_from_bytes_corrects_in_the_same_way() {
+        let mut calibrator = Calibrator::new(&[0.1, 0.5, 0.9], &[1, 5]);
+        for i in 0..400 {
+            calibrator.add(1 + 4 * (i % 2), &[8.0, 10.0, 12.0], f64::from(i as u32 * 7919 % 23));
+        }
+        let mut read: Calibrator = serde_json::from_slice(&serde_json::to_vec(&calibrator).unwrap()).unwrap();
+        read.restore();
+        assert_eq!(read, calibrator);
+        let (mut one, mut two) = (vec![vec![8.0, 10.0, 12.0]; 7], vec![vec![8.0, 10.0, 12.0]; 7]);
+        calibrator.correct(&mut one);
+        read.correct(&mut two);
+        assert_eq!(one, two);
+        assert_ne!(one[0], [8.0, 10.0, 12.0]);
+    }
 }

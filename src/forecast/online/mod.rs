@@ -47,7 +47,7 @@ pub struct OnlineEvent {
     pub at: Timestamp,
     /// `None` = all services.
     pub service: Option<ServiceName>,
-    /// `drift`, `training-started`, `promoted`, `kept`, `training-failed`, `demoted`, `readmitted`.
+    /// `drift`, `training-started`, `promoted`, `kept`, `training-failed`.
     pub kind: String,
     /// The evidence, as a sentence.
     pub text: String,

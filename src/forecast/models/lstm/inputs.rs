@@ -157,7 +157,8 @@ pub(super) fn inputs(
         let mut row = [0.0_f32; DECODER_INPUTS];
         let calendar = calendar_features(moment, Span::ZERO);
         for (index, (place, value)) in row.iter_mut().zip(calendar).enumerate() {
-            if if index < CALENDAR_DAILY { scale.days } else { scale.weeks } {
+            let seen = if index < CALENDAR_DAILY { scale.days } else { scale.weeks };
+            if seen {
                 *place = value as f32;
             }
         }

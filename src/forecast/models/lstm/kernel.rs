@@ -300,7 +300,7 @@ fn tanh(x: f32) -> f32 {
         p = p * s + factor;
     }
     let mut q = 1.198_258_4e-6_f32;
-    for factor in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525_2e-3] {
+    for factor in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3] {
         q = q * s + factor;
     }
     x * p / q

@@ -1,6 +1,13 @@
 //! The kernel's gradients against Burn's automatic differentiation, and the speed-independent promises of training.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Device, Tensor, TensorData, activation};
+use prescale_domain::{CalendarEvent, Series, ServiceName, Span, Timestamp};
+
+use super::{Lstm, LstmSettings};
+use crate::models::{Forecaster as _, Lesson};
+use crate::past::{Past, Request};
 
 use super::network::{Batch, Layout, Room, backward, forward, loss};
 
@@ -38,7 +45,7 @@ fn by_burn(layout: &Layout, weights: &[f32], batch: &Batch) -> (f32, Vec<f32>) {
     let (h, gates, q, size) = (layout.hidden, 4 * layout.hidden, layout.levels.len(), batch.size);
     let mut at = 0;
     let mut take = |rows: usize, columns: usize| {
-        let part = all.clone().slice([at..at + rows * columns]).reshape([rows, columns]);
+        let part = all.clone().narrow(0, at, rows * columns).reshape([rows, columns]);
         at += rows * columns;
         part
     };
@@ -109,4 +116,58 @@ fn the_kernels_gradients_equal_automatic_differentiation() {
     for (index, (a, b)) in own.iter().zip(&burn).enumerate() {
         assert!((a - b).abs() < 2e-5 * (1.0 + largest), "weight {index}: {a} {b}");
     }
+}
+
+/// Four days of a wave with a campaign every fourth hour that doubles the load for half an hour, announced an hour before.
+fn campaigns() -> (BTreeMap<ServiceName, Series>, Vec<CalendarEvent>) {
+    let start = Timestamp::from_millis(1_750_032_000_000);
+    let step = Span::from_minutes(5);
+    let value = |i: usize| {
+        let factor = if i % 48 >= 42 { 2.0 } else { 1.0 };
+        Some(factor * (100.0 + 30.0 * (i as f64 / 45.84).sin() + (i * 7919 % 17) as f64))
+    };
+    let series = Series { start, step, values: (0..4 * 288).map(value).collect() };
+    let event = |k: i64| {
+        let from = start + Span::from_minutes(k * 240 + 210);
+        CalendarEvent {
+            id: k.to_string(),
+            kind: "campaign".into(),
+            services: vec![],
+            start: from,
+            end: from + Span::from_minutes(30),
+            expected_uplift: Some(2.0),
+            known_at: from - Span::from_minutes(60),
+        }
+    };
+    (BTreeMap::from([("a".into(), series)]), (0..24).map(event).collect())
+}
+
+#[test]
+fn the_effect_of_campaigns_is_learnt_and_forecast_for_the_windows_that_they_cover() {
+    let (histories, events) = campaigns();
+    let series = &histories[&"a".into()];
+    let mut model = Lstm::new(LstmSettings { fit_samples: 16_000, ..LstmSettings::default() }, 1);
+    let lesson = Lesson {
+        histories: &histories,
+        events: &events,
+        train_until: series.start + Span::from_minutes(3 * 1440),
+        end: series.end(),
+        horizon_steps: 6,
+        levels: &[0.1, 0.5, 0.9],
+    };
+    model.fit(&lesson).unwrap();
+    assert!(model.has_learnt("campaign") && !model.has_learnt("launch"));
+    // A quarter of an hour before a campaign: the same moment with its announcement and without.
+    let service = ServiceName::new("a");
+    let past = Past::all(series).first(3 * 288 + 39);
+    let mut medians = Vec::new();
+    for known in [&events[..], &[]] {
+        let (horizon_steps, levels) = (6, &[0.1, 0.5, 0.9][..]);
+        let request = Request { service: &service, past, horizon_steps, levels, events: known, now: past.end() };
+        let rows = model.predict(&request).unwrap();
+        medians.push((rows[1][1], rows[4][1]));
+    }
+    let (with, without) = (medians[0], medians[1]);
+    assert!(with.1 / with.0 > 1.6, "{medians:?}");
+    assert!(with.1 / without.1 > 1.2, "{medians:?}");
 }
