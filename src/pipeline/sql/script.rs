@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::ast::{Ident, Query, Spanned};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 
 use super::ddl::{self, TableDefinition};
 use crate::{Place, SqlError};
@@ -47,6 +47,14 @@ impl<'a> SourceText<'a> {
         SqlError { code, message: message.into(), place: Place { line, column, width }, hint: None, source_line }
     }
 
+    /// Just after the last character.
+    fn end(&self) -> Span {
+        let last = self.text.trim_end();
+        let line = last.lines().count().max(1) as u64;
+        let column = last.lines().last().map_or(0, |line| line.chars().count()) as u64 + 1;
+        Span::new(Location { line, column }, Location { line, column })
+    }
+
     /// The first place of `word` as a token, for errors that come without one.
     pub(super) fn find(&self, word: &str) -> Option<Span> {
         let tokens = Tokenizer::new(&PostgreSqlDialect {}, self.text).tokenize_with_location().ok()?;
@@ -73,7 +81,8 @@ pub(super) struct Cursor<'a> {
 impl Cursor<'_> {
     /// The place of the next token.
     pub(super) fn here(&self) -> Span {
-        self.parser.peek_token().span
+        let token = self.parser.peek_token();
+        if token.token == Token::EOF { self.source.end() } else { token.span }
     }
 
     /// Turns an error of sqlparser into ours, at its own place where it names one, else at the last token read.
@@ -109,7 +118,7 @@ impl Cursor<'_> {
     pub(super) fn unexpected(&self, expected: &str) -> SqlError {
         let token = self.parser.peek_token();
         let found = if token.token == Token::EOF { "the end of the file".to_owned() } else { format!("`{token}`") };
-        self.source.error("syntax", token.span, format!("expected {expected}, found {found}"))
+        self.source.error("syntax", self.here(), format!("expected {expected}, found {found}"))
     }
 
     pub(super) fn identifier(&mut self) -> Result<Ident, SqlError> {
@@ -157,7 +166,7 @@ pub(super) fn parse(source: &SourceText<'_>) -> Result<Script, SqlError> {
             return Err(refused(&cursor, start));
         }
         if !matches!(cursor.parser.peek_token().token, Token::SemiColon | Token::EOF) {
-            return Err(unexpected_clause(&cursor));
+            return Err(unexpected_clause(&mut cursor));
         }
     }
     let end = cursor.here();
@@ -187,15 +196,18 @@ fn refused(cursor: &Cursor<'_>, start: Span) -> SqlError {
     cursor.source.error("unsupported-statement", start, format!("{what} is not supported")).hint(hint)
 }
 
-fn unexpected_clause(cursor: &Cursor<'_>) -> SqlError {
-    let word = cursor.parser.peek_token().token.to_string().to_uppercase();
-    if word == "EMIT" {
-        return cursor
-            .source
-            .error("emit", cursor.here(), "EMIT is not supported")
-            .hint("leave it out: a window is written once, when the watermark reaches its end");
+fn unexpected_clause(cursor: &mut Cursor<'_>) -> SqlError {
+    let error = cursor.unexpected("`;` or the end of the file");
+    // EMIT is read as the alias of a table: what can't be read stands after it.
+    cursor.parser.prev_token();
+    for _ in 0..2 {
+        let token = cursor.parser.next_token();
+        if token.token.to_string().eq_ignore_ascii_case("EMIT") {
+            let error = cursor.source.error("emit", token.span, "EMIT is not supported");
+            return error.hint("leave it out: a window is written once, when the watermark reaches its end");
+        }
     }
-    cursor.unexpected("`;` or the end of the file")
+    error
 }
 
 /// Unquoted names are case-insensitive.
@@ -214,10 +226,7 @@ pub(super) fn span_of(node: &impl Spanned) -> Span {
 fn parse_place(text: &str) -> Option<Span> {
     let (line, column) = text.split_once(", Column: ")?;
     let digits = column.find(|c: char| !c.is_ascii_digit()).unwrap_or(column.len());
-    let location = datafusion::sql::sqlparser::tokenizer::Location {
-        line: line.trim().parse().ok()?,
-        column: column[..digits].parse().ok()?,
-    };
+    let location = Location { line: line.trim().parse().ok()?, column: column[..digits].parse().ok()? };
     Some(Span::new(location, location))
 }
 
