@@ -13,8 +13,8 @@ use prescale_controller::{
     ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
 };
 use prescale_domain::{Mode, ServiceName, Span, SystemClock};
-use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
 use prescale_ingest::SourceError;
+use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
 use prescale_pipeline::Counters;
 use prescale_store::{RedbStore, Store};
 use serde::Serialize;
@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Failure;
-pub(crate) use pipelines::{PipelineSpec, PipelineThread};
 use crate::config::{self, Config, Loaded};
+pub(crate) use pipelines::{PipelineSpec, PipelineThread};
 
 /// Room between the readers and the loop: polls, not records.
 pub(crate) const INBOX: usize = 16;
@@ -167,7 +167,10 @@ pub(crate) fn build_targets(settings: &ControllerSettings) -> Result<BTreeMap<Se
         .services
         .iter()
         .map(|service| {
-            let target = service.target.build().map_err(|error| Failure::Invalid(format!("service `{}`: {error}", service.name)))?;
+            let target = service
+                .target
+                .build()
+                .map_err(|error| Failure::Invalid(format!("service `{}`: {error}", service.name)))?;
             Ok((service.name.clone(), target))
         })
         .collect()
@@ -177,7 +180,14 @@ pub(crate) fn build_targets(settings: &ControllerSettings) -> Result<BTreeMap<Se
 /// replay can't do anything without it.
 fn ensure_topics(sink: &KafkaSink, config: &Config, mode: RunMode) -> Result<(), Failure> {
     let topics = &config.topics;
-    for topic in [&topics.features, &topics.events, &topics.forecasts, &topics.decisions, &topics.actuations, &topics.dead_letters] {
+    for topic in [
+        &topics.features,
+        &topics.events,
+        &topics.forecasts,
+        &topics.decisions,
+        &topics.actuations,
+        &topics.dead_letters,
+    ] {
         match sink.ensure_topic(topic, topics.partitions, TOPIC_TIMEOUT) {
             Ok(_) => {}
             Err(error) if mode.event_clock => return Err(Failure::outside(error)),

@@ -62,7 +62,8 @@ impl PipelineSpec {
             ended(summary.is_ok() && !stop.load(Ordering::Relaxed));
             summary
         };
-        let thread = thread::Builder::new().name(format!("pipeline {}", self.name)).spawn(work).map_err(Failure::outside)?;
+        let thread =
+            thread::Builder::new().name(format!("pipeline {}", self.name)).spawn(work).map_err(Failure::outside)?;
         Ok(PipelineThread { name: self.name, thread })
     }
 }

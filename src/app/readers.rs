@@ -45,7 +45,9 @@ impl Readers {
                 [("events", events, Event::Calendar as fn(Polled) -> Event), ("features", features, Event::Features)]
             {
                 let (stop, inbox) = (Arc::clone(&stop), inbox.clone());
-                let work = move || drop(read(settings, &stop, &inbox, wrap));
+                let work = move || {
+                    read(settings, &stop, &inbox, wrap);
+                };
                 threads.extend(thread::Builder::new().name(name.into()).spawn(work));
             }
         }

@@ -45,7 +45,9 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
     }
     if let Some(refusal) = config::refusal(&loaded.config) {
         print(&refusal);
-        return Err(Failure::No("the set-up is refused\nhint: raise forecast.horizon_steps or shorten lead_time".into()));
+        return Err(Failure::No(
+            "the set-up is refused\nhint: raise forecast.horizon_steps or shorten lead_time".into(),
+        ));
     }
     for line in design(&loaded.config, &pipelines) {
         print(&line);

@@ -50,7 +50,8 @@ pub(super) const HISTORY_DAYS: i64 = 14;
 const WATCHED: Span = Span::from_minutes(4);
 
 pub(crate) fn demo(arguments: Arguments) -> Result<(), Failure> {
-    let scored_from: Timestamp = SCORED_FROM.parse().map_err(|error: prescale_domain::TimeError| Failure::Bug(error.to_string()))?;
+    let scored_from: Timestamp =
+        SCORED_FROM.parse().map_err(|error: prescale_domain::TimeError| Failure::Bug(error.to_string()))?;
     let trace = match &arguments.trace {
         Some(path) => Some(super::forecast::read_history(path, Span::from_minutes(1))?),
         None => None,

@@ -65,7 +65,13 @@ fn unknown(id: &str, directory: &Path) -> Failure {
 fn ask(listen: &str, id: &str) -> Result<Option<Decision>, Failure> {
     let encoded: String = id
         .bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
         .collect();
     let url = format!("http://{listen}/api/v1/decisions/{encoded}");
     let agent: ureq::Agent = ureq::Agent::config_builder()

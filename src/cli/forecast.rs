@@ -1,5 +1,6 @@
 //! `prescale forecast`: how good are the models on a history.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,9 @@ use super::{Failure, print};
 /// every origin of [--test-from, --test-to) they forecast with the data up to it. Horizon h of the origin window
 /// [t, t+step) is the window that starts at t+h.
 #[derive(Args)]
-#[command(after_help = "Example:\n  prescale forecast --history requests_1m.csv.gz --step 1m --train-until 1995-07-19T04:00:00Z \\\n    --test-from 1995-07-21T04:00:00Z --test-to 1995-07-28T04:00:00Z --horizons 5m,10m,15m,30m,60m --models holt,lstm --json")]
+#[command(
+    after_help = "Example:\n  prescale forecast --history requests_1m.csv.gz --step 1m --train-until 1995-07-19T04:00:00Z \\\n    --test-from 1995-07-21T04:00:00Z --test-to 1995-07-28T04:00:00Z --horizons 5m,10m,15m,30m,60m --models holt,lstm --json"
+)]
 pub(crate) struct Arguments {
     /// CSV with the header `timestamp,value`, RFC 3339 times; `.gz` is unpacked.
     #[arg(long, value_name = "FILE")]
@@ -70,7 +73,6 @@ pub(crate) fn forecast(arguments: &Arguments) -> Result<(), Failure> {
         models: arguments.models.clone(),
         origin_every: arguments.origin_every,
         seed: arguments.seed,
-        ..EvaluateSettings::default()
     };
     let bar = progress_bar();
     let report = evaluate(&series, &settings, &mut |share: f64, what: &str| {
@@ -82,7 +84,7 @@ pub(crate) fn forecast(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         print(&serde_json::to_string_pretty(&report).map_err(|error| Failure::Bug(error.to_string()))?);
     } else {
-        print(table(&report).trim_end());
+        print(table(&report).map_err(|error| Failure::Bug(error.to_string()))?.trim_end());
     }
     Ok(())
 }
@@ -103,21 +105,32 @@ pub(super) fn progress_bar() -> ProgressBar {
 pub(super) fn read_history(path: &Path, step: Span) -> Result<Series, Failure> {
     let fail = |error: String| Failure::Invalid(format!("history `{}`: {error}", path.display()));
     let file = File::open(path).map_err(|error| fail(error.to_string()))?;
-    let reader: Box<dyn Read> =
-        if path.extension().is_some_and(|ending| ending == "gz") { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
+    let reader: Box<dyn Read> = if path.extension().is_some_and(|ending| ending == "gz") {
+        Box::new(GzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
     parse_csv(reader, step).map_err(|error| fail(error.to_string()))
 }
 
-fn table(report: &Report) -> String {
+fn table(report: &Report) -> Result<String, std::fmt::Error> {
     let mut text = format!("{} origins, MASE scale {:.3}\n", report.origins, report.mase_scale);
     text.push_str("model            horizon     MAE    RMSE  sMAPE%    MASE  pinball.9  cover.9%\n");
     for (name, model) in &report.models {
         for (horizon, s) in &model.horizons {
-            text.push_str(&format!(
-                "{name:<16} {horizon:>7} {:>7.2} {:>7.2} {:>7.2} {:>7.3} {:>10.3} {:>9.1}\n",
-                s.mae, s.rmse, s.smape_pct, s.mase, s.pinball_p90, s.coverage_p90_pct
-            ));
+            writeln!(
+                text,
+                "{:<16} {:>7} {:>7.2} {:>7.2} {:>7.2} {:>7.3} {:>10.3} {:>9.1}",
+                name.name(),
+                horizon.to_string(),
+                s.mae,
+                s.rmse,
+                s.smape_pct,
+                s.mase,
+                s.pinball_p90,
+                s.coverage_p90_pct
+            )?;
         }
     }
-    text
+    Ok(text)
 }

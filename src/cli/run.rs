@@ -14,7 +14,9 @@ use crate::config;
 /// watermark of the input, so that a topic's history can be replayed; `--until-end` ends at the end of what the topics
 /// hold now.
 #[derive(Args)]
-#[command(after_help = "Example:\n  prescale run -c prescale.toml\n  prescale run -c prescale.toml --clock event --until-end")]
+#[command(
+    after_help = "Example:\n  prescale run -c prescale.toml\n  prescale run -c prescale.toml --clock event --until-end"
+)]
 pub(crate) struct Arguments {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE")]

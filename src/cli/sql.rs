@@ -28,7 +28,9 @@ enum Command {
 
 /// Run a pipeline over files, with event time only, and print its rows as NDJSON.
 #[derive(Args)]
-#[command(after_help = "Example:\n  prescale sql run pipelines/access_log.sql --input access_log=access.log.gz --output -")]
+#[command(
+    after_help = "Example:\n  prescale sql run pipelines/access_log.sql --input access_log=access.log.gz --output -"
+)]
 pub(crate) struct RunArguments {
     /// The pipeline.
     #[arg(value_name = "FILE")]
@@ -76,7 +78,9 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let text = read(&arguments.pipeline)?;
     let mut output: Box<dyn Write> = match arguments.output.as_str() {
         "-" => Box::new(BufWriter::new(io::stdout().lock())),
-        path => Box::new(BufWriter::new(File::create(path).map_err(|error| Failure::Outside(format!("create `{path}`: {error}")))?)),
+        path => Box::new(BufWriter::new(
+            File::create(path).map_err(|error| Failure::Outside(format!("create `{path}`: {error}")))?,
+        )),
     };
     let counters = prescale_pipeline::run_over_files(&text, &arguments.input, &mut output).map_err(pipeline_failure)?;
     output.flush().map_err(Failure::outside)?;

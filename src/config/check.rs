@@ -25,7 +25,10 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         fault("forecast.step".into(), format!("{forecast} differs from features.step, {features}"));
     }
     if config.serve.listen.parse::<std::net::SocketAddr>().is_err() {
-        fault("serve.listen".into(), format!("`{}` is not an address and port such as 127.0.0.1:8080", config.serve.listen));
+        fault(
+            "serve.listen".into(),
+            format!("`{}` is not an address and port such as 127.0.0.1:8080", config.serve.listen),
+        );
     }
     for (index, pipeline) in config.features.pipelines.iter().enumerate() {
         let path = directory.join(pipeline);

@@ -28,19 +28,44 @@ pub(crate) fn resolve(text: &str) -> Result<(Config, Resolved), Vec<Fault>> {
             Ok(config) if faults.is_empty() => return Ok((config, resolved)),
             Ok(_) => return Err(faults),
             Err(error) => {
-                let text = error.inner().to_string().trim_end().to_owned();
-                let mut path = error.path().to_string();
-                if let Some(key) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
-                    path = if path == "." { key.to_owned() } else { format!("{}.{key}", path.trim_end_matches(&format!(".{key}"))) };
-                }
-                let path = if path == "." { String::new() } else { path };
+                // The first line says what; where is said by the path.
+                let said = error.inner().to_string();
+                let text = said.lines().next().unwrap_or_default().to_owned();
+                let path = place(&error.path().to_string(), &text);
                 faults.push(fault(&path, text));
                 // Without the offending value the rest can be looked at; where that is not possible we stop.
                 if !remove(&mut merged, &path) {
                     return Err(faults);
                 }
+                put_back(&mut merged, &path);
             }
         }
+    }
+}
+
+/// Where the fault is: the path, with the key that nobody knows.
+fn place(path: &str, text: &str) -> String {
+    let path = if path == "." { "" } else { path };
+    let Some(key) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) else {
+        return path.to_owned();
+    };
+    if path == key || path.ends_with(&format!(".{key}")) { path.to_owned() } else { join(path, key) }
+}
+
+/// Puts the default at `path` where there is one, so that a wrong value is not a missing one too.
+fn put_back(merged: &mut Value, path: &str) {
+    let Ok(mut default) = toml::from_str::<Table>(DEFAULTS).map(Value::Table) else { return };
+    let mut at = merged;
+    let mut steps = path.split('.').peekable();
+    while let Some(step) = steps.next() {
+        let Some(found) = default.get(step).cloned() else { return };
+        let Value::Table(table) = at else { return };
+        if steps.peek().is_none() {
+            drop(table.insert(step.to_owned(), found));
+            return;
+        }
+        let Some(next) = table.get_mut(step) else { return };
+        (at, default) = (next, found);
     }
 }
 
@@ -94,7 +119,7 @@ fn references(value: &mut Value, path: &str, faults: &mut Vec<Fault>) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the configuration is the one place that reads the environment")]
+/// The configuration is the one place that reads the environment.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
@@ -132,7 +157,9 @@ fn remove(root: &mut Value, path: &str) -> bool {
 fn describe(merged: &Table, mine: &BTreeSet<String>) -> Resolved {
     let mut lines = Vec::new();
     leaves(&Value::Table(merged.clone()), "", &mut |path, value| {
-        let own = mine.iter().any(|prefix| path == prefix || path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with(['.', '['])));
+        let own = mine.iter().any(|prefix| {
+            path == prefix || path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
+        });
         let origin = if own { "file" } else { "default" };
         lines.push(format!("{path} = {}  # {origin}", masked(path, value)));
     });
@@ -141,7 +168,9 @@ fn describe(merged: &Table, mine: &BTreeSet<String>) -> Resolved {
 
 fn masked(path: &str, value: &Value) -> String {
     let last = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase();
-    let secret = ["password", "secret", "token", "key.pem", "credential"].iter().any(|word| last.contains(word) || path.contains(word));
+    let secret = ["password", "secret", "token", "key.pem", "credential"]
+        .iter()
+        .any(|word| last.contains(word) || path.contains(word));
     match value {
         Value::String(text) if secret && !text.starts_with("${") => "\"***\"".to_owned(),
         other => other.to_string(),

@@ -54,7 +54,10 @@ fn secrets_come_from_files_or_the_environment_and_are_not_shown() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("password");
     std::fs::write(&path, "hunter2\n").unwrap();
-    let text = format!("[kafka.client]\n\"sasl.password\" = \"${{file:{}}}\"\n\"ssl.key.password\" = \"plain\"\n", path.display());
+    let text = format!(
+        "[kafka.client]\n\"sasl.password\" = \"${{file:{}}}\"\n\"ssl.key.password\" = \"plain\"\n",
+        path.display()
+    );
     let loaded = parse(&text, "test.toml", PathBuf::from(".")).unwrap();
     assert_eq!(loaded.config.kafka.client["sasl.password"], "hunter2");
     let shown = loaded.resolved.lines.join("\n");

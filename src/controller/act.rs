@@ -72,7 +72,8 @@ impl Controller {
             }
         };
         for (decision, result) in outcomes {
-            let outcome = result.unwrap_or_else(|error| Outcome::Failed { code: error.code().to_owned(), error: error.to_string() });
+            let outcome = result
+                .unwrap_or_else(|error| Outcome::Failed { code: error.code().to_owned(), error: error.to_string() });
             let failure = match &outcome {
                 Outcome::Failed { error, .. } => Some(format!("`{}` was not scaled: {error}", decision.service)),
                 _ => None,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use prescale_actuate::{ActuateError, Target};
 use prescale_decide::{decide, forecast_input};
 use prescale_domain::{
-    CalendarEvent, Clock, Decision, DecisionInputs, FeaturesRecord, LeadTime, QuantileForecast, Series, ServiceName, Span,
-    Timestamp,
+    CalendarEvent, Clock, Decision, DecisionInputs, FeaturesRecord, LeadTime, QuantileForecast, Series, ServiceName,
+    Span, Timestamp,
 };
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
@@ -123,7 +123,10 @@ impl Controller {
         }
         for (name, state) in &state.services {
             if let (Some(Target::Simulated(target)), Some(fleet)) = (parts.targets.get(name), &state.fleet) {
-                let fail = |error: ActuateError| ControllerError::Target { service: name.to_string(), error: error.to_string() };
+                let fail = |error: ActuateError| ControllerError::Target {
+                    service: name.to_string(),
+                    error: error.to_string(),
+                };
                 target.restore(fleet).map_err(fail)?;
             }
         }
@@ -287,7 +290,8 @@ impl Controller {
         let end = window.start + self.settings.step;
         self.state.window_end = Some(end);
         for service in self.settings.services.clone() {
-            let closed = self.features.close(&service.name, window.start, window.rows.get(&service.name), window.is_gap)?;
+            let closed =
+                self.features.close(&service.name, window.start, window.rows.get(&service.name), window.is_gap)?;
             match closed {
                 Closed::Unknown => continue,
                 Closed::Zero(_) => self.summary.zeros += 1,
@@ -350,7 +354,8 @@ impl Controller {
             let mut key = service_time_key(event.service.as_ref().unwrap_or(&ServiceName::new("*")), now);
             key.extend_from_slice(event.kind.as_bytes());
             key.push(u8::try_from(index).unwrap_or(u8::MAX));
-            let value = serde_json::json!({"at": now, "kind": event.kind, "service": event.service, "text": event.text});
+            let value =
+                serde_json::json!({"at": now, "kind": event.kind, "service": event.service, "text": event.text});
             self.unwritten.push(Write { table: Table::ModelEvents, key, value: Some(value.to_string().into_bytes()) });
             self.show.model_event(now, event.service.as_ref(), &event.kind, &event.text);
         }

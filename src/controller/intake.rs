@@ -153,7 +153,8 @@ mod tests {
             intake.accept(record);
             let Some(watermark) = intake.watermark(&pipelines, &partitions, STEP) else { continue };
             while let Some(window) = intake.next_window(watermark, STEP) {
-                let rows: Vec<_> = window.rows.iter().map(|(s, row)| format!("{s}={:?}", row.measures["requests"])).collect();
+                let rows: Vec<_> =
+                    window.rows.iter().map(|(s, row)| format!("{s}={:?}", row.measures["requests"])).collect();
                 let gap = if window.is_gap { " gap" } else { "" };
                 out.push(format!("{}:{}{gap}", window.start.millis() / STEP.millis(), rows.join(",")));
             }
@@ -175,7 +176,12 @@ mod tests {
 
     #[test]
     fn the_end_closes_the_last_window_with_a_row_and_nothing_after_it() {
-        let records = vec![row("a", 1, 1.0), row("a", 3, 1.0), progress(0, Timestamp::MAX, None), progress(1, Timestamp::MAX, None)];
+        let records = vec![
+            row("a", 1, 1.0),
+            row("a", 3, 1.0),
+            progress(0, Timestamp::MAX, None),
+            progress(1, Timestamp::MAX, None),
+        ];
         assert_eq!(closed(records), ["1:a=Some(1.0)", "2:", "3:a=Some(1.0)"]);
     }
 

@@ -71,8 +71,12 @@ pub struct ModelEvent {
 pub trait DecisionArchive: Send + Sync {
     fn decision(&self, id: &str) -> Result<Option<Decision>, String>;
     /// Newest first, at most `limit`, those before `before` where given.
-    fn decisions(&self, service: Option<&ServiceName>, before: Option<Timestamp>, limit: usize)
-    -> Result<Vec<Decision>, String>;
+    fn decisions(
+        &self,
+        service: Option<&ServiceName>,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<Decision>, String>;
 }
 
 /// What `serve` holds of a running controller.

@@ -80,12 +80,9 @@ impl Progress {
 
 impl FeatureRow {
     fn from_fields(fields: serde_json::Map<String, Value>) -> Result<Self, FeatureRowError> {
-        let text = |name: &'static str| {
-            fields.get(name).and_then(Value::as_str).ok_or(FeatureRowError::Missing(name))
-        };
-        let time = |name: &'static str| {
-            text(name)?.parse().map_err(|error| FeatureRowError::Time { field: name, error })
-        };
+        let text = |name: &'static str| fields.get(name).and_then(Value::as_str).ok_or(FeatureRowError::Missing(name));
+        let time =
+            |name: &'static str| text(name)?.parse().map_err(|error| FeatureRowError::Time { field: name, error });
         let service = ServiceName::new(text("service")?);
         let (window_start, window_end) = (time("window_start")?, time("window_end")?);
         let (mut labels, mut measures) = (BTreeMap::new(), BTreeMap::new());

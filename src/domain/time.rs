@@ -125,7 +125,11 @@ impl Span {
 
     /// How many whole steps it takes to cover this length, at least 0.
     pub fn steps_up(self, step: Self) -> usize {
-        if step.0 <= 0 || self.0 <= 0 { 0 } else { usize::try_from((self.0 + step.0 - 1) / step.0).unwrap_or(usize::MAX) }
+        if step.0 <= 0 || self.0 <= 0 {
+            0
+        } else {
+            usize::try_from((self.0 + step.0 - 1) / step.0).unwrap_or(usize::MAX)
+        }
     }
 }
 

@@ -70,7 +70,7 @@ mod tests {
         let (mut book, store) = (EventBook::default(), MemoryStore::default());
         book.upsert(event.clone());
         assert!(book.known(Timestamp::from_millis(999)).is_empty());
-        assert_eq!(book.known(known_at), [event.clone()]);
+        assert_eq!(book.known(known_at), std::slice::from_ref(&event));
         store.write(&book.take_writes()).unwrap();
         let mut read = EventBook::default();
         read.load(&store).unwrap();

@@ -18,8 +18,12 @@ use thiserror::Error;
 pub enum FeatureError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("history of `{service}`: {error}\nhint: the state directory was written by another version; move it away and start afresh")]
+    #[error(
+        "history of `{service}`: {error}\nhint: the state directory was written by another version; move it away and start afresh"
+    )]
     Corrupt { service: String, error: String },
-    #[error("`{service}`: window {window_start} does not start at a multiple of the step {step}\nhint: set features.step to the window width of the pipeline")]
+    #[error(
+        "`{service}`: window {window_start} does not start at a multiple of the step {step}\nhint: set features.step to the window width of the pipeline"
+    )]
     Misaligned { service: String, window_start: String, step: String },
 }

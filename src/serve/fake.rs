@@ -72,7 +72,7 @@ impl DecisionArchive for MemoryArchive {
             .filter(|decision| before.is_none_or(|before| decision.at < before))
             .cloned()
             .collect();
-        found.sort_by(|one, other| other.at.cmp(&one.at));
+        found.sort_by_key(|decision| std::cmp::Reverse(decision.at));
         found.truncate(limit);
         Ok(found)
     }

@@ -17,8 +17,11 @@ use prescale_telemetry::serve::RequestServed;
 use crate::problem::Problem;
 use crate::{App, api, live};
 
+/// A path and how its methods are built.
+type Route = (&'static str, fn() -> MethodRouter<App>);
+
 /// Path pattern and handlers of each route.
-pub(crate) const ROUTES: &[(&str, fn() -> MethodRouter<App>)] = &[
+pub(crate) const ROUTES: &[Route] = &[
     ("/", || get(api::index)),
     ("/assets/app.css", || get(api::style)),
     ("/assets/app.js", || get(api::script)),

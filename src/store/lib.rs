@@ -62,8 +62,14 @@ pub trait Store: Send + Sync {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Entries with `from <= key < to`, at most `limit`; `newest_first` starts at the end of the range.
-    fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize, newest_first: bool)
-    -> Result<Entries, StoreError>;
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        newest_first: bool,
+    ) -> Result<Entries, StoreError>;
 
     /// Applies all changes in order, or none; durable when it returns.
     fn write(&self, changes: &[Write]) -> Result<(), StoreError>;

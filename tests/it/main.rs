@@ -12,4 +12,5 @@ mod kafka;
 mod kit;
 mod layers;
 mod tidy;
+mod trouble;
 mod week;

@@ -98,6 +98,7 @@ fn sources() -> Vec<(String, String, bool)> {
             || name.ends_with("/tests.rs")
             || name.contains("/tests/")
             || name.contains("/fake")
+            || name.contains("/examples/")
     };
     let marked = read.into_iter().map(|(name, text)| {
         let test = is_test(&name);

@@ -162,7 +162,6 @@ fn clf_time(millis: i64) -> String {
 /// A configuration for the week: four-partition input, one service, an Auto Scaling group or a simulated fleet.
 pub(crate) struct Setup {
     pub(crate) name: String,
-    pub(crate) input: String,
     pub(crate) directory: tempfile::TempDir,
 }
 
@@ -203,7 +202,7 @@ target = {target}
         )
         .unwrap();
         std::fs::write(directory.path().join("prescale.toml"), toml).unwrap();
-        Self { name, input: input.to_owned(), directory }
+        Self { name, directory }
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -297,7 +296,10 @@ fn heavy_a_week_of_raw_lines_becomes_exact_windows_lstm_forecasts_and_the_record
     assert_eq!(first.count("filtered"), 0);
     let controller = &first.summary["controller"];
     assert_eq!(controller["windows"].as_i64().unwrap(), week.minutes());
-    assert_eq!((controller["zeros"].as_i64().unwrap(), controller["gaps"].as_i64().unwrap()), (week.empty_minutes(), 0));
+    assert_eq!(
+        (controller["zeros"].as_i64().unwrap(), controller["gaps"].as_i64().unwrap()),
+        (week.empty_minutes(), 0)
+    );
     assert_eq!(week.empty_minutes(), 47);
 
     // Forecasts.
@@ -305,7 +307,10 @@ fn heavy_a_week_of_raw_lines_becomes_exact_windows_lstm_forecasts_and_the_record
     assert_eq!(decided.len() as i64, week.minutes());
     let day_two = decided[0].at + prescale_domain::Span::from_minutes(24 * 60);
     let later: Vec<_> = decided.iter().filter(|decision| decision.at >= day_two).collect();
-    let by_lstm = later.iter().filter(|decision| decision.inputs.forecast.as_ref().is_some_and(|f| f.model == "lstm" && !f.reason.is_empty())).count();
+    let by_lstm = later
+        .iter()
+        .filter(|decision| decision.inputs.forecast.as_ref().is_some_and(|f| f.model == "lstm" && !f.reason.is_empty()))
+        .count();
     assert!(by_lstm * 100 >= later.len() * 95, "{by_lstm} of {} minutes by the LSTM: {controller}", later.len());
 
     // Calls.
@@ -339,7 +344,8 @@ fn heavy_killed_ten_times_a_replay_writes_the_same_bytes_again() {
     let config = disturbed.config();
     let arguments = ["run", "-c", config.to_str().unwrap(), "--clock", "event", "--until-end", "--json"];
     let mut kills = 0;
-    let mut random = kit::unique("x").bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let mut random =
+        kit::unique("x").bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     while kills < 10 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut running = kit::Running::start(&arguments, &disturbed.directory.path().join("log"));
@@ -363,10 +369,7 @@ fn heavy_killed_ten_times_a_replay_writes_the_same_bytes_again() {
         all
     };
     let (expected_decisions, repeated_decisions) = (by_id(&expected.decisions), by_id(&repeated.decisions));
-    assert_eq!(
-        expected_decisions.keys().collect::<Vec<_>>(),
-        repeated_decisions.keys().collect::<Vec<_>>()
-    );
+    assert_eq!(expected_decisions.keys().collect::<Vec<_>>(), repeated_decisions.keys().collect::<Vec<_>>());
     for (id, copies) in &repeated_decisions {
         assert!(copies.iter().all(|copy| *copy == expected_decisions[id][0]), "{id}");
     }

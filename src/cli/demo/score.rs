@@ -18,14 +18,14 @@ const BUDGET_PCT: f64 = 1.0;
 pub(super) fn score(plan: &Plan, roles: &[Role], handle: &Handle) -> Result<(ScoreCard, Vec<SweepPoint>), Failure> {
     let (mut bouts, mut timelines, mut histories, mut forecast) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
     for role in roles {
-        let mut decisions =
-            handle.archive.decisions(Some(&role.name), None, usize::MAX).map_err(Failure::Bug)?;
+        let mut decisions = handle.archive.decisions(Some(&role.name), None, usize::MAX).map_err(Failure::Bug)?;
         decisions.reverse();
         let demand = Demand { start: plan.scored_from, step: MINUTE, load: role.load.clone() };
         bouts.push(Bout { demand, fleet: role.fleet, unit_capacity: role.unit_capacity });
         timelines.push(decisions.iter().map(|decision| (decision.at, decision.desired)).collect::<Vec<_>>());
         histories.push(role.history.values.iter().flatten().copied().collect::<Vec<_>>());
-        let actual = Series { start: plan.scored_from, step: MINUTE, values: role.load.iter().copied().map(Some).collect() };
+        let actual =
+            Series { start: plan.scored_from, step: MINUTE, values: role.load.iter().copied().map(Some).collect() };
         forecast.insert(role.name.to_string(), forecast_score(&decisions, &actual, &role.history));
     }
     let inputs = ScoreInputs {
@@ -51,7 +51,9 @@ fn forecast_score(decisions: &[Decision], actual: &Series, history: &Series) -> 
         *models.entry(forecast.model.clone()).or_default() += 1;
         let index = forecast.effective_index;
         let window: Timestamp = forecast.from + Span::from_millis(forecast.step.millis() * index as i64);
-        let (Some(found), Some(median), Some(upper)) = (actual.at(window), forecast.median.get(index), forecast.upper.get(index)) else {
+        let (Some(found), Some(median), Some(upper)) =
+            (actual.at(window), forecast.median.get(index), forecast.upper.get(index))
+        else {
             continue;
         };
         count += 1;

@@ -9,8 +9,8 @@ use prescale_actuate::{FleetSettings, SimulatedSettings, TargetSettings};
 use prescale_controller::view::{Handle, View};
 use prescale_controller::{Controller, ControllerSettings, Event, Parts};
 use prescale_domain::{ScoreCard, Series, ServiceName, Span, SystemClock, Timestamp};
-use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings};
 use prescale_ingest::embedded::EmbeddedBroker;
+use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings};
 use prescale_simulation::sweep::SweepPoint;
 use prescale_simulation::workload::{LoadModel, LoadSettings, TraceLoad, Workload};
 use prescale_store::{MemoryStore, Store};
@@ -60,7 +60,15 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
     // Latency, not throughput: each minute waits for the decisions of the one before.
     let kafka = broker.settings().with("producer.linger.ms", "0");
     let settings = settings(&roles)?;
-    for (topic, partitions) in [("requests", PARTITIONS), ("features", 1), ("events", 1), ("forecasts", 1), ("decisions", 1), ("actuations", 1), ("dead-letters", 1)] {
+    for (topic, partitions) in [
+        ("requests", PARTITIONS),
+        ("features", 1),
+        ("events", 1),
+        ("forecasts", 1),
+        ("decisions", 1),
+        ("actuations", 1),
+        ("dead-letters", 1),
+    ] {
         broker.create_topic(topic, partitions).map_err(Failure::outside)?;
     }
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
@@ -157,13 +165,16 @@ fn cast(plan: &Plan, workload: &Workload) -> Vec<Role> {
 /// The embedded defaults with the demo's services, as a user's file would have them.
 fn settings(roles: &[Role]) -> Result<ControllerSettings, Failure> {
     let bug = |error: String| Failure::Bug(format!("demo configuration: {error}"));
-    let mut config = config::parse("mode = \"act\"", "demo", std::path::PathBuf::new()).map_err(|error| bug(error.to_string()))?.config;
+    let mut config = config::parse("mode = \"act\"", "demo", std::path::PathBuf::new())
+        .map_err(|error| bug(error.to_string()))?
+        .config;
     config.features.pipelines = vec!["requests".to_owned()];
     let mode = RunMode { event_clock: true, until_end: false };
     let mut settings = app::controller_settings(&config, mode)?;
     for role in roles {
         let simulated = SimulatedSettings { fleet: role.fleet, allow_replay: true };
-        let mut service: config::ServiceConfig = config::service(role.name.as_str(), role.unit_capacity, TargetSettings::Simulated(simulated));
+        let mut service: config::ServiceConfig =
+            config::service(role.name.as_str(), role.unit_capacity, TargetSettings::Simulated(simulated));
         service.signal = "requests_per_second".to_owned();
         config.services.push(service);
     }
@@ -193,7 +204,11 @@ async fn open_dashboard(
     Ok(Some(server))
 }
 
-fn start_pipeline(kafka: &KafkaSettings, store: &Arc<dyn Store>, stop: &Arc<AtomicBool>) -> Result<PipelineThread, Failure> {
+fn start_pipeline(
+    kafka: &KafkaSettings,
+    store: &Arc<dyn Store>,
+    stop: &Arc<AtomicBool>,
+) -> Result<PipelineThread, Failure> {
     let spec = PipelineSpec {
         name: "requests".to_owned(),
         sql: REQUESTS_SQL.to_owned(),
@@ -210,7 +225,13 @@ fn start_pipeline(kafka: &KafkaSettings, store: &Arc<dyn Store>, stop: &Arc<Atom
 }
 
 /// Emits the scored minutes, each after the decisions of the one before, at the pace of the wall time.
-async fn live(plan: &Plan, workload: &Workload, services: usize, kafka: &KafkaSettings, handle: &Handle) -> Result<(), Failure> {
+async fn live(
+    plan: &Plan,
+    workload: &Workload,
+    services: usize,
+    kafka: &KafkaSettings,
+    handle: &Handle,
+) -> Result<(), Failure> {
     let sink = KafkaSink::open(kafka).map_err(Failure::outside)?;
     let minutes = plan.scored.steps_up(MINUTE);
     let bar = progress_bar();
@@ -248,6 +269,8 @@ async fn decided(view: &mut tokio::sync::watch::Receiver<Arc<View>>, end: Timest
     match tokio::time::timeout(PATIENCE, reached).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(Failure::Outside("the loop has ended before the demo".to_owned())),
-        Err(_) => Err(Failure::Bug(format!("no decision for the window that ended at {end} within {} s", PATIENCE.as_secs()))),
+        Err(_) => {
+            Err(Failure::Bug(format!("no decision for the window that ended at {end} within {} s", PATIENCE.as_secs())))
+        }
     }
 }

@@ -89,7 +89,7 @@ struct Sketches {
 
 impl Sketches {
     fn new(args: &AccumulatorArgs<'_>) -> Result<Self> {
-        let quantile = args.exprs.get(1).and_then(|expr| literal(expr));
+        let quantile = args.exprs.get(1).and_then(literal);
         let Some(quantile) = quantile.filter(|q| (0.0..=1.0).contains(q)) else {
             return plan_err!("the quantile of {NAME} must be a number between 0 and 1");
         };

@@ -213,7 +213,7 @@ fn logical(context: &Context<'_>, table: &TableDefinition, expr: &ast::Expr, at:
 
 fn first_generated(table: &TableDefinition, expr: &ast::Expr) -> Option<Ident> {
     let mut found = None;
-    let _: std::ops::ControlFlow<()> = ast::visit_expressions(expr, |node| {
+    let _found_or_not: std::ops::ControlFlow<()> = ast::visit_expressions(expr, |node| {
         if let ast::Expr::Identifier(ident) = node {
             let name = ident.value.to_lowercase();
             let generated =

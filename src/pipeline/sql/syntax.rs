@@ -42,7 +42,7 @@ pub(super) fn check(text: &SourceText<'_>, query: &Query) -> Result<(), SqlError
         _ => return Err(text.error("unsupported-query", at, "expected a SELECT")),
     }
     let mut fault = None;
-    let _: ControlFlow<()> = visit_expressions(query, |expr| match expr {
+    let _faulty_or_not: ControlFlow<()> = visit_expressions(query, |expr| match expr {
         Expr::Function(call) => match check_call(text, call) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
