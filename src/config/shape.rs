@@ -130,7 +130,7 @@ pub(crate) struct Objective {
     pub(crate) latency: Option<Span>,
     #[serde(default)]
     pub(crate) quantile: Option<f64>,
-    /// Share of time that may be under-provisioned. Capacity covers the forecast's quantile 1 − 1.5 × budget.
+    /// Share of time that may be under-provisioned. Capacity covers the forecast's quantile 1 − 1.3 × budget.
     #[serde(default)]
     pub(crate) violation_budget: Option<f64>,
 }
@@ -176,7 +176,7 @@ const VIOLATION_BUDGET: f64 = 0.01;
 
 /// The quantile leaves out this multiple of the budget: capacity covers the worst of several windows and is rounded up to
 /// whole units, so that time under-provisioned stays below the budget all the same.
-const BUDGET_USED: f64 = 1.5;
+const BUDGET_USED: f64 = 1.3;
 
 impl ServiceConfig {
     /// The rules of this service: its own, or those of `[policy]`.
