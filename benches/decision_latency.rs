@@ -1,15 +1,15 @@
-//! Time from the moment a window can close to the decisions on it, beside a bare round trip through the same broker. Rule:
-//! a window counts only if every service got a decision with a forecast for just that window.
+//! Time from the moment a window can close to the decisions on it, beside a bare round trip through the same broker.
+//! Rule: a window counts only if every service got a decision with a forecast for just that window.
 //!
-//! `cargo bench --profile dev --bench decision_latency` measures the build that the tests use, without `--profile dev` a
-//! release build is made first (half an hour). `-- --quick` is for a first look.
+//! `cargo bench --profile dev --workspace --bench decision_latency` measures the build that the tests use; without
+//! `--profile dev --workspace` a release build is made first, which takes half an hour. `-- --quick` is for a first look.
 //!
 //! Composed as `prescale demo` is: requests topic → pipeline `requests.sql` → features topic → loop on the event clock →
 //! view, in lock step. The requests of a minute are sent and read; then one more in each partition takes the watermark
-//! past the window's end. The clock starts when these are sent, and again when the broker has acknowledged them; it stops
-//! when the view shows the decisions of all services: forecast, calibrated, decided, acted on (simulated fleets). After
-//! each window one record is sent and read back. The LSTM is trained during the warm-up; later trainings are put off, so
-//! that no window waits for one.
+//! past the window's end. The clock starts when these are sent, and again when the broker has acknowledged them; it
+//! stops when the view shows the decisions of all services: forecast, calibrated, decided, acted on (simulated fleets).
+//! After each window one record is sent and read back. The LSTM is trained during the warm-up; later trainings are put
+//! off, so that no window waits for one.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 mod kit;
@@ -67,14 +67,14 @@ struct Figures {
 fn main() -> Result<()> {
     let quick = kit::quick()?;
     let broker = Broker::start(&[("producer.linger.ms", "0")])?;
-    println!("profile: {}", kit::profile());
+    println!("profile: {}\nmachine: {}", kit::profile(), kit::machine());
     println!("broker: {}; linger.ms = 0", broker.describe());
     tokio::runtime::Runtime::new()?.block_on(bench(&broker, quick))
 }
 
 async fn bench(broker: &Broker, quick: bool) -> Result<()> {
-    let windows = if quick { 20 } else { 400 };
-    let history = Span::from_minutes(if quick { 1 } else { 3 } * 24 * 60);
+    let (windows, history_days) = if quick { (20, 1) } else { (400, 3) };
+    let history = Span::from_minutes(history_days * 24 * 60);
     let topics = topics(broker)?;
     let load = LoadSettings::demo(1, START - history, history, Span::from_minutes(24 * 60));
     let workload = Workload::Model(LoadModel::new(load));

@@ -1,4 +1,4 @@
-//! What both benches stand on: the broker, the arguments, the profile, order statistics. Rule: topics are new in every run.
+//! What both benches stand on: broker, arguments, profile and machine, order statistics. Rule: topics are new in each run.
 
 use std::error::Error;
 
@@ -32,6 +32,16 @@ pub(crate) fn profile() -> &'static str {
     } else {
         "bench (all at opt-level 3, thin LTO)"
     }
+}
+
+/// Cores, and what else ran when this was asked.
+pub(crate) fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or_else(|_| "?".to_owned(), |cores| cores.to_string());
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!(
+        "{cores} cores, load average {}",
+        load.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown")
+    )
 }
 
 /// A broker: the one that the tests use, where it is given, or else one in this process.
@@ -70,9 +80,10 @@ impl Broker {
     /// Creates a topic and returns its full name.
     pub(crate) fn topic(&self, name: &str, partitions: i32) -> Result<String> {
         let topic = format!("{}-{name}", self.prefix);
-        match &self.embedded {
-            Some(broker) => broker.create_topic(&topic, partitions)?,
-            None => drop(self.sink.ensure_topic(&topic, partitions, TIMEOUT)?),
+        if let Some(broker) = &self.embedded {
+            broker.create_topic(&topic, partitions)?;
+        } else {
+            self.sink.ensure_topic(&topic, partitions, TIMEOUT)?;
         }
         Ok(topic)
     }
