@@ -2,14 +2,15 @@
 //! Rule: a window counts only if every service got a decision with a forecast for just that window.
 //!
 //! `cargo bench --profile dev --workspace --bench decision_latency` measures the build that the tests use; without
-//! `--profile dev --workspace` a release build is made first, which takes half an hour. `-- --quick` is for a first look.
+//! `--profile dev --workspace` a release build is made first, which takes half an hour. `-- --quick` is for a first
+//! look.
 //!
-//! Composed as `prescale demo` is: requests topic → pipeline `requests.sql` → features topic → loop on the event clock →
-//! view, in lock step. The requests of a minute are sent and read; then one more in each partition takes the watermark
-//! past the window's end. The clock starts when these are sent, and again when the broker has acknowledged them; it
-//! stops when the view shows the decisions of all services: forecast, calibrated, decided, acted on (simulated fleets).
-//! After each window one record is sent and read back. The LSTM is trained during the warm-up; later trainings are put
-//! off, so that no window waits for one.
+//! Composed as `prescale demo` is: requests topic → pipeline `requests.sql` → features topic → loop on the event clock
+//! → view, in lock step. The requests of a minute are sent and read; then one more in each partition takes the
+//! watermark past the window's end. The clock starts when these are sent, and again when the broker has acknowledged
+//! them; it stops when the view shows the decisions of all services: forecast, calibrated, decided, acted on
+//! (simulated fleets). After each window one record is sent and read back. The LSTM is trained during the warm-up;
+//! later trainings are put off, so that no window waits for one.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 mod kit;

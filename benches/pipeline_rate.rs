@@ -1,15 +1,15 @@
-//! Records per second of a pipeline, as a ratio to consuming alone: the same topic, the same source, the same run. Rule:
-//! a figure is printed only if every record that was sent has been accounted for.
+//! Records per second of a pipeline, as a ratio to consuming alone: the same topic, the same source, the same run.
+//! Rule: a figure is printed only if every record that was sent has been accounted for.
 //!
 //! `cargo bench --profile dev --workspace --bench pipeline_rate` measures the build that the tests use; without
-//! `--profile dev --workspace` a release build is made first, which takes half an hour. `-- --quick` is for a first look.
-//! Where `PRESCALE_TEST_KAFKA` is set, as by `tests/run.sh --services-only -- cargo bench …`, the topics are on that
-//! Kafka, and longer.
+//! `--profile dev --workspace` a release build is made first, which takes half an hour. `-- --quick` is for a first
+//! look. Where `PRESCALE_TEST_KAFKA` is set, as by `tests/run.sh --services-only -- cargo bench …`, the topics are on
+//! that Kafka, and longer.
 //!
-//! Each round consumes the topic alone and runs the pipeline over it, in alternating order; each has a new consumer, the
-//! pipeline a new store and new topics to write to. Both are timed from the first poll, which connects, until the source
-//! is let go; the pipeline's time has its deliveries and checkpoints in it. The embedded broker and the thread that
-//! fetches share the cores with what is measured.
+//! Each round consumes the topic alone and runs the pipeline over it, in alternating order; each has a new consumer,
+//! the pipeline a new store and new topics to write to. Both are timed from the first poll, which connects, until the
+//! source is let go; the pipeline's time has its deliveries and checkpoints in it. The embedded broker and the thread
+//! that fetches share the cores with what is measured.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 mod kit;

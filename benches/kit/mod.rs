@@ -1,4 +1,5 @@
-//! What both benches stand on: broker, arguments, profile and machine, order statistics. Rule: topics are new in each run.
+//! What both benches stand on: broker, arguments, profile and machine, order statistics. Rule: topics are new in each
+//! run.
 
 use std::error::Error;
 
