@@ -4,44 +4,33 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::models::residual::quantile_of_sorted;
+/// Step of the correction after each outcome, in widths of the forecast.
+pub const RATE: f64 = 0.02;
+/// The correction never goes beyond the most extreme of this many last outcomes: a day of minutes.
+pub const WINDOW: u64 = 1440;
 
-/// Outcomes that the correction is read from.
-pub const WINDOW: usize = 288;
-/// Fewest outcomes before anything is corrected.
-pub const OUTCOMES_MIN: usize = 24;
-/// Step of the level after each outcome.
-pub const GAMMA: f64 = 0.005;
-
-/// Adaptive conformal inference (Gibbs & Candès 2021, "Adaptive conformal inference under distribution shift") for one
-/// quantile of one horizon: the conformity score of an outcome is its distance from the quantile in widths of the
-/// forecast; the correction is the score at a level that rises after each miss and falls after each hit, so that the
-/// long-run coverage is the one asked for whatever the model does.
+/// Quantile tracking (Angelopoulos, Candès & Tibshirani 2023, "Conformal PID control for time series prediction") for one
+/// quantile of one horizon: an outcome's score is its distance from the quantile in widths of the forecast; the correction
+/// rises by [`RATE`] × level after a miss and falls by [`RATE`] × (1 − level) after a hit, so that the long-run coverage is
+/// the one asked for whatever the model does. A burst of misses counts by its length, not by its height; what a long one
+/// leaves behind is cut back once the last [`WINDOW`] outcomes no longer call for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdaptiveQuantile {
-    target: f64,
     level: f64,
-    /// Oldest first.
-    #[serde(with = "crate::hex")]
-    scores: VecDeque<f32>,
-    #[serde(skip)]
-    sorted: Vec<f64>,
+    correction: f64,
+    outcomes: u64,
+    /// The outcomes that were the most extreme since, by number, most extreme first; towards the tail of the level.
+    extremes: VecDeque<(u64, f64)>,
 }
 
 impl AdaptiveQuantile {
-    pub fn new(target: f64) -> Self {
-        Self { target, level: target, scores: VecDeque::new(), sorted: Vec::new() }
-    }
-
-    /// To be called after reading it from bytes.
-    pub fn restore(&mut self) {
-        self.sorted = self.scores.iter().map(|score| f64::from(*score)).collect();
-        self.sorted.sort_by(f64::total_cmp);
+    pub fn new(level: f64) -> Self {
+        Self { level, correction: 0.0, outcomes: 0, extremes: VecDeque::new() }
     }
 
     /// What to add to the quantile, in widths.
     pub fn correction(&self) -> f64 {
-        if self.scores.len() < OUTCOMES_MIN { 0.0 } else { quantile_of_sorted(&self.sorted, self.level) }
+        self.correction
     }
 
     /// Takes an outcome: its `score` against the uncorrected quantile, in widths.
@@ -49,22 +38,20 @@ impl AdaptiveQuantile {
         if !score.is_finite() {
             return;
         }
-        if self.scores.len() >= OUTCOMES_MIN {
-            let covered = score <= self.correction();
-            let step = GAMMA * (self.target - f64::from(u8::from(covered)));
-            // Beyond [0, 1] the paper's set is empty or everything; a margin lets the level come back soon.
-            self.level = (self.level + step).clamp(0.001, 0.999);
-        }
-        let score = score as f32;
-        if self.scores.len() >= WINDOW
-            && let Some(old) = self.scores.pop_front()
+        let covered = f64::from(u8::from(score <= self.correction));
+        self.correction += RATE * (self.level - covered);
+        let side = if self.level < 0.5 { -1.0 } else { 1.0 };
+        while self.extremes.pop_back_if(|(_, last)| side * *last <= side * score).is_some() {}
+        self.extremes.push_back((self.outcomes, score));
+        self.outcomes += 1;
+        let oldest = self.outcomes.saturating_sub(WINDOW);
+        while self.extremes.pop_front_if(|(number, _)| *number < oldest).is_some() {}
+        if self.outcomes >= WINDOW
+            && let Some((_, extreme)) = self.extremes.front()
+            && side * self.correction > side * extreme
         {
-            let place = self.sorted.partition_point(|s| *s < f64::from(old));
-            self.sorted.remove(place.min(self.sorted.len() - 1));
+            self.correction = *extreme;
         }
-        let place = self.sorted.partition_point(|s| *s < f64::from(score));
-        self.sorted.insert(place, f64::from(score));
-        self.scores.push_back(score);
     }
 }
 
@@ -82,11 +69,6 @@ impl Calibrator {
     pub fn new(levels: &[f64], leads: &[usize]) -> Self {
         let row: Vec<_> = levels.iter().map(|level| AdaptiveQuantile::new(*level)).collect();
         Self { levels: levels.to_vec(), leads: leads.to_vec(), quantiles: vec![row; leads.len()] }
-    }
-
-    /// To be called after reading it from bytes.
-    pub fn restore(&mut self) {
-        self.quantiles.iter_mut().flatten().for_each(AdaptiveQuantile::restore);
     }
 
     /// Takes the outcome of an uncorrected forecast `lead` steps ahead; leads that are not calibrated are passed over.
@@ -155,6 +137,8 @@ mod tests {
 
     use super::*;
 
+    const PART: usize = 5000;
+
     /// Coverage in percent of the corrected 90 % quantile of a model that thinks that the load is N(100, 10), in five
     /// consecutive parts of the stream.
     fn coverage(spread: impl Fn(usize) -> f64, shift: impl Fn(usize) -> f64) -> Vec<f64> {
@@ -162,12 +146,12 @@ mod tests {
         let mut calibrator = Calibrator::new(&levels, &[1]);
         let mut random = ChaCha8Rng::seed_from_u64(5);
         let mut covered = vec![0.0; 5];
-        for i in 0..5000 {
+        for i in 0..PART * 5 {
             let actual = 100.0 + shift(i) + Normal::new(0.0, spread(i)).unwrap().sample(&mut random);
             let mut rows = [row.clone()];
             calibrator.correct(&mut rows);
             assert!(rows[0].is_sorted() && rows[0][1] == 100.0, "{rows:?}");
-            covered[i / 1000] += f64::from(u8::from(actual <= rows[0][2])) / 10.0;
+            covered[i / PART] += f64::from(u8::from(actual <= rows[0][2])) * 100.0 / PART as f64;
             calibrator.add(1, &row, actual);
         }
         covered
@@ -182,13 +166,40 @@ mod tests {
     fn a_model_that_is_too_sure_or_not_sure_enough_comes_to_cover_what_it_promises() {
         near_90(&coverage(|_| 30.0, |_| 0.0), 3.0);
         near_90(&coverage(|_| 3.0, |_| 0.0), 3.0);
-        near_90(&coverage(|i| if i < 2500 { 10.0 } else { 40.0 }, |_| 0.0), 5.0);
+        near_90(&coverage(|i| if i < 12_500 { 10.0 } else { 40.0 }, |_| 0.0), 5.0);
     }
 
     #[test]
     fn a_shift_of_the_level_is_made_up_for() {
-        near_90(&coverage(|_| 10.0, |i| i as f64 * 0.02), 5.0);
-        near_90(&coverage(|_| 10.0, |i| if i < 2500 { 0.0 } else { 60.0 }), 6.0);
+        near_90(&coverage(|_| 10.0, |i| i as f64 * 0.004), 5.0);
+        near_90(&coverage(|_| 10.0, |i| if i < 12_500 { 0.0 } else { 60.0 }), 6.0);
+    }
+
+    #[test]
+    fn what_a_long_burst_leaves_behind_ends_with_the_day() {
+        let mut quantile = AdaptiveQuantile::new(0.99);
+        let usual = |i: usize| ((i * 7919 % 100) as f64 - 99.0) / 100.0;
+        let mut after = Vec::new();
+        for i in 0..3 * WINDOW as usize {
+            quantile.add(if (200..400).contains(&i) { 5.0 } else { usual(i) });
+            after.push(quantile.correction());
+        }
+        // 200 misses have lifted it far, and hits alone would take weeks to bring it back.
+        assert!(after[400] > 3.0 && after[399 + WINDOW as usize - 1] > 2.0, "{} {}", after[400], after[1838]);
+        assert!(after[400 + WINDOW as usize] <= 0.0, "{}", after[400 + WINDOW as usize]);
+    }
+
+    #[test]
+    fn a_short_burst_moves_the_tail_by_its_length_not_by_its_height() {
+        let lifted = |height: f64| {
+            let mut quantile = AdaptiveQuantile::new(0.99);
+            for _ in 0..15 {
+                quantile.add(height);
+            }
+            quantile.correction()
+        };
+        assert_eq!(lifted(1.0), lifted(100.0));
+        assert!(lifted(1.0) < 0.3);
     }
 
     #[test]
@@ -197,8 +208,7 @@ mod tests {
         for i in 0..400 {
             calibrator.add(1 + 4 * (i % 2), &[8.0, 10.0, 12.0], f64::from(i as u32 * 7919 % 23));
         }
-        let mut read: Calibrator = serde_json::from_slice(&serde_json::to_vec(&calibrator).unwrap()).unwrap();
-        read.restore();
+        let read: Calibrator = serde_json::from_slice(&serde_json::to_vec(&calibrator).unwrap()).unwrap();
         assert_eq!(read, calibrator);
         let (mut one, mut two) = (vec![vec![8.0, 10.0, 12.0]; 7], vec![vec![8.0, 10.0, 12.0]; 7]);
         calibrator.correct(&mut one);

@@ -1,7 +1,5 @@
 //! Numbers as hexadecimal text in saved state: exact, compact and quick to write. Rule: little-endian.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Deserializer, Serializer, de};
 
 /// Sequences of numbers that this module writes.
@@ -18,16 +16,6 @@ impl Words for Vec<f32> {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (words, rest) = bytes.as_chunks::<4>();
         rest.is_empty().then(|| words.iter().map(|word| f32::from_le_bytes(*word)).collect())
-    }
-}
-
-impl Words for VecDeque<f32> {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.iter().flat_map(|value| value.to_le_bytes()).collect()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Vec::<f32>::from_bytes(bytes).map(Self::from)
     }
 }
 

@@ -17,8 +17,6 @@ use super::settings::OnlineSettings;
 const UPPER: f64 = 0.9;
 /// Half of a model's recent loss is from the last 12 hours.
 const HALF_LIFE: Span = Span::from_minutes(12 * 60);
-/// Outcomes teach the calibration at most this often.
-const CALIBRATE_EVERY: Span = Span::from_minutes(5);
 /// The lead whose error the drift test watches.
 const DRIFT_LEAD: Span = Span::from_minutes(5);
 
@@ -68,7 +66,6 @@ pub(crate) struct Scores {
     drift: PageHinkley,
     previous: Option<f64>,
     difference: Recent,
-    outcomes: u64,
 }
 
 impl Scores {
@@ -87,13 +84,7 @@ impl Scores {
             drift: PageHinkley::new(drift.delta, drift.threshold, drift.warm_up),
             previous: None,
             difference: Recent::default(),
-            outcomes: 0,
         }
-    }
-
-    /// To be called after reading it from bytes.
-    pub(crate) fn restore(&mut self) {
-        self.calibrators.values_mut().for_each(Calibrator::restore);
     }
 
     pub(crate) fn leads(&self) -> &[usize] {
@@ -139,8 +130,6 @@ impl Scores {
         if let Some(previous) = self.previous.replace(value) {
             self.difference.add((value - previous).abs(), 1.0);
         }
-        self.outcomes += 1;
-        let teach = self.outcomes.is_multiple_of(CALIBRATE_EVERY.steps_up(self.step).max(1) as u64);
         let drift_lead = DRIFT_LEAD.steps_up(self.step).max(1);
         let watched = self.leads.iter().rposition(|lead| *lead <= drift_lead).unwrap_or(0);
         let decay = 0.5_f64.powf(1.0 / (HALF_LIFE.steps_up(self.step).max(1) * self.leads.len()) as f64);
@@ -152,11 +141,9 @@ impl Scores {
                 let Some(row) = rows.get(place) else { continue };
                 let loss = mean_pinball(value, row, &self.levels);
                 self.recent.entry(*kind).or_default().add(loss, decay);
-                if teach {
-                    let calibrator =
-                        self.calibrators.entry(*kind).or_insert_with(|| Calibrator::new(&self.levels, &self.leads));
-                    calibrator.add(ahead, row, value);
-                }
+                let calibrator =
+                    self.calibrators.entry(*kind).or_insert_with(|| Calibrator::new(&self.levels, &self.leads));
+                calibrator.add(ahead, row, value);
             }
             if let Some(row) = waiting.calibrated.get(place) {
                 let at = |level| at_level(&self.levels, row, level);

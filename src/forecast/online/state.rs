@@ -14,7 +14,7 @@ use super::score::Scores;
 use super::settings::OnlineSettings;
 
 const FORMAT: &str = "prescale-online";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct State {
@@ -106,7 +106,6 @@ impl State {
             return Ok(fresh);
         }
         state.services.retain(|service, _| fresh.services.contains_key(service));
-        state.services.values_mut().for_each(|own| own.scores.restore());
         for (service, own) in fresh.services {
             state.services.entry(service).or_insert(own);
         }

@@ -268,7 +268,7 @@ fn a_saved_state_of_another_kind_or_version_is_refused_and_of_another_shape_begu
     let restore = |text: &str, settings| Online::restore(text.as_bytes(), settings, names());
     assert!(restore(&text[..text.len() / 2], settings()).is_err());
     assert!(restore(&text.replace("prescale-online", "other"), settings()).is_err());
-    let error = restore(&text.replace("\"version\":1", "\"version\":7"), settings()).unwrap_err().to_string();
+    let error = restore(&text.replace("\"version\":2", "\"version\":7"), settings()).unwrap_err().to_string();
     assert!(error.contains("version 7"), "{error}");
     let longer = OnlineSettings { horizon_steps: 12, ..settings() };
     assert_eq!(restore(&text, longer.clone()).unwrap().save(), Online::new(longer, names()).save());
