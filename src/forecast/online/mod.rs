@@ -376,16 +376,11 @@ impl Online {
 
     /// The pending training crashed: the last good model goes on.
     pub fn failed(&mut self, now: Timestamp, error: &str) -> Vec<OnlineEvent> {
-        let started = self.started_event();
-        let Some(pending) = self.state.pending.take() else { return Vec::new() };
-        happenings::TrainingFailed { kind: pending.kind.name(), error }.emit();
-        let text = format!("{} training failed, the serving model stays: {error}", pending.kind.name());
-        let event = OnlineEvent { at: now, service: None, kind: "training-failed".into(), text };
-        started.into_iter().chain([event]).collect()
+        let pending = self.state.pending.take();
+        pending.map(|pending| failure(now, pending.kind, error)).into_iter().collect()
     }
 
     fn judge(&mut self, now: Timestamp, kind: TrainingKind, trained: Trained) -> Vec<OnlineEvent> {
-        let started = self.started_event();
         self.state.pending = None;
         let figures = trained.figures;
         let (limit, against) = match figures.champion {
@@ -401,7 +396,7 @@ impl Online {
         let loaded = if better { Lstm::load(&trained.model) } else { Ok(Lstm::default()) };
         let lstm = match loaded {
             Ok(lstm) => lstm,
-            Err(error) => return self.failed(now, &error.to_string()),
+            Err(error) => return vec![failure(now, kind, &error.to_string())],
         };
         let text = format!(
             "{} training: loss {:.3} of {}'s on {} later forecasts, {against} has {limit:.3}",
@@ -419,8 +414,7 @@ impl Online {
             }
         }
         let word = if better { "promoted" } else { "kept" };
-        let event = OnlineEvent { at: now, service: None, kind: word.into(), text };
-        started.into_iter().chain([event]).collect()
+        vec![OnlineEvent { at: now, service: None, kind: word.into(), text }]
     }
 
     /// Figures of what was served for `service` so far.
@@ -438,4 +432,10 @@ impl Online {
         });
         Some(ServiceScores { leads: leads.collect(), forecasts: scores.forecasts.clone() })
     }
+}
+
+fn failure(at: Timestamp, kind: TrainingKind, error: &str) -> OnlineEvent {
+    happenings::TrainingFailed { kind: kind.name(), error }.emit();
+    let text = format!("{} training failed, the serving model stays: {error}", kind.name());
+    OnlineEvent { at, service: None, kind: "training-failed".into(), text }
 }
