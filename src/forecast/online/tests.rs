@@ -275,15 +275,18 @@ fn a_saved_state_of_another_kind_or_version_is_refused_and_of_another_shape_begu
 }
 
 #[test]
-fn settings_out_of_bounds_are_named() {
-    let refused = |settings: OnlineSettings, name: &str| {
-        let error = settings.validate().unwrap_err().to_string();
-        assert!(error.contains(name), "{error}");
-    };
-    settings().validate().unwrap();
-    refused(OnlineSettings { horizon_steps: 0, ..settings() }, "horizon_steps");
-    refused(OnlineSettings { step: Span::from_minutes(7), ..settings() }, "step");
-    refused(OnlineSettings { levels: vec![0.1, 0.9], ..settings() }, "levels");
-    refused(OnlineSettings { models: vec![], ..settings() }, "models");
-    refused(OnlineSettings { update_every: Span::ZERO, ..settings() }, "update_every");
+fn settings_out_of_bounds_are_named_all_at_once() {
+    let names = |settings: OnlineSettings| settings.faults().iter().map(|fault| fault.name).collect::<Vec<_>>();
+    assert_eq!(settings().faults(), []);
+    assert_eq!(OnlineSettings::default().faults(), []);
+    let fault = SettingFault { name: "horizon_steps", value: "0".into(), expected: "1 to 1440" };
+    assert_eq!(OnlineSettings { horizon_steps: 0, ..settings() }.faults(), [fault]);
+    assert_eq!(names(OnlineSettings { step: Span::from_minutes(7), ..settings() }), ["step"]);
+    for levels in [vec![0.1, 0.9], vec![0.5, 0.5], vec![0.9, 0.5], vec![0.5, 1.0], vec![f64::NAN, 0.5], vec![]] {
+        assert_eq!(names(OnlineSettings { levels, ..settings() }), ["levels"]);
+    }
+    let drift = DriftSettings { delta: f64::NAN, threshold: 0.0, ..DriftSettings::default() };
+    let budget = BudgetSettings { refit_samples: 0, ..BudgetSettings::default() };
+    let all = OnlineSettings { models: vec![], update_every: Span::ZERO, drift, budget, ..settings() };
+    assert_eq!(names(all), ["models", "update_every", "drift.delta", "drift.threshold", "budget.refit_samples"]);
 }
