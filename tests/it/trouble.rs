@@ -200,8 +200,10 @@ fn heavy_kafka_down_at_start_and_in_between_is_waited_for_and_nothing_is_lost() 
         (counted >= sent).then_some(counted)
     });
     assert_eq!(counted, sent);
-    let fate = |name: &str| fates[name];
-    assert_eq!((fate("windowed"), fate("filtered"), fate("late"), fate("bad")), (sent + 1, 0, 0, 0));
+    let (windowed, others): (Vec<_>, Vec<_>) =
+        fates.iter().filter(|(fate, _)| *fate != "read").partition(|(fate, _)| *fate == "windowed");
+    assert_eq!(windowed, [(&"windowed".to_owned(), &(sent + 1))]);
+    assert!(fates.contains_key("late") && others.iter().all(|(_, rows)| **rows == 0), "{fates:?}");
     assert!(kit::consume(&kafka, &live.topic("dead-letters")).is_empty());
     running.kill();
 }
