@@ -75,9 +75,27 @@ pub(crate) fn parse(text: &str, file: &str, directory: PathBuf) -> Result<Loaded
     Ok(Loaded { config, resolved, directory })
 }
 
-/// The JSON Schema of the configuration file.
+/// The JSON Schema of the configuration file: what has a default may be left out.
 pub(crate) fn schema() -> Json {
-    schemars::schema_for!(Config).to_value()
+    let mut schema = schemars::schema_for!(Config).to_value();
+    let defaults =
+        toml::from_str(DEFAULTS).expect("the embedded defaults are TOML, every test of a configuration reads them");
+    relax(&mut schema, "", &defaults);
+    schema
+}
+
+/// Takes the keys of `defaults` out of what the object at the JSON pointer `place` requires, and so on below it.
+fn relax(schema: &mut Json, place: &str, defaults: &toml::Table) {
+    if let Some(Json::Array(required)) = schema.pointer_mut(&format!("{place}/required")) {
+        required.retain(|name| name.as_str().is_none_or(|name| !defaults.contains_key(name)));
+    }
+    for (name, value) in defaults {
+        let toml::Value::Table(inner) = value else { continue };
+        let reference = schema.pointer(&format!("{place}/properties/{name}/$ref")).and_then(Json::as_str);
+        if let Some(place) = reference.and_then(|reference| reference.strip_prefix('#')).map(str::to_owned) {
+            relax(schema, &place, inner);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! A small Auto Scaling service on a local port, speaking the real query protocol, with faults on demand. Rule: it answers
-//! as AWS documents, and keeps what it was asked in order.
+//! as AWS documents.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -32,34 +32,26 @@ pub(crate) struct FakeGroup {
 struct State {
     group: FakeGroup,
     faults: VecDeque<Fault>,
-    calls: Vec<String>,
 }
 
 /// A running service with the one group `web`.
 #[derive(Clone, Debug)]
 pub(crate) struct FakeAws {
     pub(crate) url: String,
-    state: Arc<Mutex<State>>,
 }
 
 impl FakeAws {
     pub(crate) async fn start(group: FakeGroup, faults: &[Fault]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = State { group, faults: faults.iter().copied().collect(), calls: Vec::new() };
+        let state = State { group, faults: faults.iter().copied().collect() };
         let state = Arc::new(Mutex::new(state));
-        let served = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&served)));
+                tokio::spawn(serve(stream, Arc::clone(&state)));
             }
         });
-        Self { url, state }
-    }
-
-    /// Each call so far: operation and, where there is one, the capacity asked for.
-    pub(crate) fn calls(&self) -> Vec<String> {
-        self.state.lock().unwrap().calls.clone()
+        Self { url }
     }
 }
 
@@ -110,8 +102,6 @@ fn next(state: &Mutex<State>, body: &str) -> Reply {
     let field = |name: &str| body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let operation = field("Action").unwrap_or("?").to_owned();
     let capacity = field("DesiredCapacity").and_then(|text| text.parse::<u32>().ok());
-    let call = capacity.map_or_else(|| operation.clone(), |units| format!("{operation} {units}"));
-    state.calls.push(call);
     match state.faults.pop_front() {
         Some(Fault::Aws(status, code, message)) => return Reply::Answer(status, "text/xml", error(code, message)),
         Some(Fault::Html) => return Reply::Answer(500, "text/html", "<!doctype html><title>500</title>".to_owned()),

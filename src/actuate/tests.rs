@@ -1,14 +1,12 @@
-//! The contract of all targets, and what each failure of a cloud becomes.
+//! The contract of all targets, and what each failure of a cloud becomes. What becomes of a real group, and that throttled
+//! calls go through in the end, is proven against a real server, in `tests/it/aws.rs`.
 
 use std::future::Future;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, ConfigLoader, Region};
 use aws_sdk_autoscaling::config::Credentials;
-use prescale_domain::{
-    Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, LeadTime, Mode, Outcome, PolicySettings, Span,
-    Timestamp,
-};
+use prescale_domain::{Decision, Mode, Outcome, Span, Timestamp};
 
 use crate::fake_aws::{FakeAws, FakeGroup, Fault};
 use crate::{ActuateError, Actuator, AsgSettings, AwsAsg, FleetSettings, Simulated, Target, TargetSettings};
@@ -16,52 +14,12 @@ use crate::{ActuateError, Actuator, AsgSettings, AwsAsg, FleetSettings, Simulate
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const GROUP: FakeGroup = FakeGroup { desired: 4, min: 2, max: 20 };
 
+/// The sample of a decision, with another capacity and mode.
 fn decision(desired: u32, mode: Mode) -> Decision {
-    let settings = PolicySettings {
-        unit_capacity: 50.0,
-        min_units: 1,
-        max_units: 1000,
-        quantile: 0.95,
-        step_up_units: 1000,
-        step_down_units: 1000,
-        cooldown_up: Span::ZERO,
-        cooldown_down: Span::ZERO,
-        stabilization_down: Span::ZERO,
-        hysteresis: 0.0,
-        reactive_utilization: 0.7,
-        stale_after: Span::from_minutes(5),
-        blind_after: Span::from_minutes(10),
-    };
-    let lead_time = LeadTime {
-        data_age: Span::ZERO,
-        decision_interval: Span::from_minutes(1),
-        provisioning_latency: Span::from_minutes(3),
-        warm_up: Span::ZERO,
-    };
-    let inputs = DecisionInputs {
-        service: "web".into(),
-        at: NOW,
-        mode,
-        settings,
-        load: None,
-        load_window_end: None,
-        forecast: None,
-        forecast_missing: "test".to_owned(),
-        lead_time,
-        target: None,
-        memory: DecisionMemory::default(),
-    };
-    Decision {
-        id: DecisionId::new(&inputs),
-        service: inputs.service.clone(),
-        at: NOW,
-        kind: DecisionKind::None,
-        desired,
-        need: None,
-        reasons: Vec::new(),
-        memory: DecisionMemory::default(),
-        inputs,
-    }
+    let samples: Vec<Decision> = serde_json::from_str(include_str!("../../schemas/samples/decisions.json")).unwrap();
+    let mut decision = samples.into_iter().next().unwrap();
+    (decision.desired, decision.inputs.mode) = (desired, mode);
+    decision
 }
 
 /// An environment that reads nothing of this machine.
@@ -135,40 +93,9 @@ async fn only_decisions_of_mode_act_are_applied() {
 }
 
 #[tokio::test]
-async fn a_group_is_only_ever_described_and_given_a_desired_capacity() {
-    let aws = FakeAws::start(GROUP, &[]).await;
-    let target = asg(&aws).await;
-    for desired in [9, 9, 500, 1] {
-        target.apply(&decision(desired, Mode::Act), NOW).await.unwrap();
-    }
-    let sent: Vec<_> = aws.calls().into_iter().filter(|call| call != "DescribeAutoScalingGroups").collect();
-    assert_eq!(sent, ["SetDesiredCapacity 9", "SetDesiredCapacity 20", "SetDesiredCapacity 2"]);
-}
-
-#[tokio::test]
 async fn warm_pool_and_ill_instances_are_not_ready() {
     let aws = FakeAws::start(GROUP, &[]).await;
     assert_eq!(asg(&aws).await.observe(NOW).await.unwrap().ready, Some(4));
-}
-
-#[tokio::test]
-async fn a_group_that_is_not_there_is_named() {
-    let aws = FakeAws::start(GROUP, &[]).await;
-    let settings = AsgSettings { group: "gone".to_owned(), ..asg_settings(&aws.url) };
-    let error = AwsAsg::connected(settings, environment()).await.observe(NOW).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "describe group of asg `gone`: no group of this name in eu-west-1\n\
-         hint: check the target's name, its region and its account"
-    );
-}
-
-#[tokio::test]
-async fn throttled_calls_are_tried_again() {
-    let throttle = Fault::Aws(400, "Throttling", "Rate exceeded");
-    let aws = FakeAws::start(GROUP, &[throttle, throttle]).await;
-    let state = in_time(asg(&aws).await.observe(NOW)).await.unwrap();
-    assert_eq!((state.desired, aws.calls().len()), (4, 3));
 }
 
 #[tokio::test]

@@ -24,6 +24,12 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         let (forecast, features) = (config.forecast.step, config.features.step);
         fault("forecast.step".into(), format!("{forecast} differs from features.step, {features}"));
     }
+    for wrong in config.forecast.faults() {
+        fault(
+            format!("forecast.{}", wrong.name),
+            format!("{} is out of bounds, expected {}", wrong.value, wrong.expected),
+        );
+    }
     if config.serve.listen.parse::<std::net::SocketAddr>().is_err() {
         fault(
             "serve.listen".into(),

@@ -51,6 +51,22 @@ fn values_out_of_bounds_name_value_and_bound() {
 }
 
 #[test]
+fn settings_of_forecasting_out_of_bounds_come_with_the_others() {
+    let text = "[topics]\npartitions = 0\n[features]\nstep = \"7m\"\n[forecast]\nstep = \"7m\"\nhorizon_steps = 0\nlevels = [0.9, 0.5]\n\
+        [forecast.drift]\nthreshold = 0.0\n[forecast.budget]\nfirst_samples = 0\n";
+    let found = faults(text);
+    let expected = [
+        ("topics.partitions", "0 is below 1"),
+        ("forecast.horizon_steps", "0 is out of bounds, expected 1 to 1440"),
+        ("forecast.step", "7m is out of bounds, expected at least 1s and a divisor of 1d"),
+        ("forecast.levels", "[0.9, 0.5] is out of bounds, expected ascending, each in (0, 1), with 0.5 among them"),
+        ("forecast.drift.threshold", "0 is out of bounds, expected above 0"),
+        ("forecast.budget.first_samples", "0 is out of bounds, expected at least 1"),
+    ];
+    assert_eq!(found, expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
+}
+
+#[test]
 fn secrets_come_from_files_or_the_environment_and_are_not_shown() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("password");

@@ -20,6 +20,7 @@ use prescale_telemetry::controller as happenings;
 use tokio::sync::mpsc;
 
 use crate::archive::decision_write;
+use crate::calendar::CalendarMessage;
 use crate::intake::ClosedWindow;
 use crate::publish::Publisher;
 use crate::settings::{ClockMode, ControllerSettings, ServiceSettings};
@@ -229,10 +230,10 @@ impl Controller {
         self.show.degrade("events-topic", polled.unreachable.as_ref().map(|text| format!("events topic: {text}")));
         for batch in &polled.batches {
             for index in 0..batch.len() {
-                match serde_json::from_slice::<CalendarMessage>(batch.bytes(index)) {
+                match CalendarMessage::read(batch, index) {
                     Ok(CalendarMessage::Event(event)) => self.events.upsert(event),
-                    Ok(CalendarMessage::Delete { delete }) => self.events.remove(&delete),
-                    Err(error) => bad_record(batch, index, &error.to_string()),
+                    Ok(CalendarMessage::Delete(id)) => self.events.remove(&id),
+                    Err(error) => bad_record(batch, index, &error),
                 }
             }
             if let Some(last) = batch.offsets.last() {
@@ -483,14 +484,6 @@ impl Controller {
         }
         Ok(())
     }
-}
-
-/// A record of the `events` topic: an event, or the id of one that is taken back.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum CalendarMessage {
-    Event(CalendarEvent),
-    Delete { delete: String },
 }
 
 async fn finished(training: &mut Option<Training>) -> Result<TrainingResult, String> {

@@ -9,6 +9,7 @@
 
 mod act;
 mod archive;
+mod calendar;
 mod control;
 mod intake;
 mod publish;

@@ -19,6 +19,10 @@ pub struct RawBatch {
     pub ends: Vec<usize>,
     /// Records without a payload (tombstones), by index, ascending; their slice is empty.
     pub tombstones: Vec<usize>,
+    /// All keys end to end; a topic without keys costs nothing.
+    pub keys: Vec<u8>,
+    /// For each record that has a key, its index and where its key ends in `keys`; ascending.
+    pub key_ends: Vec<(usize, usize)>,
 }
 
 impl RawBatch {
@@ -38,6 +42,19 @@ impl RawBatch {
     pub fn bytes(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.payload[start..self.ends[index]]
+    }
+
+    /// The key of record `index`; `None` where it has none.
+    pub fn key(&self, index: usize) -> Option<&[u8]> {
+        let place = self.key_ends.binary_search_by_key(&index, |(record, _)| *record).ok()?;
+        let start = if place == 0 { 0 } else { self.key_ends[place - 1].1 };
+        Some(&self.keys[start..self.key_ends[place].1])
+    }
+
+    /// Gives the record that is appended next its key.
+    pub fn push_key(&mut self, key: &[u8]) {
+        self.keys.extend_from_slice(key);
+        self.key_ends.push((self.offsets.len(), self.keys.len()));
     }
 
     /// Appends a record; `None` is a tombstone.
@@ -81,12 +98,15 @@ mod tests {
     fn records_come_back_as_they_were_pushed() {
         let mut raw = RawBatch::new("t".into(), 7);
         raw.push(3, Some(99), Some(b"abc"));
+        raw.push_key(b"gone");
         raw.push(5, None, None);
+        raw.push_key(b"");
         raw.push(6, Some(100), Some(b""));
         raw.push(7, None, Some(b"\xff"));
         assert_eq!((raw.len(), raw.is_empty()), (4, false));
         assert_eq!((0..4).map(|index| raw.bytes(index)).collect::<Vec<_>>(), [&b"abc"[..], b"", b"", b"\xff"]);
         assert_eq!(raw.tombstones, [1]);
+        assert_eq!((0..4).map(|index| raw.key(index)).collect::<Vec<_>>(), [None, Some(&b"gone"[..]), Some(b""), None]);
         assert_eq!((raw.offsets, raw.timestamps), (vec![3, 5, 6, 7], vec![99, i64::MIN, 100, i64::MIN]));
     }
 }

@@ -38,6 +38,6 @@ pub use files::{check, run_over_files};
 pub use runner::{RunnerSettings, Summary, run, source_settings};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
-    Aggregate, Computed, Format, GroupKey, Metadata, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
-    SourceTable, Stage, StartAt, compile,
+    Aggregate, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions, SourceTable,
+    Stage, StartAt, compile,
 };

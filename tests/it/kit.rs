@@ -1,6 +1,8 @@
 //! What tests need of the world outside: where it is, and how to speak to it. Rule: a test that can't have something says
 //! so by name and passes; under PRESCALE_TEST_REQUIRE, which CI sets, it fails.
 
+pub(crate) mod config;
+
 use std::env;
 use std::fs::File;
 use std::io::Write as _;

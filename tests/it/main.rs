@@ -11,6 +11,7 @@ mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;
 mod layers;
+mod schema;
 mod tidy;
 mod trouble;
 mod week;

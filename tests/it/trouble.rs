@@ -1,49 +1,22 @@
 //! Broken input, broken configuration and broken surroundings: each gives a clear error or a recorded degradation.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prescale_domain::Decision;
+use chrono::{DateTime, SecondsFormat, Utc};
+use prescale_domain::{Decision, Span};
+use prescale_ingest::kafka::{KafkaSettings, KafkaSink};
 use serde_json::{Value, json};
 
 use crate::kit;
+use crate::kit::config::{SIMULATED, Setup};
 
-/// A configuration over its own topics with two-second windows, and the directory that holds it.
-struct Live {
-    name: String,
-    directory: tempfile::TempDir,
-    port: u16,
-}
-
-impl Live {
-    fn new(kafka: &str, name: &str, target: &str, mode: &str) -> Self {
-        let (name, directory, port) = (kit::unique(name), tempfile::tempdir().unwrap(), kit::free_port());
-        let sql = std::fs::read_to_string(kit::root().join("pipelines/requests.sql"))
-            .unwrap()
-            .replace("1 minute", "2 seconds")
-            .replace("/ 60.0", "/ 2.0")
-            .replace("INTERVAL '5 seconds'", "INTERVAL '1 second'")
-            .replace("type = 'source',", "type = 'source', idle_micros = '4000000',");
-        std::fs::write(directory.path().join("requests.sql"), sql).unwrap();
-        let toml = format!(
-            r#"mode = "{mode}"
-[kafka]
-bootstrap_servers = "{kafka}"
-[topics]
-features = "{name}-features"
-events = "{name}-events"
-forecasts = "{name}-forecasts"
-decisions = "{name}-decisions"
-actuations = "{name}-actuations"
-dead_letters = "{name}-dead-letters"
+/// Two-second windows of requests, in the time of the machine.
+const LIVE: &str = r#"
 [features]
 pipelines = ["requests.sql"]
 step = "2s"
 lateness = "1s"
-sources = {{ requests = "{name}-requests" }}
-[state]
-dir = "state"
-[serve]
-listen = "127.0.0.1:{port}"
 [policy]
 decision_interval = "2s"
 stale_after = "6s"
@@ -53,33 +26,49 @@ provisioning_latency = "4s"
 warm_up = "0s"
 [forecast]
 step = "2s"
-[[services]]
-name = "checkout"
-unit_capacity = 5.0
-target = {target}
-"#
+"#;
+
+/// Requests that Prescale reads while they come.
+struct Live {
+    setup: Setup,
+    port: u16,
+}
+
+impl Live {
+    /// Without a service.
+    fn new(kafka: &str, name: &str, mode: &str) -> Self {
+        let port = kit::free_port();
+        let sql = std::fs::read_to_string(kit::root().join("pipelines/requests.sql"))
+            .unwrap()
+            .replace("1 minute", "2 seconds")
+            .replace("/ 60.0", "/ 2.0")
+            .replace("INTERVAL '5 seconds'", "INTERVAL '1 second'")
+            .replace("type = 'source',", "type = 'source', idle_micros = '4000000',");
+        let setup = Setup::new(kafka, name).file("requests.sql", &sql).with(LIVE);
+        let topic = setup.topic("requests");
+        let own = format!(
+            "mode = \"{mode}\"\nserve.listen = \"127.0.0.1:{port}\"\nfeatures.sources = {{ requests = \"{topic}\" }}"
         );
-        std::fs::write(directory.path().join("prescale.toml"), toml).unwrap();
-        Self { name, directory, port }
+        Self { setup: setup.with(&own), port }
+    }
+
+    fn service(self, name: &str, target: &str) -> Self {
+        Self { setup: self.setup.service(name, 5.0, target), ..self }
     }
 
     fn start(&self) -> kit::Running {
-        let config = self.directory.path().join("prescale.toml");
-        let arguments = ["run", "-c", config.to_str().unwrap()];
-        kit::Running::start(&arguments, &self.directory.path().join("log"))
+        kit::Running::start(&["run", "-c", &self.setup.config()], &self.setup.path("log"))
     }
 
     fn topic(&self, kind: &str) -> String {
-        format!("{}-{kind}", self.name)
+        self.setup.topic(kind)
     }
 
     /// Sends requests of this moment for `seconds`, thirty a second.
     fn send(&self, kafka: &str, seconds: u64) {
         for _ in 0..seconds * 2 {
-            let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-            let request = json!({"ts": now, "service": "checkout", "type": "http", "route": "/", "priority": "normal",
-                "status": 200, "latency_ms": 12.5, "bytes": 100, "instance": "i-1"});
-            kit::produce(kafka, &self.topic("requests"), 0, std::iter::repeat_n(request.to_string(), 15));
+            let now = Utc::now();
+            kit::produce(kafka, &self.topic("requests"), 0, std::iter::repeat_n(request(now), 15));
             std::thread::sleep(Duration::from_millis(500));
         }
     }
@@ -91,6 +80,39 @@ target = {target}
 
     fn get(&self, path: &str) -> Option<(u16, String)> {
         kit::try_http_get(&format!("http://127.0.0.1:{}{path}", self.port))
+    }
+
+    /// What became of the records of a pipeline so far, and `read`, how many there were.
+    fn fates(&self, pipeline: &str) -> Option<BTreeMap<String, u64>> {
+        let (_, text) = self.get("/metrics")?;
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse().ok());
+        let of_pipeline = |line: &&str| line.contains(&format!("pipeline=\"{pipeline}\""));
+        let mut fates = BTreeMap::new();
+        for line in text.lines().filter(of_pipeline) {
+            if line.starts_with("prescale_pipeline_read_rows{") {
+                fates.insert("read".to_owned(), value(line)?);
+            } else if line.starts_with("prescale_pipeline_fate_rows{") {
+                let fate = line.split("fate=\"").nth(1)?.split('"').next()?;
+                fates.insert(fate.to_owned(), value(line)?);
+            }
+        }
+        fates.contains_key("read").then_some(fates)
+    }
+
+    /// Requests in the rows of windows that ended before `until`; a row that was written again counts once, and says the
+    /// same.
+    #[track_caller]
+    fn counted(&self, kafka: &str, until: DateTime<Utc>) -> u64 {
+        let mut rows: BTreeMap<DateTime<Utc>, u64> = BTreeMap::new();
+        for row in kit::consume(kafka, &self.topic("features")).iter().map(kit::Record::json) {
+            let Some(requests) = row["requests"].as_u64() else { continue };
+            let end: DateTime<Utc> = row["window_end"].as_str().unwrap().parse().unwrap();
+            if end < until {
+                let before = rows.insert(end, requests);
+                assert!(before.is_none_or(|before| before == requests), "{end}: {before:?}, then {requests} requests");
+            }
+        }
+        rows.values().sum()
     }
 
     /// Waits until the last decision of the service is as `wanted` says.
@@ -105,6 +127,13 @@ target = {target}
     }
 }
 
+fn request(time: DateTime<Utc>) -> String {
+    let time = time.to_rfc3339_opts(SecondsFormat::Millis, true);
+    json!({"ts": time, "service": "checkout", "type": "http", "route": "/", "priority": "normal", "status": 200,
+        "latency_ms": 12.5, "bytes": 100, "instance": "i-1"})
+    .to_string()
+}
+
 fn has_reason(decision: &Value, code: &str) -> bool {
     decision["reasons"].as_array().is_some_and(|reasons| reasons.iter().any(|reason| reason["code"] == code))
 }
@@ -112,7 +141,8 @@ fn has_reason(decision: &Value, code: &str) -> bool {
 #[test]
 fn heavy_a_source_that_stops_makes_gaps_and_holds_and_recovers_by_itself() {
     let Some(kafka) = kit::kafka() else { return };
-    let live = Live::new(&kafka, "outage", r#"{ kind = "simulated", fleet = { initial = 4 } }"#, "act");
+    let live =
+        Live::new(&kafka, "outage", "act").service("checkout", r#"{ kind = "simulated", fleet = { initial = 4 } }"#);
     kit::create_topic(&kafka, &live.topic("requests"), 1);
     let mut running = live.start();
     live.send(&kafka, 16);
@@ -122,8 +152,7 @@ fn heavy_a_source_that_stops_makes_gaps_and_holds_and_recovers_by_itself() {
     let after = live.wait_for_decision("a decision after the outage", |decision| !decision["need"].is_null());
 
     // While the service runs and holds its state, a decision is explained through its API.
-    let config = live.directory.path().join("prescale.toml");
-    let explained = kit::run(&["explain", "-c", config.to_str().unwrap(), after["id"].as_str().unwrap()]);
+    let explained = kit::run(&["explain", "-c", &live.setup.config(), after["id"].as_str().unwrap()]);
     assert_eq!(explained.code, Some(0), "{}", explained.stderr);
     assert!(explained.stdout.contains("identical"), "{}", explained.stdout);
 
@@ -142,7 +171,7 @@ fn heavy_a_source_that_stops_makes_gaps_and_holds_and_recovers_by_itself() {
 fn heavy_kafka_down_at_start_and_in_between_is_waited_for_and_nothing_is_lost() {
     let Some(broker) = kit::OwnKafka::not_yet() else { return };
     let kafka = broker.bootstrap();
-    let live = Live::new(&kafka, "broker", r#"{ kind = "simulated" }"#, "recommend");
+    let live = Live::new(&kafka, "broker", "recommend").service("checkout", SIMULATED);
     let mut running = live.start();
     kit::wait_for("an answer of the API", Duration::from_secs(60), || {
         live.get("/healthz").filter(|(code, _)| *code == 200)
@@ -156,24 +185,71 @@ fn heavy_kafka_down_at_start_and_in_between_is_waited_for_and_nothing_is_lost() 
     broker.bring_up();
     live.send(&kafka, 12);
     live.wait_for_decision("a decision after the outage", |decision| !decision["need"].is_null());
-    running.kill();
     let sent = kit::consume(&kafka, &live.topic("requests")).len() as u64;
-    let rows = kit::consume(&kafka, &live.topic("features"));
-    let counted: u64 = rows.iter().filter_map(|record| record.json()["requests"].as_u64()).sum();
-    assert!(counted > 0 && counted <= sent, "{counted} of {sent}");
+    assert_eq!(sent, 2 * 12 * 30);
+
+    // A record from four seconds on: its watermark closes every window with a request in it but its own.
+    let closing = Utc::now() + Duration::from_secs(4);
+    kit::produce(&kafka, &live.topic("requests"), 0, [request(closing)]);
+    let fates = kit::wait_for("the closing record", Duration::from_secs(60), || {
+        let fates = live.fates("requests")?;
+        (fates["read"] == sent + 1).then_some(fates)
+    });
+    let counted = kit::wait_for("the last window", Duration::from_secs(60), || {
+        let counted = live.counted(&kafka, closing);
+        (counted >= sent).then_some(counted)
+    });
+    assert_eq!(counted, sent);
+    let (windowed, others): (Vec<_>, Vec<_>) =
+        fates.iter().filter(|(fate, _)| *fate != "read").partition(|(fate, _)| *fate == "windowed");
+    assert_eq!(windowed, [(&"windowed".to_owned(), &(sent + 1))]);
+    assert!(fates.contains_key("late") && others.iter().all(|(_, rows)| **rows == 0), "{fates:?}");
+    assert!(kit::consume(&kafka, &live.topic("dead-letters")).is_empty());
+    running.kill();
+}
+
+#[test]
+fn an_event_is_taken_back_by_a_tombstone_or_in_words() {
+    let Some(kafka) = kit::kafka() else { return };
+    let live = Live::new(&kafka, "events", "observe").service("checkout", SIMULATED);
+    let (settings, topic) = (KafkaSettings::new(kafka.as_str()), live.topic("events"));
+    let sink = KafkaSink::open(&settings).unwrap();
+    sink.ensure_topic(&topic, 1, Span::from_secs(30)).unwrap();
+    for id in ["first", "second", "third"] {
+        let event = json!({"id": id, "kind": "campaign", "services": [], "start": "2026-11-27T08:00:00Z",
+            "end": "2026-11-27T20:00:00Z", "expected_uplift": 1.6, "known_at": "2020-01-01T00:00:00Z"});
+        sink.send(&topic, None, Some(id.as_bytes()), event.to_string().as_bytes(), &[]).unwrap();
+    }
+    sink.flush(Span::from_secs(30)).unwrap();
+    kit::create_topic(&kafka, &live.topic("requests"), 1);
+    let _running = live.start();
+    let known = |expected: &[&str]| {
+        kit::wait_for(&format!("events {expected:?}"), Duration::from_secs(60), || {
+            let (_, body) = live.get("/api/v1/events")?;
+            let body: Value = serde_json::from_str(&body).ok()?;
+            let ids = body["events"].as_array()?.iter().map(|event| event["id"].as_str());
+            ids.eq(expected.iter().map(|id| Some(*id))).then_some(())
+        });
+    };
+    known(&["first", "second", "third"]);
+    sink.send_tombstone(&topic, None, b"second").unwrap();
+    sink.flush(Span::from_secs(30)).unwrap();
+    known(&["first", "third"]);
+    sink.send(&topic, None, None, br#"{"delete": "first"}"#, &[]).unwrap();
+    sink.flush(Span::from_secs(30)).unwrap();
+    known(&["third"]);
 }
 
 #[test]
 fn bad_records_go_to_the_dead_letters_with_place_reason_and_bytes() {
     let Some(kafka) = kit::kafka() else { return };
-    let live = Live::new(&kafka, "bad", r#"{ kind = "simulated" }"#, "observe");
+    let live = Live::new(&kafka, "bad", "observe").service("checkout", SIMULATED);
     let topic = live.topic("requests");
     kit::create_topic(&kafka, &topic, 1);
     let good = r#"{"ts":"2026-01-01T00:00:00Z","service":"checkout","status":200,"latency_ms":1.0,"bytes":1}"#;
     let bad = ["{not json", r#"{"ts":"2026-01-01T00:00:00Z","service":"checkout","status":"many"}"#];
     kit::produce(&kafka, &topic, 0, [good, bad[0], good, bad[1], good]);
-    let config = live.directory.path().join("prescale.toml");
-    let finished = kit::run(&["run", "-c", config.to_str().unwrap(), "--clock", "event", "--until-end", "--json"]);
+    let finished = kit::run(&["run", "-c", &live.setup.config(), "--clock", "event", "--until-end", "--json"]);
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
     let pipeline = &summary["pipelines"]["requests"];
@@ -189,19 +265,16 @@ fn bad_records_go_to_the_dead_letters_with_place_reason_and_bytes() {
 #[test]
 fn heavy_a_group_that_is_missing_or_an_endpoint_that_is_down_does_not_stop_the_other_service() {
     let (Some(kafka), Some(moto)) = (kit::kafka(), kit::moto()) else { return };
-    let dead = kit::free_port();
-    let target = format!(
-        r#"{{ kind = "aws-asg", group = "no-such-group", min = 1, max = 9, endpoint_url = "{moto}", region = "eu-west-1" }}
-[[services]]
-name = "down"
-unit_capacity = 5.0
-target = {{ kind = "aws-asg", group = "x", min = 1, max = 9, endpoint_url = "http://127.0.0.1:{dead}", region = "eu-west-1" }}
-[[services]]
-name = "well"
-unit_capacity = 5.0
-target = {{ kind = "simulated" }}"#
-    );
-    let live = Live::new(&kafka, "missing", &target, "act");
+    let group = |name: &str, endpoint: &str| {
+        format!(
+            r#"{{ kind = "aws-asg", group = "{name}", min = 1, max = 9, endpoint_url = "{endpoint}", region = "eu-west-1" }}"#
+        )
+    };
+    let dead = format!("http://127.0.0.1:{}", kit::free_port());
+    let live = Live::new(&kafka, "missing", "act")
+        .service("checkout", &group("no-such-group", &moto))
+        .service("down", &group("x", &dead))
+        .service("well", SIMULATED);
     kit::create_topic(&kafka, &live.topic("requests"), 1);
     let mut running = live.start();
     live.send(&kafka, 8);
@@ -236,11 +309,8 @@ fn wrong_configuration_and_sql_end_with_code_three_and_say_where() {
     let finished = kit::run(&["sql", "check", &sql]);
     assert_eq!(finished.code, Some(3));
     assert!(finished.stderr.contains("statuss") && finished.stderr.contains('^'), "{}", finished.stderr);
-    let refused = write(
-        "refused.toml",
-        "[lead_time]\nprovisioning_latency = \"2h\"\n[[services]]\nname = \"a\"\nunit_capacity = 1.0\ntarget = { kind = \"simulated\" }\n",
-    );
-    let finished = kit::run(&["check", "-c", &refused]);
+    let refused = Setup::new("localhost:9092", "refused").with("lead_time.provisioning_latency = \"2h\"");
+    let finished = kit::run(&["check", "-c", &refused.service("a", 1.0, SIMULATED).config()]);
     assert_eq!(finished.code, Some(1));
     let only = "{\"error\":\"Forecasting horizon SLA violation: Node provisioning exceeds predictive lead time\"}\n";
     assert_eq!(finished.stdout, only);

@@ -2,7 +2,6 @@
 //! and calls, exact and twice the same. Rule: every expected number comes from an independent count of the lines.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -11,6 +10,7 @@ use prescale_domain::{Decision, FeaturesRecord, Timestamp};
 use serde_json::Value;
 
 use crate::kit;
+use crate::kit::config::{SIMULATED, Setup};
 
 const PARTITIONS: i32 = 4;
 const MINUTE_MILLIS: i64 = 60_000;
@@ -159,59 +159,14 @@ fn clf_time(millis: i64) -> String {
     chrono::DateTime::from_timestamp_millis(millis).unwrap().format("%d/%b/%Y:%H:%M:%S +0000").to_string()
 }
 
-/// A configuration for the week: four-partition input, one service, an Auto Scaling group or a simulated fleet.
-pub(crate) struct Setup {
-    pub(crate) name: String,
-    pub(crate) directory: tempfile::TempDir,
-}
-
-impl Setup {
-    /// Topics and a configuration file of their own; `target` is the inline TOML table of the target.
-    pub(crate) fn new(kafka: &str, name: &str, input: &str, mode: &str, target: &str) -> Self {
-        let name = kit::unique(name);
-        let directory = tempfile::tempdir().unwrap();
-        let mut toml = String::new();
-        write!(
-            toml,
-            r#"mode = "{mode}"
-[kafka]
-bootstrap_servers = "{kafka}"
-[topics]
-features = "{name}-features"
-events = "{name}-events"
-forecasts = "{name}-forecasts"
-decisions = "{name}-decisions"
-actuations = "{name}-actuations"
-dead_letters = "{name}-dead-letters"
-partitions = 2
-[features]
-pipelines = ["{pipeline}"]
-lateness = "60s"
-sources = {{ access_log = "{input}" }}
-[state]
-dir = "{state}"
-[serve]
-listen = "127.0.0.1:0"
-[[services]]
-name = "web"
-unit_capacity = 0.2
-target = {target}
-"#,
-            pipeline = kit::root().join("pipelines/access_log.sql").display(),
-            state = directory.path().join("state").display(),
-        )
-        .unwrap();
-        std::fs::write(directory.path().join("prescale.toml"), toml).unwrap();
-        Self { name, directory }
-    }
-
-    pub(crate) fn config(&self) -> PathBuf {
-        self.directory.path().join("prescale.toml")
-    }
-
-    pub(crate) fn topic(&self, kind: &str) -> String {
-        format!("{}-{kind}", self.name)
-    }
+/// A configuration for the week: one service, its log in the topic `input`; `target` is an inline TOML table.
+fn setup(kafka: &str, name: &str, input: &str, mode: &str, target: &str) -> Setup {
+    let pipeline = kit::root().join("pipelines/access_log.sql");
+    let settings = format!(
+        "mode = \"{mode}\"\n[topics]\npartitions = 2\n[features]\npipelines = [\"{}\"]\nlateness = \"60s\"\nsources = {{ access_log = \"{input}\" }}\n",
+        pipeline.display()
+    );
+    Setup::new(kafka, name).with(&settings).service("web", 0.2, target)
 }
 
 /// What one replay left on its topics.
@@ -226,7 +181,7 @@ impl Replay {
     #[track_caller]
     fn run(kafka: &str, setup: &Setup) -> Self {
         let config = setup.config();
-        let arguments = ["run", "-c", config.to_str().unwrap(), "--clock", "event", "--until-end", "--json"];
+        let arguments = ["run", "-c", &config, "--clock", "event", "--until-end", "--json"];
         let finished = kit::run(&arguments);
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
         let summary = serde_json::from_str(&finished.stdout).unwrap();
@@ -279,7 +234,7 @@ fn heavy_a_week_of_raw_lines_becomes_exact_windows_lstm_forecasts_and_the_record
         let target = format!(
             r#"{{ kind = "aws-asg", group = "{group}", min = 1, max = 40, price_usd_hour = 0.1, endpoint_url = "{endpoint}", region = "eu-west-1", allow_replay = true }}"#
         );
-        let setup = Setup::new(&kafka, &format!("week-{suffix}"), &input, "act", &target);
+        let setup = setup(&kafka, &format!("week-{suffix}"), &input, "act", &target);
         (Replay::run(&kafka, &setup), group)
     };
     let (first, group) = run(&proxy, "a");
@@ -336,19 +291,18 @@ fn heavy_killed_ten_times_a_replay_writes_the_same_bytes_again() {
     let week = Week::load().first_days(2);
     let input = kit::unique("kills");
     produce(&kafka, &input, &week.partitions(50));
-    let target = "{ kind = \"simulated\" }";
-    let undisturbed = Setup::new(&kafka, "kills-a", &input, "recommend", target);
+    let undisturbed = setup(&kafka, "kills-a", &input, "recommend", SIMULATED);
     let expected = Replay::run(&kafka, &undisturbed);
 
-    let disturbed = Setup::new(&kafka, "kills-b", &input, "recommend", target);
+    let disturbed = setup(&kafka, "kills-b", &input, "recommend", SIMULATED);
     let config = disturbed.config();
-    let arguments = ["run", "-c", config.to_str().unwrap(), "--clock", "event", "--until-end", "--json"];
+    let arguments = ["run", "-c", &config, "--clock", "event", "--until-end", "--json"];
     let mut kills = 0;
     let mut random =
         kit::unique("x").bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     while kills < 10 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let mut running = kit::Running::start(&arguments, &disturbed.directory.path().join("log"));
+        let mut running = kit::Running::start(&arguments, &disturbed.path("log"));
         std::thread::sleep(std::time::Duration::from_millis(300 + (random >> 33) % 1500));
         running.kill();
         kills += 1;
@@ -381,7 +335,7 @@ fn heavy_killed_ten_times_a_replay_writes_the_same_bytes_again() {
 
 fn history(setup: &Setup) -> prescale_store::Entries {
     use prescale_store::Store as _;
-    let store = prescale_store::RedbStore::open(&setup.directory.path().join("state")).unwrap();
+    let store = prescale_store::RedbStore::open(&setup.path("state")).unwrap();
     store.range(prescale_store::Table::History, b"web", b"wec", usize::MAX, false).unwrap()
 }
 
@@ -394,7 +348,7 @@ fn the_combined_log_has_no_late_line_and_sql_over_files_gives_the_windows_of_run
     let log = Week::of(read_lines(&path));
     let input = kit::unique("combined");
     produce(&kafka, &input, std::slice::from_ref(&log.lines));
-    let setup = Setup::new(&kafka, "combined", &input, "observe", "{ kind = \"simulated\" }");
+    let setup = setup(&kafka, "combined", &input, "observe", SIMULATED);
     let replay = Replay::run(&kafka, &setup);
     assert_eq!((replay.count("late"), replay.count("bad")), (0, log.malformed));
     let found: BTreeMap<i64, u64> = replay.rows.iter().map(|(start, rows)| (*start, requests_of(&rows[0]))).collect();

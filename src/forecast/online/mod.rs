@@ -22,7 +22,7 @@ use crate::models::{DAY, Forecaster as _, Holt, Lesson, Lstm, ModelKind, Seasona
 use crate::past::{Past, Request};
 
 pub use job::{PendingJob, TrainingJob, TrainingKind, TrainingResult};
-pub use settings::{BudgetSettings, DriftSettings, OnlineSettings};
+pub use settings::{BudgetSettings, DriftSettings, OnlineSettings, SettingFault};
 
 use job::Trained;
 use score::Scores;
@@ -91,7 +91,7 @@ pub struct Online {
 type Native = BTreeMap<ModelKind, Vec<Vec<f64>>>;
 
 impl Online {
-    /// Nothing learnt yet. `settings` were validated by whoever read them.
+    /// Nothing learnt yet. `settings` have no faults: whoever read them has asked.
     pub fn new(settings: OnlineSettings, services: Vec<ServiceName>) -> Self {
         let state = State::new(&settings, services);
         Self { settings, state, lstm: None }

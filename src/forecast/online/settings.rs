@@ -4,7 +4,6 @@ use prescale_domain::{DEFAULT_QUANTILES, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ForecastCrateError, Result};
 use crate::models::ModelKind;
 
 /// Settings of forecasting and training, for all services together.
@@ -92,38 +91,51 @@ impl Default for BudgetSettings {
     }
 }
 
+/// A setting out of bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingFault {
+    /// Its place below the settings, such as `drift.delta`.
+    pub name: &'static str,
+    pub value: String,
+    pub expected: &'static str,
+}
+
 impl OnlineSettings {
-    /// Checks bounds.
-    ///
-    /// # Errors
-    /// The first setting out of bounds.
-    pub fn validate(&self) -> Result<()> {
-        let fail = |name, value: String, expected| Err(ForecastCrateError::Setting { name, value, expected });
-        if !(1..=1440).contains(&self.horizon_steps) {
-            return fail("horizon_steps", self.horizon_steps.to_string(), "1 to 1440");
-        }
-        if self.step.millis() < 1000 || 86_400_000 % self.step.millis() != 0 {
-            return fail("step", self.step.to_string(), "at least 1s and a divisor of 1d");
-        }
+    /// All settings that are out of bounds.
+    pub fn faults(&self) -> Vec<SettingFault> {
         let inside = self.levels.iter().all(|level| *level > 0.0 && *level < 1.0);
-        if !inside || !self.levels.is_sorted_by(|a, b| a < b) || !self.levels.contains(&0.5) {
-            return fail("levels", format!("{:?}", self.levels), "ascending, each in (0, 1), with 0.5 among them");
-        }
-        if self.models.is_empty() {
-            return fail("models", "empty".into(), "at least one model");
-        }
-        let positive = [
-            ("min_history", self.min_history),
-            ("refit_every", self.refit_every),
-            ("update_every", self.update_every),
-            ("train_history", self.train_history),
+        let levels_are_sound = inside && self.levels.is_sorted_by(|a, b| a < b) && self.levels.contains(&0.5);
+        let step_is_sound = self.step.millis() >= 1000 && 86_400_000 % self.step.millis() == 0;
+        let (drift, budget) = (&self.drift, &self.budget);
+        let at_least_a_step = |name, span: Span| (span >= self.step, name, span.to_string(), "at least one step");
+        let at_least_one = |name, samples: u32| (samples >= 1, name, samples.to_string(), "at least 1");
+        let checks = [
+            ((1..=1440).contains(&self.horizon_steps), "horizon_steps", self.horizon_steps.to_string(), "1 to 1440"),
+            (step_is_sound, "step", self.step.to_string(), "at least 1s and a divisor of 1d"),
+            (
+                levels_are_sound,
+                "levels",
+                format!("{:?}", self.levels),
+                "ascending, each in (0, 1), with 0.5 among them",
+            ),
+            (!self.models.is_empty(), "models", "empty".to_owned(), "at least one model"),
+            at_least_a_step("min_history", self.min_history),
+            at_least_a_step("train_history", self.train_history),
+            at_least_a_step("refit_every", self.refit_every),
+            at_least_a_step("update_every", self.update_every),
+            (drift.delta.is_finite() && drift.delta >= 0.0, "drift.delta", drift.delta.to_string(), "0 or more"),
+            (
+                drift.threshold.is_finite() && drift.threshold > 0.0,
+                "drift.threshold",
+                drift.threshold.to_string(),
+                "above 0",
+            ),
+            at_least_one("budget.first_samples", budget.first_samples),
+            at_least_one("budget.refit_samples", budget.refit_samples),
+            at_least_one("budget.update_samples", budget.update_samples),
         ];
-        for (name, span) in positive {
-            if span < self.step {
-                return fail(name, span.to_string(), "at least one step");
-            }
-        }
-        Ok(())
+        let wrong = checks.into_iter().filter(|(sound, ..)| !sound);
+        wrong.map(|(_, name, value, expected)| SettingFault { name, value, expected }).collect()
     }
 
     pub(crate) fn horizon(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, new_null_array};
+use arrow::array::{ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use thiserror::Error;
 
@@ -17,7 +17,7 @@ pub enum MetadataField {
     Topic,
     /// The broker's timestamp in milliseconds; NULL where a record has none.
     Timestamp,
-    /// Always NULL for now: keys are not kept.
+    /// NULL where a record has none; as text also where it is not UTF-8.
     Key,
 }
 
@@ -42,27 +42,32 @@ impl FromStr for MetadataField {
 }
 
 impl MetadataField {
-    pub fn data_type(self) -> DataType {
+    /// The types that its column may have.
+    pub const fn data_types(self) -> &'static [DataType] {
         match self {
-            Self::OffsetId | Self::Timestamp => DataType::Int64,
-            Self::Partition => DataType::Int32,
-            Self::Topic => DataType::Utf8,
-            Self::Key => DataType::Binary,
+            Self::OffsetId | Self::Timestamp => &[DataType::Int64],
+            Self::Partition => &[DataType::Int32],
+            Self::Topic => &[DataType::Utf8],
+            Self::Key => &[DataType::Utf8, DataType::Binary],
         }
     }
 
-    /// The field's values for `rows`, each the index of a record of `raw`.
-    pub fn column(self, raw: &RawBatch, rows: &[u32]) -> ArrayRef {
-        let at = |row: &u32| usize::try_from(*row).unwrap_or(usize::MAX);
-        match self {
-            Self::OffsetId => Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| raw.offsets[at(row)]))),
-            Self::Partition => Arc::new(Int32Array::from_value(raw.partition, rows.len())),
-            Self::Topic => Arc::new(StringArray::from_iter_values(rows.iter().map(|_| &*raw.topic))),
-            Self::Timestamp => {
-                let known = |row: &u32| Some(raw.timestamps[at(row)]).filter(|millis| *millis != i64::MIN);
-                Arc::new(rows.iter().map(known).collect::<Int64Array>())
+    /// The field's values for `rows`, each the index of a record of `raw`; `data_type` is one of its types.
+    pub fn column(self, raw: &RawBatch, rows: &[u32], data_type: &DataType) -> ArrayRef {
+        let records = rows.iter().map(|row| usize::try_from(*row).unwrap_or(usize::MAX));
+        match (self, data_type) {
+            (Self::OffsetId, _) => Arc::new(Int64Array::from_iter_values(records.map(|record| raw.offsets[record]))),
+            (Self::Partition, _) => Arc::new(Int32Array::from_value(raw.partition, rows.len())),
+            (Self::Topic, _) => Arc::new(StringArray::from_iter_values(records.map(|_| &*raw.topic))),
+            (Self::Timestamp, _) => {
+                let known = |record: usize| Some(raw.timestamps[record]).filter(|millis| *millis != i64::MIN);
+                Arc::new(records.map(known).collect::<Int64Array>())
             }
-            Self::Key => Arc::new(BinaryArray::from(new_null_array(&DataType::Binary, rows.len()).to_data())),
+            (Self::Key, DataType::Binary) => Arc::new(records.map(|record| raw.key(record)).collect::<BinaryArray>()),
+            (Self::Key, _) => {
+                let text = |record: usize| raw.key(record).and_then(|key| std::str::from_utf8(key).ok());
+                Arc::new(records.map(text).collect::<StringArray>())
+            }
         }
     }
 }

@@ -186,17 +186,25 @@ fn text_is_checked_record_by_record() {
 
 #[test]
 fn metadata_follows_the_rows() {
-    let raw = raw(&[Some(b"a"), Some(b"b"), Some(b"c")]);
-    let rows = [0, 2];
-    let column = |name: &str| name.parse::<MetadataField>().unwrap().column(&raw, &rows);
-    assert_eq!(column("offset_id").as_primitive::<arrow::datatypes::Int64Type>().values(), &[10, 12]);
-    assert_eq!(column("timestamp").as_primitive::<arrow::datatypes::Int64Type>().values(), &[10_000, 12_000]);
-    assert_eq!(column("partition").as_primitive::<arrow::datatypes::Int32Type>().values(), &[2, 2]);
-    assert_eq!(column("topic").as_string::<i32>().value(1), "t");
-    assert_eq!(column("key").null_count(), 2);
-    for name in ["offset_id", "timestamp", "partition", "topic", "key"] {
-        assert_eq!(column(name).data_type(), &name.parse::<MetadataField>().unwrap().data_type());
+    let mut raw = RawBatch::new("t".into(), 2);
+    for (offset, key) in [(10, Some(&b"a"[..])), (11, Some(b"b")), (12, None), (13, Some(b"\xff")), (14, Some(b""))] {
+        key.into_iter().for_each(|key| raw.push_key(key));
+        raw.push(offset, (offset < 14).then_some(offset * 1000), Some(b"x"));
     }
+    let rows = [0, 2, 3, 4];
+    let columns = |name: &str| -> Vec<arrow::array::ArrayRef> {
+        let field: MetadataField = name.parse().unwrap();
+        let columns = field.data_types().iter().map(|data_type| (data_type, field.column(&raw, &rows, data_type)));
+        columns.inspect(|(data_type, column)| assert_eq!(column.data_type(), *data_type)).map(|(_, c)| c).collect()
+    };
+    let longs = |name: &str| columns(name)[0].as_primitive::<arrow::datatypes::Int64Type>().iter().collect::<Vec<_>>();
+    assert_eq!(longs("offset_id"), [Some(10), Some(12), Some(13), Some(14)]);
+    assert_eq!(longs("timestamp"), [Some(10_000), Some(12_000), Some(13_000), None]);
+    assert_eq!(columns("partition")[0].as_primitive::<arrow::datatypes::Int32Type>().values(), &[2; 4]);
+    assert_eq!(columns("topic")[0].as_string::<i32>().value(3), "t");
+    let [text, bytes] = &columns("key")[..] else { panic!("a key is text or bytes") };
+    assert_eq!(text.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), None, None, Some("")]);
+    assert_eq!(bytes.as_binary::<i32>().iter().collect::<Vec<_>>(), [Some(&b"a"[..]), None, Some(b"\xff"), Some(b"")]);
     assert!("headers".parse::<MetadataField>().unwrap_err().to_string().contains("hint:"));
 }
 

@@ -22,6 +22,7 @@ pub(crate) enum Fetched<'a> {
         partition: i32,
         offset: i64,
         timestamp_millis: Option<i64>,
+        key: Option<&'a [u8]>,
         payload: Option<&'a [u8]>,
     },
     /// Nothing is left to read before `offset` now.
@@ -198,6 +199,12 @@ unsafe fn fetched(message: &sys::rd_kafka_message_t) -> Fetched<'_> {
         // SAFETY: librdkafka keeps `len` bytes at `payload` until the message is destroyed.
         Some(unsafe { slice::from_raw_parts(message.payload.cast::<u8>(), message.len) })
     };
+    let key = if message.key.is_null() {
+        None
+    } else {
+        // SAFETY: librdkafka keeps `key_len` bytes at `key` until the message is destroyed.
+        Some(unsafe { slice::from_raw_parts(message.key.cast::<u8>(), message.key_len) })
+    };
     if message.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF {
         return Fetched::End { partition, offset };
     }
@@ -209,7 +216,7 @@ unsafe fn fetched(message: &sys::rd_kafka_message_t) -> Fetched<'_> {
     // SAFETY: the message is live and `kind` outlives the call.
     let timestamp = unsafe { sys::rd_kafka_message_timestamp(message, &mut kind) };
     let known = kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-    Fetched::Record { partition, offset, timestamp_millis: known.then_some(timestamp), payload }
+    Fetched::Record { partition, offset, timestamp_millis: known.then_some(timestamp), key, payload }
 }
 
 /// # Safety

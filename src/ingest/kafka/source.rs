@@ -246,10 +246,10 @@ impl KafkaSource {
         let (mut alive, mut failures) = (false, Vec::new());
         let partitions = &mut self.partitions;
         self.consumer.fetch(wait, |fetched| match fetched {
-            Fetched::Record { partition, offset, timestamp_millis, payload } => {
+            Fetched::Record { partition, offset, timestamp_millis, key, payload } => {
                 alive = true;
                 if let Some(partition) = usize::try_from(partition).ok().and_then(|index| partitions.get_mut(index)) {
-                    partition.take(offset, timestamp_millis, payload);
+                    partition.take(offset, timestamp_millis, key, payload);
                 }
             }
             Fetched::End { partition, offset } => {
@@ -418,7 +418,7 @@ impl From<SourceError> for Unready {
 }
 
 impl Partition {
-    fn take(&mut self, offset: i64, timestamp_millis: Option<i64>, payload: Option<&[u8]>) {
+    fn take(&mut self, offset: i64, timestamp_millis: Option<i64>, key: Option<&[u8]>, payload: Option<&[u8]>) {
         // Read twice, because of a new assignment.
         if offset < self.next {
             return;
@@ -426,6 +426,9 @@ impl Partition {
         if self.end.is_some_and(|end| offset >= end) {
             self.at_end = true;
             return;
+        }
+        if let Some(key) = key {
+            self.batch.push_key(key);
         }
         self.batch.push(offset, timestamp_millis, payload);
         (self.next, self.movable) = (offset + 1, false);

@@ -135,6 +135,25 @@ fn tombstones_are_records_without_a_value() {
     assert_eq!(read_to_end(settings), ["0:0=", "0:1=~", "0:2=x"]);
 }
 
+#[test]
+fn keys_come_with_their_records() {
+    let (_broker, sink, settings) = broker(1);
+    sink.send("t", Some(0), Some(b"a"), b"1", &[]).unwrap();
+    send(&sink, 0, "2");
+    sink.send("t", Some(0), Some(b""), b"3", &[]).unwrap();
+    sink.send_tombstone("t", Some(0), b"a").unwrap();
+    sink.flush(FLUSH).unwrap();
+    let mut source = KafkaSource::open(KafkaSourceSettings { until_end: true, ..settings }).unwrap();
+    let (start, mut seen) = (Instant::now(), Vec::new());
+    while seen.len() < 4 {
+        for batch in &source.poll(WAIT).unwrap().batches {
+            seen.extend((0..batch.len()).map(|index| batch.key(index).map(<[u8]>::to_vec)));
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "stuck with {seen:?}");
+    }
+    assert_eq!(seen, [Some(b"a".to_vec()), None, Some(vec![]), Some(b"a".to_vec())]);
+}
+
 /// Fills a partition past the 5 MiB that the embedded broker keeps, counted as sent.
 fn overflow(broker: &EmbeddedBroker) {
     let sink = KafkaSink::open(&broker.settings().with("producer.compression.type", "none")).unwrap();

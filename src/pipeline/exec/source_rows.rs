@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::is_not_null;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion::error::Result;
 use prescale_ingest::RawBatch;
 
 use super::rows::{Failure, Rows, new_batch};
-use crate::sql::{Metadata, SourceTable};
+use crate::sql::SourceTable;
 
 /// Rows of the source table, with their times.
 pub(crate) struct SourceRows {
@@ -46,16 +46,18 @@ impl SourceStep {
         index: Vec<u32>,
     ) -> Result<SourceRows> {
         let mut columns = payload.columns().to_vec();
-        columns.extend(table.metadata.iter().map(|(_, kind)| metadata(raw, &index, *kind)));
+        columns.extend(table.metadata.iter().map(|(field, kind)| kind.column(raw, &index, field.data_type())));
         let stored = new_batch(&self.prefixes[0], columns, payload.num_rows())?;
         let mut rows = Rows { batch: stored, index };
         let mut failures = rows.map(&table.internal, &|batch| self.evaluate(table, batch))?;
-        let offset = table.internal.fields().len() - 1 - table.computed.len();
-        for (position, computed) in table.computed.iter().enumerate() {
-            let column = rows.batch.column(offset + position);
-            if !computed.field.is_nullable() && !computed.is_event_time && column.null_count() > 0 {
+        // A row without an event time is told as such below.
+        let computed = table.computed.iter().map(|c| ("generated", &c.field, !c.is_event_time));
+        let beside = table.metadata.iter().map(|(field, _)| ("metadata", field, true)).chain(computed);
+        for (column, (origin, field, checked)) in (table.payload.fields().len()..).zip(beside) {
+            let column = rows.batch.column(column);
+            if checked && !field.is_nullable() && column.null_count() > 0 {
                 let gone = rows.keep(&is_not_null(column)?)?;
-                let error = format!("generated column `{}` is NULL, declared NOT NULL", computed.field.name());
+                let error = format!("{origin} column `{}` is NULL, declared NOT NULL", field.name());
                 failures.extend(gone.into_iter().map(|record| (record, error.clone())));
             }
         }
@@ -93,16 +95,4 @@ fn nanos(array: &ArrayRef) -> Vec<i64> {
         return array.values().to_vec();
     }
     array.iter().map(|value| value.unwrap_or(i64::MIN)).collect()
-}
-
-fn metadata(raw: &RawBatch, index: &[u32], kind: Metadata) -> ArrayRef {
-    let records = index.iter().map(|record| *record as usize);
-    match kind {
-        Metadata::Offset => Arc::new(Int64Array::from_iter_values(records.map(|record| raw.offsets[record]))),
-        Metadata::Partition => Arc::new(Int32Array::from_value(raw.partition, index.len())),
-        Metadata::Topic => Arc::new(StringArray::from_iter_values(records.map(|_| raw.topic.as_ref()))),
-        Metadata::Timestamp => Arc::new(
-            records.map(|record| Some(raw.timestamps[record]).filter(|time| *time != i64::MIN)).collect::<Int64Array>(),
-        ),
-    }
 }

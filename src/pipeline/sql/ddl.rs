@@ -4,6 +4,7 @@
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{Expr, Ident};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token};
+use prescale_ingest::decode::MetadataField;
 
 use super::script::Cursor;
 use super::types;
@@ -28,17 +29,8 @@ pub(super) struct ColumnDefinition {
 #[derive(Clone)]
 pub(super) enum Origin {
     Payload,
-    Metadata(Metadata),
+    Metadata(MetadataField),
     Generated(Box<Expr>),
-}
-
-/// What a record says about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metadata {
-    Offset,
-    Partition,
-    Topic,
-    Timestamp,
 }
 
 /// `WATERMARK FOR column [AS expr]`.
@@ -139,29 +131,12 @@ fn column(cursor: &mut Cursor<'_>) -> Result<ColumnDefinition, SqlError> {
     }
 }
 
-fn metadata(cursor: &mut Cursor<'_>) -> Result<Metadata, SqlError> {
+fn metadata(cursor: &mut Cursor<'_>) -> Result<MetadataField, SqlError> {
     let (key, span) = text(cursor)?;
-    match key.as_str() {
-        "offset_id" => Ok(Metadata::Offset),
-        "partition" => Ok(Metadata::Partition),
-        "topic" => Ok(Metadata::Topic),
-        "timestamp" => Ok(Metadata::Timestamp),
-        _ => Err(cursor
-            .source
-            .error("unknown-metadata", span, format!("unknown metadata `{key}`"))
-            .hint("metadata is one of 'offset_id' (BIGINT), 'partition' (INT), 'topic' (TEXT), 'timestamp' (BIGINT)")),
-    }
-}
-
-impl Metadata {
-    /// The type that a column of this origin must have.
-    pub(crate) fn kind(self) -> DataType {
-        match self {
-            Self::Offset | Self::Timestamp => DataType::Int64,
-            Self::Partition => DataType::Int32,
-            Self::Topic => DataType::Utf8,
-        }
-    }
+    key.parse().map_err(|_| {
+        let error = cursor.source.error("unknown-metadata", span, format!("unknown metadata `{key}`"));
+        error.hint("metadata is one of 'offset_id' (BIGINT), 'partition' (INT), 'topic' (TEXT), 'timestamp' (BIGINT), 'key' (TEXT or BYTEA)")
+    })
 }
 
 fn options(cursor: &mut Cursor<'_>) -> Result<Vec<OptionDefinition>, SqlError> {

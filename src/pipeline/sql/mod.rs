@@ -18,7 +18,7 @@ mod tests;
 
 pub(crate) use functions::window_fields;
 pub use options::{Format, SinkOptions, SourceOptions, StartAt};
-pub use plan::{Aggregate, Computed, GroupKey, Metadata, Plan, PlanSummary, SinkTable, SourceTable, Stage};
+pub use plan::{Aggregate, Computed, GroupKey, Plan, PlanSummary, SinkTable, SourceTable, Stage};
 pub(crate) use script::SourceText;
 
 use crate::SqlError;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use prescale_ingest::decode::MetadataField;
 use serde::Serialize;
 
-pub use super::ddl::Metadata;
 use super::options::{SinkOptions, SourceOptions};
 
 /// Everything that the engine needs.
@@ -39,7 +39,7 @@ pub struct SourceTable {
     /// Columns that the payload holds, in the order of the DDL.
     pub payload: SchemaRef,
     /// Columns that the record itself holds.
-    pub metadata: Vec<(FieldRef, Metadata)>,
+    pub metadata: Vec<(FieldRef, MetadataField)>,
     /// Generated columns, each over the payload, the metadata and the ones before it.
     pub computed: Vec<Computed>,
     /// Payload, metadata, computed and, last, the watermark.

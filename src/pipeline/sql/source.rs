@@ -103,9 +103,9 @@ fn check_columns(context: &Context<'_>, table: &TableDefinition, options: &Sourc
             ));
         }
         if let Origin::Metadata(kind) = column.origin
-            && column.kind != kind.kind()
+            && !kind.data_types().contains(&column.kind)
         {
-            let expected = types::sql_name(&kind.kind());
+            let expected = kind.data_types().iter().map(types::sql_name).collect::<Vec<_>>().join(" or ");
             let message =
                 format!("metadata column `{}` is {}, expected {expected}", name.value, types::sql_name(&column.kind));
             return Err(context

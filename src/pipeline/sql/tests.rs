@@ -109,7 +109,8 @@ fn refused_in_tables() {
             "CREATE TABLE t (s TEXT NOT NULL, ts TIMESTAMP NOT NULL GENERATED ALWAYS AS (CAST(s AS TIMESTAMP)), WATERMARK FOR ts AS ts - INTERVAL '1 second') {with}"
         ),
         &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, o INT METADATA FROM 'offset_id', WATERMARK FOR ts) {with}"),
-        &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, k BYTEA METADATA FROM 'key', WATERMARK FOR ts) {with}"),
+        &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, k INT METADATA FROM 'key', WATERMARK FOR ts) {with}"),
+        &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, h TEXT METADATA FROM 'headers', WATERMARK FOR ts) {with}"),
         &format!("CREATE TABLE t (ts TIMESTAMP NOT NULL, service TEXT PRIMARY KEY, WATERMARK FOR ts) {with}"),
         &format!("CREATE TABLE t (line TEXT) {raw}"),
         "CREATE TABLE t (ts TIMESTAMP NOT NULL, WATERMARK FOR ts) WITH (connector = 'kafka', type = 'source', topik = 't', format = 'json');",

@@ -3,6 +3,7 @@
 
 mod broker;
 mod late_rule;
+mod metadata;
 mod shipped;
 mod traces;
 
