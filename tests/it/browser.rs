@@ -1,7 +1,7 @@
 //! The dashboard in a real Chromium, against a made-up controller that moves on while the page is open. Skipped, by
 //! name, where `PRESCALE_TEST_CHROMIUM` names no browser. Screenshots stay in `target/tmp/dashboard-*.png`.
 
-mod devtools;
+pub(crate) mod devtools;
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Tuesday, 13:00 UTC.
 const MINUTE: i64 = 1440 + 13 * 60;
-const DESKTOP: (u32, u32) = (1280, 900);
+pub(crate) const DESKTOP: (u32, u32) = (1280, 900);
 const PHONE: (u32, u32) = (390, 844);
 
 /// A server of the made-up world, which moves on by a minute every quarter of a second; dropped, it stops at once.
@@ -176,7 +176,7 @@ fn it_is_drawn_light_and_dark_and_on_a_phone() -> Result<()> {
 }
 
 /// Width of a PNG, and how many byte values its filtered pixels have: a few for a blank page.
-fn inspect(png: &[u8]) -> Result<(u32, usize)> {
+pub(crate) fn inspect(png: &[u8]) -> Result<(u32, usize)> {
     ensure!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "not a PNG");
     let (mut at, mut pixels, mut width) = (8, Vec::new(), 0);
     while at + 12 <= png.len() {

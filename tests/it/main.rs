@@ -7,6 +7,7 @@
 mod aws;
 mod browser;
 mod compose;
+mod demo;
 mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;

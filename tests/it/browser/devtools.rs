@@ -14,19 +14,19 @@ use tempfile::TempDir;
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// One page in a browser of its own.
-pub(super) struct Page {
+pub(crate) struct Page {
     browser: Child,
     socket: BufReader<TcpStream>,
     session: Option<String>,
     calls: u64,
     /// Exceptions and errors that the page has logged, such as breaches of its security policy.
-    pub(super) faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
     _profile: TempDir,
 }
 
 impl Page {
     /// Starts the browser that `PRESCALE_TEST_CHROMIUM` names on an empty page; `None` where it names none.
-    pub(super) fn start() -> Result<Option<Self>> {
+    pub(crate) fn start() -> Result<Option<Self>> {
         let Some(program) = crate::kit::chromium() else { return Ok(None) };
         let profile = tempfile::tempdir()?;
         let browser = Command::new(&program)
@@ -65,7 +65,7 @@ impl Page {
     }
 
     /// Opens `url` in a window of `size`; `scheme` is `light` or `dark`.
-    pub(super) fn open(&mut self, url: &str, size: (u32, u32), scheme: &str) -> Result<()> {
+    pub(crate) fn open(&mut self, url: &str, size: (u32, u32), scheme: &str) -> Result<()> {
         let window = json!({ "width": size.0, "height": size.1, "deviceScaleFactor": 1, "mobile": size.0 < 600 });
         self.call("Emulation.setDeviceMetricsOverride", window)?;
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
@@ -77,14 +77,14 @@ impl Page {
     }
 
     /// The value of a JavaScript expression.
-    pub(super) fn value(&mut self, expression: &str) -> Result<Value> {
+    pub(crate) fn value(&mut self, expression: &str) -> Result<Value> {
         let answer = self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true }))?;
         ensure!(answer.get("exceptionDetails").is_none(), "{expression}: {}", answer["exceptionDetails"]);
         Ok(answer["result"]["value"].clone())
     }
 
     /// Waits until a JavaScript expression is true.
-    pub(super) fn until(&mut self, expression: &str) -> Result<()> {
+    pub(crate) fn until(&mut self, expression: &str) -> Result<()> {
         let begun = Instant::now();
         loop {
             // While a page loads, what the expression names may not be there yet.
@@ -98,7 +98,7 @@ impl Page {
     }
 
     /// Presses and releases a key such as `ArrowRight`.
-    pub(super) fn press(&mut self, key: &str) -> Result<()> {
+    pub(crate) fn press(&mut self, key: &str) -> Result<()> {
         for kind in ["rawKeyDown", "keyUp"] {
             self.call("Input.dispatchKeyEvent", json!({ "type": kind, "key": key, "code": key }))?;
         }
@@ -106,7 +106,7 @@ impl Page {
     }
 
     /// Moves the pointer to the middle of the element that `selector` names.
-    pub(super) fn point_at(&mut self, selector: &str) -> Result<()> {
+    pub(crate) fn point_at(&mut self, selector: &str) -> Result<()> {
         let middle = format!(
             "(() => {{ const area = document.querySelector({selector:?}).getBoundingClientRect(); \
              return {{ x: area.left + area.width / 2, y: area.top + area.height / 2 }}; }})()"
@@ -117,7 +117,7 @@ impl Page {
     }
 
     /// A PNG of the window.
-    pub(super) fn screenshot(&mut self) -> Result<Vec<u8>> {
+    pub(crate) fn screenshot(&mut self) -> Result<Vec<u8>> {
         let answer = self.call("Page.captureScreenshot", json!({ "format": "png" }))?;
         decode_base64(answer["data"].as_str().context("a screenshot has data")?)
     }
