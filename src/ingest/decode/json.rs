@@ -1,9 +1,10 @@
 //! JSON objects straight into columns. Rule: as Arroyo's reader: unknown fields are passed over, a missing field is NULL
 //! where the column may be, and a value of another type spoils its record only.
 //!
-//! A record is parsed once, into one slot a column that borrows from the record; only when all slots are sound are they
-//! appended, so a bad record leaves no trace in the columns. Fields mostly come in the same order in every record: the
-//! name at each place is first compared with that of the record before.
+//! A record is read into one slot a column that borrows from the record; only when all slots are sound are they appended,
+//! so a bad record leaves no trace in the columns. Fields mostly come in the same order in every record: the name at each
+//! place is first compared with that of the record before. Records that are plain are read by [`super::plain`], all others
+//! by a general parser.
 
 use std::collections::HashMap;
 
@@ -13,6 +14,7 @@ use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::Deserializer;
 
+use super::plain::{Cursor, is_plain};
 use super::{BAD_DECODE, BAD_SCHEMA, BadRecord, DecodeError, Decoded, Text, Texts};
 use crate::RawBatch;
 use crate::decode::column::{Column, Kind};
@@ -48,6 +50,11 @@ impl JsonPlan {
     }
 
     pub(super) fn decode(&self, schema: &SchemaRef, raw: &RawBatch) -> Decoded {
+        self.decode_by(schema, raw, true)
+    }
+
+    /// With `quick`, plain records are read the quick way; the result is the same.
+    pub(super) fn decode_by(&self, schema: &SchemaRef, raw: &RawBatch, quick: bool) -> Decoded {
         let mut columns: Vec<Column> =
             self.columns.iter().map(|planned| Column::new(planned.kind, raw.len())).collect();
         let (mut rows, mut bad) = (Vec::with_capacity(raw.len()), Vec::new());
@@ -57,7 +64,7 @@ impl JsonPlan {
             let outcome = match text {
                 Text::Tombstone => continue,
                 Text::Invalid(error) => Err((BAD_DECODE, error)),
-                Text::Valid(text) => record.read(text),
+                Text::Valid(text) => record.read(text, quick),
             };
             match outcome {
                 Ok(()) => {
@@ -81,15 +88,25 @@ impl JsonPlan {
 struct Record<'p, 'a> {
     plan: &'p JsonPlan,
     slots: Vec<Slot<'a>>,
-    order: Vec<(String, Option<usize>)>,
+    order: Vec<Place>,
+}
+
+struct Place {
+    name: String,
+    column: Option<usize>,
+    /// The name has nothing to escape.
+    plain: bool,
 }
 
 impl<'a> Record<'_, 'a> {
-    fn read(&mut self, text: &'a str) -> Result<(), (&'static str, String)> {
+    fn read(&mut self, text: &'a str, quick: bool) -> Result<(), (&'static str, String)> {
         self.slots.fill_with(|| Slot::Missing);
-        let mut deserializer = Deserializer::from_str(text);
-        deserializer.deserialize_map(Fields(self)).map_err(|error| (BAD_DECODE, error.to_string()))?;
-        deserializer.end().map_err(|error| (BAD_DECODE, error.to_string()))?;
+        if !quick || self.read_plain(text).is_none() {
+            self.slots.fill_with(|| Slot::Missing);
+            let mut deserializer = Deserializer::from_str(text);
+            deserializer.deserialize_map(Fields(self)).map_err(|error| (BAD_DECODE, error.to_string()))?;
+            deserializer.end().map_err(|error| (BAD_DECODE, error.to_string()))?;
+        }
         for (planned, slot) in self.plan.columns.iter().zip(&self.slots) {
             let fault = match slot {
                 Slot::Wrong(fault) => fault.as_str(),
@@ -102,22 +119,48 @@ impl<'a> Record<'_, 'a> {
         Ok(())
     }
 
+    /// Fills the slots if the record is plain; `None` = it is not, and the slots hold anything.
+    fn read_plain(&mut self, text: &'a str) -> Option<()> {
+        let mut cursor = Cursor::new(text);
+        cursor.expect(b'{')?;
+        cursor.blanks();
+        let mut place = 0;
+        loop {
+            let expected = self.order.get(place).filter(|expected| expected.plain);
+            let column = match expected.filter(|expected| cursor.pass_name(&expected.name)) {
+                Some(expected) => expected.column,
+                None => self.column(place, cursor.plain_text()?),
+            };
+            cursor.expect(b':')?;
+            match column {
+                Some(index) => self.slots[index] = cursor.value(self.plan.columns[index].kind)?,
+                None => cursor.pass_value()?,
+            }
+            place += 1;
+            if !cursor.either(b',', b'}')? {
+                return cursor.at_end();
+            }
+            cursor.blanks();
+        }
+    }
+
     /// The column of a field's name that comes at `place`; `None` = not a column.
     fn column(&mut self, place: usize, name: &str) -> Option<usize> {
+        /// Places that are remembered, whatever a record holds.
+        const PLACES_MAX: usize = 256;
         match self.order.get_mut(place) {
-            Some((expected, column)) if expected == name => *column,
-            Some(slot) => {
-                let column = self.plan.by_name.get(name).copied();
-                slot.0.clear();
-                slot.0.push_str(name);
-                slot.1 = column;
-                column
+            Some(expected) if expected.name == name => expected.column,
+            Some(expected) => {
+                expected.name.clear();
+                expected.name.push_str(name);
+                expected.column = self.plan.by_name.get(name).copied();
+                expected.plain = is_plain(name);
+                expected.column
             }
             None => {
                 let column = self.plan.by_name.get(name).copied();
-                // Bounded, whatever a record holds.
-                if self.order.len() < 256 {
-                    self.order.push((name.to_owned(), column));
+                if self.order.len() < PLACES_MAX {
+                    self.order.push(Place { name: name.to_owned(), column, plain: is_plain(name) });
                 }
                 column
             }

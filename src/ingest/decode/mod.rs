@@ -3,6 +3,7 @@
 mod column;
 mod json;
 mod metadata;
+mod plain;
 mod raw_string;
 mod slot;
 

@@ -117,7 +117,7 @@ fn wrong_text<'a>(kind: Kind, text: &str) -> Slot<'a> {
 }
 
 impl Kind {
-    fn integer<'a>(self, value: i128) -> Option<Slot<'a>> {
+    pub(super) fn integer<'a>(self, value: i128) -> Option<Slot<'a>> {
         if let Some((low, high)) = self.range() {
             if value < low || value > high {
                 return None;
@@ -133,7 +133,7 @@ impl Kind {
         }
     }
 
-    fn float<'a>(self, value: f64) -> Option<Slot<'a>> {
+    pub(super) fn float<'a>(self, value: f64) -> Option<Slot<'a>> {
         if self.range().is_some() {
             return self.integer(value.trunc() as i128);
         }
@@ -145,7 +145,7 @@ impl Kind {
         }
     }
 
-    fn text<'a>(self, text: &str) -> Option<Slot<'a>> {
+    pub(super) fn text<'a>(self, text: &str) -> Option<Slot<'a>> {
         fn parsed<'a, P: ArrowPrimitiveType + Parser>(text: &str) -> Option<Slot<'a>>
         where
             P::Native: Into<i64>,
