@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     let quick = kit::quick()?;
     let broker = Broker::start(&[("producer.linger.ms", "0")])?;
     println!("profile: {}\nmachine: {}", kit::profile(), kit::machine());
-    println!("broker: {}; linger.ms = 0", broker.describe());
+    println!("broker: {}; linger.ms = 0; output {:?}", broker.describe(), broker.delivery());
     tokio::runtime::Runtime::new()?.block_on(bench(&broker, quick))
 }
 
@@ -192,6 +192,7 @@ fn start_pipeline(
     let settings = RunnerSettings {
         features_topic: topics.features.clone(),
         dead_letter_topic: topics.dead_letters.clone(),
+        delivery: broker.delivery(),
         // Between two minutes the source is silent because it waits for the decisions.
         idle: Some(NEVER),
         ..RunnerSettings::new("requests", Arc::new(plan))

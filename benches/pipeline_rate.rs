@@ -189,6 +189,7 @@ fn pipeline(broker: &Broker, case: &Case, plan: &Arc<Plan>, filled: &Filled, rou
         features_topic: broker.topic(&format!("{}-features-{round}", case.name), 1)?,
         dead_letter_topic: broker.topic(&format!("{}-dead-letters-{round}", case.name), 1)?,
         until_end: true,
+        delivery: broker.delivery(),
         ..RunnerSettings::new(case.name, Arc::clone(plan))
     };
     let watch = Watch::default();

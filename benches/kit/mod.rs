@@ -6,6 +6,7 @@ use std::error::Error;
 use prescale_domain::{Clock as _, Span, SystemClock};
 use prescale_ingest::embedded::EmbeddedBroker;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink};
+use prescale_pipeline::Delivery;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -76,6 +77,11 @@ impl Broker {
             Some(_) => format!("embedded (librdkafka's mock cluster in this process; {KAFKA} names another)"),
             None => format!("Kafka at {} ({KAFKA})", self.kafka.bootstrap_servers),
         }
+    }
+
+    /// The broker in this process shows readers what a transaction aborted.
+    pub(crate) fn delivery(&self) -> Delivery {
+        if self.embedded.is_some() { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce }
     }
 
     /// Creates a topic and returns its full name.
