@@ -1,7 +1,7 @@
 //! Output exactly once: crashes at each step of the protocol, kills at random moments, two processes with one pipeline.
 //! Rule: what a reader of committed records sees is that of a run without any of it, and an independent count's.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use chrono::{DateTime, SecondsFormat};
 use prescale_domain::{FeaturesRecord, Span, SystemClock};
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use prescale_pipeline::{
-    Checkpoint, CommitStep, Counters, PipelineError, RunnerSettings, Summary, compile, run, source_settings,
+    Checkpoint, CommitStep, Counters, Delivery, PipelineError, RunnerSettings, Summary, compile, run, source_settings,
 };
 use prescale_store::{MemoryStore, RedbStore, Store};
 use serde_json::{Value, json};
@@ -147,17 +147,25 @@ struct Stage {
     name: String,
 }
 
+type Probe = Box<dyn Fn(CommitStep)>;
+
 thread_local! {
-    /// The step at which this thread is to crash, and how often it comes before that.
-    static CRASH: Cell<Option<(CommitStep, u32)>> = const { Cell::new(None) };
+    /// What happens on this thread at each step of the protocol.
+    static PROBE: RefCell<Option<Probe>> = const { RefCell::new(None) };
 }
 
-fn crash(step: CommitStep) {
-    match CRASH.get() {
-        Some((at, 0)) if at == step => std::panic::resume_unwind(Box::new("crash")),
-        Some((at, left)) if at == step => CRASH.set(Some((at, left - 1))),
+fn probe(step: CommitStep) {
+    PROBE.with_borrow(|probe| probe.iter().for_each(|probe| probe(step)));
+}
+
+/// Crashes this thread when `at` comes after it has come `times` before.
+fn crash(at: CommitStep, times: u32) -> Probe {
+    let left = Cell::new(times);
+    Box::new(move |step| match left.get() {
+        0 if step == at => std::panic::resume_unwind(Box::new("crash")),
+        times if step == at => left.set(times - 1),
         _ => {}
-    }
+    })
 }
 
 impl Stage {
@@ -175,6 +183,7 @@ impl Stage {
             new_topic_partitions: 2,
             // Each poll is an epoch.
             epoch: Span::ZERO,
+            probe,
             ..RunnerSettings::new("requests", Arc::new(plan))
         }
     }
@@ -195,14 +204,13 @@ impl Stage {
         run(settings, Box::new(source), &sink, store, &SystemClock, stop)
     }
 
-    /// Runs from the state in `directory`; `None` when it crashed.
+    /// Runs to the end from the state in `directory`; `None` when it crashed.
     fn try_run(&self, directory: &Path, at: Option<(CommitStep, u32)>) -> Option<Summary> {
         std::thread::scope(|scope| {
             let work = scope.spawn(|| {
-                CRASH.set(at);
+                PROBE.set(at.map(|(step, times)| crash(step, times)));
                 let store = RedbStore::open(directory).unwrap();
-                let settings = RunnerSettings { probe: crash, ..self.settings() };
-                self.run(settings, &store, true, &AtomicBool::new(false)).unwrap()
+                self.run(self.settings(), &store, true, &AtomicBool::new(false)).unwrap()
             });
             work.join().ok()
         })
@@ -268,6 +276,53 @@ fn heavy_a_crash_at_any_step_leaves_the_output_of_a_run_without_one() {
         let numbers: Vec<u64> = epochs(&kafka, &disturbed.topic("epochs")).iter().map(|(epoch, _)| *epoch).collect();
         assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "crashed at {step:?}");
     }
+}
+
+#[test]
+fn heavy_a_broker_that_is_killed_at_any_step_is_waited_for_and_each_row_is_written_once() {
+    let Some(own) = kit::OwnKafka::start() else { return };
+    let (kafka, own) = (own.bootstrap(), Arc::new(own));
+    let (input, count) = fill(&kafka, 40);
+    let stage = Stage { kafka: KafkaSettings::new(kafka.as_str()), input, name: "broker".to_owned() };
+    // Each at the third time that it comes after the one before.
+    let steps = [CommitStep::Saved, CommitStep::Sent, CommitStep::Acknowledged, CommitStep::Committed];
+    let (kills, seen) = (Cell::new(0), Cell::new(0));
+    let kill = Arc::clone(&own);
+    PROBE.set(Some(Box::new(move |step| {
+        if steps.get(kills.get()) != Some(&step) {
+            return;
+        }
+        seen.set(seen.get() + 1);
+        if seen.get() % 3 == 0 {
+            kills.set(kills.get() + 1);
+            kill.kill();
+            let broker = Arc::clone(&kill);
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(2));
+                broker.bring_up();
+            });
+        }
+    })));
+    let summary = stage.run(stage.settings(), &MemoryStore::default(), true, &AtomicBool::new(false)).unwrap();
+    PROBE.set(None);
+    count.check(&summary.counters);
+    stage.output().check(&count);
+    let numbers: Vec<u64> = epochs(&kafka, &stage.topic("epochs")).iter().map(|(epoch, _)| *epoch).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert!(numbers.len() > 3 * steps.len(), "only {} epochs", numbers.len());
+}
+
+#[test]
+fn heavy_what_was_owed_exactly_once_is_written_by_a_run_without_transactions() {
+    let Some(kafka) = kit::kafka() else { return };
+    let (input, count) = fill(&kafka, 10);
+    let stage = Stage { kafka: KafkaSettings::new(kafka.as_str()), input, name: kit::unique("switched") };
+    let state = tempfile::tempdir().unwrap();
+    assert_eq!(stage.try_run(state.path(), Some((CommitStep::Saved, 4))), None);
+    let settings = RunnerSettings { delivery: Delivery::AtLeastOnce, ..stage.settings() };
+    let store = RedbStore::open(state.path()).unwrap();
+    count.check(&stage.run(settings, &store, true, &AtomicBool::new(false)).unwrap().counters);
+    stage.output().check(&count);
 }
 
 #[test]
