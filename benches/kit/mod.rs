@@ -6,7 +6,6 @@ use std::error::Error;
 use prescale_domain::{Clock as _, Span, SystemClock};
 use prescale_ingest::embedded::EmbeddedBroker;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink};
-use prescale_pipeline::Delivery;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -80,8 +79,8 @@ impl Broker {
     }
 
     /// The broker in this process shows readers what a transaction aborted.
-    pub(crate) fn delivery(&self) -> Delivery {
-        if self.embedded.is_some() { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce }
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.embedded.is_none()
     }
 
     /// Creates a topic and returns its full name.
