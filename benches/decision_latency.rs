@@ -29,7 +29,7 @@ use prescale_domain::{Mode, PolicySettings, Series, Span, SystemClock, Timestamp
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::kafka::{KafkaSink, KafkaSource, KafkaSourceSettings, StartAt};
 use prescale_ingest::{Polled, RawBatch, Source as _, SourceError};
-use prescale_pipeline::{PipelineError, RunnerSettings, Summary, compile, run, source_settings};
+use prescale_pipeline::{Delivery, PipelineError, RunnerSettings, Summary, compile, run, source_settings};
 use prescale_simulation::workload::{LoadModel, LoadSettings, MINUTE, Workload};
 use prescale_store::{MemoryStore, Store};
 use tokio::sync::{mpsc, watch};
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     let quick = kit::quick()?;
     let broker = Broker::start(&[("producer.linger.ms", "0")])?;
     println!("profile: {}\nmachine: {}", kit::profile(), kit::machine());
-    println!("broker: {}; linger.ms = 0", broker.describe());
+    println!("broker: {}; linger.ms = 0; output {:?}", broker.describe(), delivery(&broker));
     tokio::runtime::Runtime::new()?.block_on(bench(&broker, quick))
 }
 
@@ -179,6 +179,11 @@ fn policy(unit_capacity: f64) -> Result<PolicySettings> {
     Ok(policy.try_into()?)
 }
 
+/// Exactly once, where the broker can.
+fn delivery(broker: &Broker) -> Delivery {
+    if broker.has_transactions() { Delivery::ExactlyOnce } else { Delivery::AtLeastOnce }
+}
+
 fn start_pipeline(
     broker: &Broker,
     topics: &Topics,
@@ -192,6 +197,7 @@ fn start_pipeline(
     let settings = RunnerSettings {
         features_topic: topics.features.clone(),
         dead_letter_topic: topics.dead_letters.clone(),
+        delivery: delivery(broker),
         // Between two minutes the source is silent because it waits for the decisions.
         idle: Some(NEVER),
         ..RunnerSettings::new("requests", Arc::new(plan))

@@ -24,7 +24,7 @@ use kit::{Broker, Result, TIMEOUT, quantile};
 use prescale_domain::{ServiceName, Span, SystemClock, Timestamp};
 use prescale_ingest::kafka::{KafkaSink, KafkaSource, KafkaSourceSettings};
 use prescale_ingest::{Polled, RawBatch, Source, SourceError};
-use prescale_pipeline::{Plan, RunnerSettings, compile, run, source_settings};
+use prescale_pipeline::{Delivery, Plan, RunnerSettings, compile, run, source_settings};
 use prescale_simulation::workload::{LoadModel, LoadSettings, MINUTE, RequestRecord, ServiceShape, Workload};
 use prescale_store::MemoryStore;
 
@@ -182,6 +182,11 @@ fn consume(broker: &Broker, plan: &Plan, filled: &Filled) -> Result<f64> {
     watch.rate(read)
 }
 
+/// Exactly once, where the broker can.
+fn delivery(broker: &Broker) -> Delivery {
+    if broker.has_transactions() { Delivery::ExactlyOnce } else { Delivery::AtLeastOnce }
+}
+
 /// Records per second of the pipeline, and how many feature rows it wrote.
 fn pipeline(broker: &Broker, case: &Case, plan: &Arc<Plan>, filled: &Filled, round: usize) -> Result<(f64, u64)> {
     let sink = KafkaSink::open(&broker.kafka)?;
@@ -189,6 +194,7 @@ fn pipeline(broker: &Broker, case: &Case, plan: &Arc<Plan>, filled: &Filled, rou
         features_topic: broker.topic(&format!("{}-features-{round}", case.name), 1)?,
         dead_letter_topic: broker.topic(&format!("{}-dead-letters-{round}", case.name), 1)?,
         until_end: true,
+        delivery: delivery(broker),
         ..RunnerSettings::new(case.name, Arc::clone(plan))
     };
     let watch = Watch::default();

@@ -230,6 +230,8 @@ fn start_pipelines(
             sources: config.features.sources.clone(),
             features_topic: config.topics.features.clone(),
             dead_letter_topic: config.topics.dead_letters.clone(),
+            epochs_topic: config.topics.epochs.clone(),
+            delivery: config.features.delivery.into(),
             topic_partitions: config.topics.partitions,
             until_end: mode.until_end,
             idle: None,

@@ -78,6 +78,11 @@ impl Broker {
         }
     }
 
+    /// The broker in this process shows readers what a transaction aborted.
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.embedded.is_none()
+    }
+
     /// Creates a topic and returns its full name.
     pub(crate) fn topic(&self, name: &str, partitions: i32) -> Result<String> {
         let topic = format!("{}-{name}", self.prefix);

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use prescale_domain::{Span, SystemClock};
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
-use prescale_pipeline::{Checkpoint, PipelineError, RunnerSettings, Summary, compile, run, source_settings};
+use prescale_pipeline::{Checkpoint, Delivery, PipelineError, RunnerSettings, Summary, compile, run, source_settings};
 use prescale_store::Store;
 
 use crate::cli::{Failure, pipeline_failure};
@@ -21,6 +21,8 @@ pub(crate) struct PipelineSpec {
     pub(crate) sources: BTreeMap<String, String>,
     pub(crate) features_topic: String,
     pub(crate) dead_letter_topic: String,
+    pub(crate) epochs_topic: String,
+    pub(crate) delivery: Delivery,
     pub(crate) topic_partitions: i32,
     pub(crate) until_end: bool,
     /// `None` = as the SQL says.
@@ -52,6 +54,8 @@ impl PipelineSpec {
         let settings = RunnerSettings {
             features_topic: self.features_topic,
             dead_letter_topic: self.dead_letter_topic,
+            epochs_topic: self.epochs_topic,
+            delivery: self.delivery,
             until_end: self.until_end,
             new_topic_partitions: self.topic_partitions,
             ..RunnerSettings::new(&self.name, Arc::new(plan))

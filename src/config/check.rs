@@ -17,6 +17,21 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
     if config.topics.partitions < 1 {
         fault("topics.partitions".into(), format!("{} is below 1", config.topics.partitions));
     }
+    let topics = &config.topics;
+    let others = [
+        &topics.features,
+        &topics.events,
+        &topics.forecasts,
+        &topics.decisions,
+        &topics.actuations,
+        &topics.dead_letters,
+    ];
+    if others.contains(&&topics.epochs) {
+        fault(
+            "topics.epochs".into(),
+            format!("`{}` is the name of another topic too, and is compacted", topics.epochs),
+        );
+    }
     if config.features.step < Span::from_secs(1) {
         fault("features.step".into(), format!("{} is shorter than 1s", config.features.step));
     }

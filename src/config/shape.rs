@@ -45,6 +45,7 @@ pub(crate) struct Topics {
     pub(crate) decisions: String,
     pub(crate) actuations: String,
     pub(crate) dead_letters: String,
+    pub(crate) epochs: String,
     pub(crate) partitions: i32,
 }
 
@@ -56,8 +57,28 @@ pub(crate) struct Features {
     pub(crate) step: Span,
     pub(crate) lateness: Span,
     pub(crate) retention: Span,
+    pub(crate) delivery: Delivery,
     /// Table name in the SQL → topic to read instead.
     pub(crate) sources: BTreeMap<String, String>,
+}
+
+/// How often a feature row is written to its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Delivery {
+    /// Once for readers of committed records, whatever crashes when.
+    ExactlyOnce,
+    /// Once, and again after a crash: for brokers without transactions.
+    AtLeastOnce,
+}
+
+impl From<Delivery> for prescale_pipeline::Delivery {
+    fn from(delivery: Delivery) -> Self {
+        match delivery {
+            Delivery::ExactlyOnce => Self::ExactlyOnce,
+            Delivery::AtLeastOnce => Self::AtLeastOnce,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

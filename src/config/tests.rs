@@ -67,6 +67,13 @@ fn settings_of_forecasting_out_of_bounds_come_with_the_others() {
 }
 
 #[test]
+fn the_compacted_topic_of_epochs_is_no_other_topic() {
+    let found = faults("[topics]\nepochs = \"features\"\n");
+    assert_eq!(found[0].0, "topics.epochs");
+    assert!(faults("[features]\ndelivery = \"twice\"\n")[0].1.contains("exactly-once"));
+}
+
+#[test]
 fn secrets_come_from_files_or_the_environment_and_are_not_shown() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("password");

@@ -6,7 +6,7 @@
 //! - [`Source`] is what a pipeline reads: [`kafka::KafkaSource`] (a topic, all partitions assigned by hand, bounded or
 //!   endless) and [`file::FileSource`] (lines of files, each file a partition).
 //! - [`kafka::KafkaSink`] is what it writes to: enqueue without waiting, then `flush`, which returns when the broker has
-//!   acknowledged everything.
+//!   acknowledged everything. [`kafka::TransactionalSink`] writes whole transactions, all of one or nothing.
 //! - [`decode::Decoder`] turns a [`RawBatch`] into an Arrow batch and names each record that could not be used.
 //! - [`embedded::EmbeddedBroker`] is a broker inside the process, for the demo and for tests.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
@@ -18,5 +18,5 @@ pub mod kafka;
 mod record;
 mod source;
 
-pub use record::{DeadLetter, RawBatch};
+pub use record::{DeadLetter, OutRecord, RawBatch};
 pub use source::{PartitionStart, Polled, Source, SourceError};

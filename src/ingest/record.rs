@@ -90,6 +90,38 @@ pub struct DeadLetter {
     pub payload: Vec<u8>,
 }
 
+/// A record on its way to a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutRecord {
+    pub topic: Arc<str>,
+    /// `None` = the key chooses it, as Java clients do; without a key it is any.
+    pub partition: Option<i32>,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl DeadLetter {
+    /// The record for the dead-letter topic: the original bytes, with where they came from and what was wrong in the
+    /// headers.
+    pub fn record(&self, topic: Arc<str>) -> OutRecord {
+        let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
+        OutRecord {
+            topic,
+            partition: None,
+            key: None,
+            value: self.payload.clone(),
+            headers: vec![
+                header("topic", self.topic.as_bytes()),
+                header("partition", self.partition.to_string().as_bytes()),
+                header("offset", self.offset.to_string().as_bytes()),
+                header("reason", self.reason.as_bytes()),
+                header("error", self.error.as_bytes()),
+            ],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,7 +40,7 @@ pub struct PartitionCheckpoint {
     pub oldest_watermark: i64,
 }
 
-/// All that a restart needs beside the source itself; written once for each epoch, after its output is safe.
+/// All that a restart needs beside the source itself; written once for each epoch, with its output or after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Of the plan that wrote it.
@@ -84,13 +84,10 @@ impl Checkpoint {
             .map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })
     }
 
-    pub(crate) fn save(&self, store: &dyn Store, pipeline: &str) -> Result<(), PipelineError> {
+    /// The change that records it.
+    pub(crate) fn write(&self, pipeline: &str) -> Result<Write, PipelineError> {
         let value = serde_json::to_vec(self)
             .map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })?;
-        Ok(store.write(&[Write {
-            table: Table::Checkpoints,
-            key: pipeline.as_bytes().to_vec(),
-            value: Some(value),
-        }])?)
+        Ok(Write { table: Table::Checkpoints, key: pipeline.as_bytes().to_vec(), value: Some(value) })
     }
 }

@@ -63,6 +63,14 @@ pub enum PipelineError {
         "pipeline `{pipeline}`: its checkpoint can't be read: {error}\nhint: delete the checkpoint to start from the oldest record"
     )]
     Checkpoint { pipeline: String, error: String },
+    #[error(
+        "pipeline `{pipeline}`: another process writes its output too: epoch {found} on `{topic}` is not of this one\nhint: let one process run a pipeline, or give each a topic of features of its own"
+    )]
+    Rival { pipeline: String, topic: String, found: String },
+    #[error(
+        "pipeline `{pipeline}`: Kafka does not take its transactions: {error}\nhint: allow the configured user to write with this transactional id, or set features.delivery = \"at-least-once\""
+    )]
+    Transactions { pipeline: String, error: String },
     #[error("read `{path}`: {error}")]
     File { path: String, error: String },
     #[error("table `{table}` is not a source of this pipeline, which reads `{known}`\nhint: --input {known}=PATH")]

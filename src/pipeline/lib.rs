@@ -12,22 +12,28 @@
 //! | `exec` | physical expressions row by row where they fail, accumulators by window, JSON rows |
 //! | `sketch` | quantiles with exact merging |
 //! | `engine` | batches in, closed windows, dead letters and checkpoints out; no I/O |
+//! | `commit` | the protocol that writes each epoch exactly once, as a pure state machine |
+//! | `outbox`, `transactions` | what it keeps in the store, and what it does on Kafka |
 //! | `runner` | the engine between a source, a sink and a store |
 //! | `files` | the same engine over files |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
 
+mod attempts;
 mod checkpoint;
+mod commit;
 mod engine;
 mod error;
 mod exec;
 mod files;
 pub mod late;
+mod outbox;
 mod runner;
 mod sketch;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod transactions;
 pub mod watermark;
 pub mod window;
 
@@ -35,7 +41,7 @@ pub use checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
 pub use engine::{Engine, EpochOutput, OutRow, PartitionView, ProgressNote};
 pub use error::{PipelineError, Place, SqlError};
 pub use files::{check, run_over_files};
-pub use runner::{RunnerSettings, Summary, run, source_settings};
+pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_settings};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
     Aggregate, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions, SourceTable,

@@ -1,25 +1,52 @@
-//! The engine between a source, a Kafka sink and the state store, on the caller's thread. Rule: output, then its
-//! acknowledgement, then the checkpoint, then the group's offsets; whatever fails is tried again, nothing is skipped.
-//! The clock is asked only how long a partition has been silent.
+//! The engine between a source, a Kafka sink and the state store, on the caller's thread. Rule: input counts as read in
+//! the same write of the store that holds what it gave, or after that has been acknowledged; whatever fails is tried
+//! again, nothing is skipped. The clock is asked only how long a partition has been silent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use prescale_domain::{Clock, Progress, Span, Timestamp};
 use prescale_ingest::kafka::{self, KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
-use prescale_ingest::{Polled, Source};
+use prescale_ingest::{OutRecord, Polled, Source};
 use prescale_store::Store;
 use prescale_telemetry::ingest::DeadLettered;
-use prescale_telemetry::pipeline::{
-    EpochClosed, GapFound, OutputDelayed, OutputResumed, PipelineEnded, PipelineStarted,
-};
+use prescale_telemetry::pipeline::{EpochClosed, GapFound, PipelineEnded, PipelineStarted};
 
 use crate::PipelineError;
+use crate::attempts::Attempts;
 use crate::checkpoint::{Checkpoint, Counters};
 use crate::engine::{Engine, EpochOutput, PartitionView};
+use crate::outbox::Outbox;
 use crate::sql::{Plan, StartAt};
+use crate::transactions::Transactions;
+
+/// How often a row is written to its topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Once, for readers of committed records, whatever crashes when: one Kafka transaction for each epoch with output.
+    #[default]
+    ExactlyOnce,
+    /// Once, and again after a crash, byte for byte the same: for brokers without transactions.
+    AtLeastOnce,
+}
+
+/// Steps of the protocol that writes an epoch exactly once, each told when it has been done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CommitStep {
+    /// A new producer has shut out all others, and the last epoch that was written is known.
+    Opened,
+    /// The engine has closed an epoch; nothing of it is saved.
+    Closed,
+    /// Checkpoint and outbox are in the state store.
+    Saved,
+    /// All records are queued in an open transaction.
+    Sent,
+    /// The brokers have acknowledged all of them.
+    Acknowledged,
+    /// The transaction is committed.
+    Committed,
+}
 
 /// What a run needs beside its source, sink and store.
 #[derive(Clone, Debug)]
@@ -29,6 +56,9 @@ pub struct RunnerSettings {
     pub plan: Arc<Plan>,
     pub features_topic: String,
     pub dead_letter_topic: String,
+    /// Where each transaction notes its epoch; unused without transactions.
+    pub epochs_topic: String,
+    pub delivery: Delivery,
     /// The source is bounded: a partition at its end leaves the watermark's minimum.
     pub until_end: bool,
     /// Partitions of a features or dead-letter topic that has to be created.
@@ -42,6 +72,8 @@ pub struct RunnerSettings {
     pub epoch_records: usize,
     /// How long to wait for acknowledgements before saying that they are late.
     pub flush_timeout: Span,
+    /// Called at each step of the protocol, on the pipeline's thread; tests crash there.
+    pub probe: fn(CommitStep),
 }
 
 /// What a run came to.
@@ -56,12 +88,14 @@ pub struct Summary {
 }
 
 impl RunnerSettings {
-    /// As the SQL says; dead letters go to `dead-letters`.
+    /// As the SQL says; dead letters go to `dead-letters`, exactly once.
     pub fn new(pipeline: &str, plan: Arc<Plan>) -> Self {
         Self {
             pipeline: pipeline.to_owned(),
             features_topic: plan.sink.options.topic.clone(),
             dead_letter_topic: "dead-letters".to_owned(),
+            epochs_topic: "pipeline-epochs".to_owned(),
+            delivery: Delivery::default(),
             until_end: false,
             new_topic_partitions: 1,
             idle: plan.source.options.idle_micros.map(|micros| Span::from_millis(micros / 1000)),
@@ -69,6 +103,7 @@ impl RunnerSettings {
             epoch: Span::from_millis(250),
             epoch_records: 200_000,
             flush_timeout: Span::from_secs(5),
+            probe: |_| (),
             plan,
         }
     }
@@ -115,7 +150,14 @@ pub fn run(
     let checkpoint = Checkpoint::load(store, &settings.pipeline)?;
     PipelineStarted { pipeline: &settings.pipeline, resumed: checkpoint.is_some() }.emit();
     let engine = Engine::new(settings.plan.clone(), checkpoint.clone())?;
+    let outbox = Outbox::load(store, &settings.pipeline)?;
+    let transactions = match settings.delivery {
+        Delivery::ExactlyOnce => Some(Transactions::new(&settings, sink, stop, outbox.as_ref())),
+        Delivery::AtLeastOnce => None,
+    };
     let runner = Runner {
+        outbox,
+        transactions,
         settings,
         sink,
         store,
@@ -140,6 +182,10 @@ struct Runner<'a> {
     source: Box<dyn Source>,
     silence: Silence,
     saved: Option<Checkpoint>,
+    /// As it is in the state store.
+    outbox: Option<Outbox>,
+    /// `None` where output is written at least once.
+    transactions: Option<Transactions<'a>>,
     epochs: u64,
 }
 
@@ -152,6 +198,9 @@ struct Silence {
 impl Runner<'_> {
     fn run(mut self) -> Result<Summary, PipelineError> {
         let Some(partitions) = self.topics() else { return Ok(self.summary(false)) };
+        if !self.recover()? {
+            return Ok(self.summary(false));
+        }
         while !self.stopped() {
             let polled = self.epoch()?;
             let now = self.clock.now();
@@ -165,11 +214,10 @@ impl Runner<'_> {
                     || (!polled.partitions.is_empty() && idle.len() == polled.partitions.len()),
             };
             let output = self.engine.close(&view)?;
-            if !self.deliver(&output, partitions) {
+            if !self.write(&output, partitions)? {
                 break;
             }
             self.silence.skip(self.clock.now().since(now));
-            self.save(&output)?;
             if polled.ended {
                 let Counters { read, windowed, late, .. } = output.counters;
                 PipelineEnded { pipeline: &self.settings.pipeline, read, windowed, late, bad: output.counters.bad() }
@@ -214,12 +262,18 @@ impl Runner<'_> {
 
     /// Makes sure that the topics exist; `None` when stopped before the broker could be reached.
     fn topics(&self) -> Option<i32> {
-        let RunnerSettings { pipeline, features_topic, dead_letter_topic, new_topic_partitions, flush_timeout, .. } =
-            &self.settings;
-        let mut attempts = Attempts::new(pipeline, self.stop);
+        let settings = &self.settings;
+        let (partitions, timeout) = (settings.new_topic_partitions, settings.flush_timeout);
+        let ensure = || {
+            if self.transactions.is_some() {
+                self.sink.ensure_compacted_topic(&settings.epochs_topic, timeout)?;
+            }
+            self.sink.ensure_topic(&settings.dead_letter_topic, partitions, timeout)?;
+            self.sink.ensure_topic(&settings.features_topic, partitions, timeout)
+        };
+        let mut attempts = Attempts::new(&settings.pipeline, self.stop);
         loop {
-            let dead = self.sink.ensure_topic(dead_letter_topic, *new_topic_partitions, *flush_timeout);
-            match dead.and_then(|_| self.sink.ensure_topic(features_topic, *new_topic_partitions, *flush_timeout)) {
+            match ensure() {
                 Ok(partitions) => {
                     attempts.succeeded();
                     return Some(partitions);
@@ -233,65 +287,119 @@ impl Runner<'_> {
         }
     }
 
-    /// Writes an epoch's output until it is acknowledged; `false` when stopped before that.
-    fn deliver(&self, output: &EpochOutput, partitions: i32) -> bool {
-        let mut attempts = Attempts::new(&self.settings.pipeline, self.stop);
+    /// Writes what the run before saved and did not write; `false` when stopped before that.
+    fn recover(&mut self) -> Result<bool, PipelineError> {
+        if let Some(transactions) = &mut self.transactions {
+            return transactions.recover(self.outbox.as_ref());
+        }
+        let Some(left) = self.outbox.as_ref().filter(|outbox| !outbox.records.is_empty()) else { return Ok(true) };
+        if !self.acknowledge(&[&left.records[..]]) {
+            return Ok(false);
+        }
+        let emptied = left.emptied();
+        self.store.write(&[emptied.write(&self.settings.pipeline)])?;
+        self.outbox = Some(emptied);
+        Ok(true)
+    }
+
+    /// Writes an epoch's output and saves where the next one begins; `false` when stopped before that.
+    fn write(&mut self, output: &EpochOutput, partitions: i32) -> Result<bool, PipelineError> {
+        let checkpoint = self.engine.checkpoint();
+        let changed = self.saved.as_ref() != Some(&checkpoint);
         for letter in &output.dead_letters {
             let (topic, reason, error) = (letter.topic.as_str(), letter.reason.as_str(), letter.error.as_str());
             DeadLettered { topic, partition: letter.partition, offset: letter.offset, reason, error }.emit();
         }
-        let done = attempts.until_done(|| self.send_rows(output), || self.flush())
-            && attempts.until_done(|| self.send_progress(output, partitions), || self.flush());
+        let (mut records, progress) = self.records(output, partitions);
+        let written = if self.transactions.is_some() {
+            records.extend(progress);
+            (!changed && records.is_empty()) || self.write_once(records, &checkpoint)?
+        } else {
+            self.acknowledge(&[&records[..], &progress[..]])
+        };
+        if let (true, Some((from, to))) = (written, output.progress.as_ref().and_then(|note| note.gap)) {
+            GapFound { pipeline: &self.settings.pipeline, from, to }.emit();
+        }
+        if written && changed {
+            self.saved_with(output, checkpoint)?;
+        }
+        Ok(written)
+    }
+
+    /// An epoch's records: rows and dead letters, then progress, for each partition of the features topic its copy. It
+    /// comes after the rows that it covers: a reader that sees it has seen them.
+    fn records(&self, output: &EpochOutput, partitions: i32) -> (Vec<OutRecord>, Vec<OutRecord>) {
+        let features: Arc<str> = Arc::from(&*self.settings.features_topic);
+        let letters: Arc<str> = Arc::from(&*self.settings.dead_letter_topic);
+        let record = |partition, key, value| OutRecord {
+            topic: Arc::clone(&features),
+            partition,
+            key,
+            value,
+            headers: Vec::new(),
+        };
+        let mut rows: Vec<_> =
+            output.rows.iter().map(|row| record(None, Some(row.key.clone()), row.json.clone())).collect();
+        rows.extend(output.dead_letters.iter().map(|letter| letter.record(Arc::clone(&letters))));
+        let progress = output.progress.iter().flat_map(|note| {
+            (0..partitions).map(move |partition| {
+                let progress = Progress {
+                    pipeline: self.settings.pipeline.clone(),
+                    partition,
+                    watermark: note.watermark,
+                    gap: note.gap,
+                    end: note.end,
+                };
+                record(Some(partition), None, progress.to_json())
+            })
+        });
+        (rows, progress.collect())
+    }
+
+    /// Saves a checkpoint with its output, then writes that in one transaction; `false` when stopped in between.
+    fn write_once(&mut self, records: Vec<OutRecord>, checkpoint: &Checkpoint) -> Result<bool, PipelineError> {
+        let Some(transactions) = &mut self.transactions else { return Ok(true) };
+        let pipeline = &self.settings.pipeline;
+        let mut writes = vec![checkpoint.write(pipeline)?];
+        (self.settings.probe)(CommitStep::Closed);
+        if records.is_empty() {
+            if let Some(left) = self.outbox.as_mut().filter(|outbox| !outbox.records.is_empty()) {
+                *left = left.emptied();
+                writes.push(left.write(pipeline));
+            }
+            self.store.write(&writes)?;
+            return Ok(true);
+        }
+        let outbox = transactions.outbox(records, oldest(checkpoint));
+        writes.push(outbox.write(pipeline));
+        self.store.write(&writes)?;
+        (self.settings.probe)(CommitStep::Saved);
+        let is_done = transactions.deliver(&outbox)?;
+        self.outbox = Some(outbox);
+        Ok(is_done)
+    }
+
+    /// Writes groups of records, each once the one before is acknowledged; `false` when stopped before that.
+    fn acknowledge(&self, groups: &[&[OutRecord]]) -> bool {
+        let mut attempts = Attempts::new(&self.settings.pipeline, self.stop);
+        let send = |records: &[OutRecord]| -> Result<bool, SinkError> {
+            records.iter().try_for_each(|record| self.sink.send_record(record))?;
+            Ok(!records.is_empty())
+        };
+        let flush = || self.sink.flush(self.settings.flush_timeout);
+        let done = groups.iter().all(|records| attempts.until_done(|| send(records), flush));
         if done {
             attempts.succeeded();
         }
         done
     }
 
-    fn flush(&self) -> Result<(), SinkError> {
-        self.sink.flush(self.settings.flush_timeout)
-    }
-
-    /// Queues rows and dead letters; `false` when there is nothing.
-    fn send_rows(&self, output: &EpochOutput) -> Result<bool, SinkError> {
-        for row in &output.rows {
-            self.sink.send(&self.settings.features_topic, None, Some(&row.key), &row.json, &[])?;
-        }
-        for letter in &output.dead_letters {
-            self.sink.send_dead_letter(&self.settings.dead_letter_topic, letter)?;
-        }
-        Ok(!output.rows.is_empty() || !output.dead_letters.is_empty())
-    }
-
-    /// Queues the progress record, for each partition of the features topic its copy. It comes after the rows that it
-    /// covers have been acknowledged: a reader that sees it has seen them.
-    fn send_progress(&self, output: &EpochOutput, partitions: i32) -> Result<bool, SinkError> {
-        let Some(note) = &output.progress else { return Ok(false) };
-        for partition in 0..partitions {
-            let progress = Progress {
-                pipeline: self.settings.pipeline.clone(),
-                partition,
-                watermark: note.watermark,
-                gap: note.gap,
-                end: note.end,
-            };
-            self.sink.send(&self.settings.features_topic, Some(partition), None, &progress.to_json(), &[])?;
-        }
-        Ok(true)
-    }
-
-    fn save(&mut self, output: &EpochOutput) -> Result<(), PipelineError> {
-        let checkpoint = self.engine.checkpoint();
+    fn saved_with(&mut self, output: &EpochOutput, checkpoint: Checkpoint) -> Result<(), PipelineError> {
         let pipeline = &self.settings.pipeline;
-        if let Some((from, to)) = output.progress.as_ref().and_then(|note| note.gap) {
-            GapFound { pipeline, from, to }.emit();
+        if self.transactions.is_none() {
+            self.store.write(&[checkpoint.write(pipeline)?])?;
+            self.source.commit(&oldest(&checkpoint))?;
         }
-        if self.saved.as_ref() == Some(&checkpoint) {
-            return Ok(());
-        }
-        checkpoint.save(self.store, pipeline)?;
-        let oldest: Vec<(i32, i64)> = checkpoint.partitions.iter().map(|(id, at)| (*id, at.oldest)).collect();
-        self.source.commit(&oldest)?;
         self.saved = Some(checkpoint);
         self.epochs += 1;
         let Counters { read, windowed, filtered, late, decode, expression, null_event_time, rows_out, .. } =
@@ -307,6 +415,11 @@ impl Runner<'_> {
         EpochClosed { pipeline, read, by_fate: &by_fate, rows_out, watermark: self.engine.watermark() }.emit();
         Ok(())
     }
+}
+
+/// By partition, the first offset that a restart reads.
+fn oldest(checkpoint: &Checkpoint) -> Vec<(i32, i64)> {
+    checkpoint.partitions.iter().map(|(id, at)| (*id, at.oldest)).collect()
 }
 
 impl Silence {
@@ -333,59 +446,5 @@ impl Silence {
     /// Time in which nobody asked the source is not its silence.
     fn skip(&mut self, length: Span) {
         self.last_rows.values_mut().for_each(|last| *last = *last + length);
-    }
-}
-
-/// Attempts at one thing, ever further apart.
-struct Attempts<'a> {
-    pipeline: &'a str,
-    stop: &'a AtomicBool,
-    failures: u32,
-}
-
-impl<'a> Attempts<'a> {
-    fn new(pipeline: &'a str, stop: &'a AtomicBool) -> Self {
-        Self { pipeline, stop, failures: 0 }
-    }
-
-    /// Sends and flushes until both succeed. Records that are still queued are waited for, others are sent again.
-    fn until_done(
-        &mut self,
-        send: impl Fn() -> Result<bool, SinkError>,
-        flush: impl Fn() -> Result<(), SinkError>,
-    ) -> bool {
-        let mut queued = false;
-        loop {
-            let outcome = if queued { flush() } else { send().and_then(|any| if any { flush() } else { Ok(()) }) };
-            match outcome {
-                Ok(()) => return true,
-                Err(error) => {
-                    queued = matches!(error, SinkError::Unacknowledged { .. });
-                    if !self.failed(&error) {
-                        return false;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits for the next attempt; `false` when stopped.
-    fn failed(&mut self, error: &SinkError) -> bool {
-        const STEP: Duration = Duration::from_millis(50);
-        self.failures += 1;
-        OutputDelayed { pipeline: self.pipeline, attempt: self.failures, error: &error.to_string() }.emit();
-        for _ in 0..(1_u32 << self.failures.min(6)) {
-            if self.stop.load(Ordering::Relaxed) {
-                return false;
-            }
-            std::thread::sleep(STEP);
-        }
-        true
-    }
-
-    fn succeeded(&self) {
-        if self.failures > 0 {
-            OutputResumed { pipeline: self.pipeline, attempts: self.failures + 1 }.emit();
-        }
     }
 }

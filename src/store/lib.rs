@@ -21,6 +21,8 @@ use thiserror::Error;
 pub enum Table {
     /// `pipeline`: how far each pipeline has come.
     Checkpoints,
+    /// `pipeline`: output that is owed since its checkpoint.
+    Outbox,
     /// `features`: one row for each service and window.
     History,
     /// `controller`: its state at one moment.

@@ -54,6 +54,35 @@ pub struct OutputResumed<'a> {
     pub attempts: u32,
 }
 
+/// A run begins with output that the one before had not written, as far as it knew.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboxFound<'a> {
+    pub pipeline: &'a str,
+    pub epoch: u64,
+    pub records: usize,
+    /// It had been written; otherwise it is now.
+    pub written: bool,
+}
+
+/// The last epoch that was written is none that the state knows of.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputOfOtherState<'a> {
+    pub pipeline: &'a str,
+    /// 0 = none.
+    pub found: u64,
+    pub expected: u64,
+}
+
+/// An epoch's output was written in one transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochCommitted<'a> {
+    pub pipeline: &'a str,
+    pub epoch: u64,
+    pub records: usize,
+    /// From the save of the state to the broker's word that the transaction is committed.
+    pub seconds: f64,
+}
+
 /// A pipeline has read its input to the end.
 #[derive(Clone, Copy, Debug)]
 pub struct PipelineEnded<'a> {
@@ -71,6 +100,8 @@ struct Metrics {
     watermark: Family<Labels, Gauge<f64, AtomicU64>>,
     gaps: Family<Labels, Counter>,
     delays: Family<Labels, Counter>,
+    transactions: Family<Labels, Counter>,
+    transaction_seconds: Family<Labels, Counter<f64, AtomicU64>>,
 }
 
 fn metrics() -> &'static Metrics {
@@ -90,6 +121,12 @@ fn metrics() -> &'static Metrics {
         ),
         gaps: register("pipeline_gaps", "Silences of the source that left a gap in event time", Family::default()),
         delays: register("pipeline_output_delays", "Attempts to write output that failed", Family::default()),
+        transactions: register("pipeline_transactions", "Transactions committed", Family::default()),
+        transaction_seconds: register(
+            "pipeline_transaction_seconds",
+            "Time spent writing and committing transactions",
+            Family::default(),
+        ),
     })
 }
 
@@ -143,6 +180,35 @@ impl OutputDelayed<'_> {
 impl OutputResumed<'_> {
     pub fn emit(&self) {
         tracing::info!(pipeline = self.pipeline, attempts = self.attempts, "output written");
+    }
+}
+
+impl OutboxFound<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, epoch, records, written } = *self;
+        tracing::info!(pipeline, epoch, records, written, "the run before left output behind");
+    }
+}
+
+impl OutputOfOtherState<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, found, expected } = *self;
+        tracing::warn!(
+            pipeline,
+            found,
+            expected,
+            "the last epoch that was written is not the last one of this state: rows may be written again"
+        );
+    }
+}
+
+impl EpochCommitted<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, epoch, records, seconds } = *self;
+        let (metrics, labels) = (metrics(), labels(pipeline));
+        metrics.transactions.get_or_create(&labels).inc();
+        metrics.transaction_seconds.get_or_create(&labels).inc_by(seconds);
+        tracing::debug!(pipeline, epoch, records, seconds, "transaction committed");
     }
 }
 

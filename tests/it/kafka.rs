@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use prescale_domain::Span;
-use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource, KafkaSourceSettings, StartAt};
-use prescale_ingest::{DeadLetter, PartitionStart, Source};
+use prescale_ingest::kafka::{
+    KafkaSettings, KafkaSink, KafkaSource, KafkaSourceSettings, Remedy, StartAt, TransactionError, TransactionalSink,
+    newest_value,
+};
+use prescale_ingest::{DeadLetter, OutRecord, PartitionStart, Source};
 
 use crate::kit::{self, OwnKafka};
 
@@ -129,4 +132,103 @@ fn heavy_a_broker_that_comes_late_and_crashes_loses_nothing() {
     until(&mut source, 1000);
     let expected: Vec<_> = (0..1000).map(|number| number.to_string()).collect();
     assert_eq!(read, expected);
+}
+
+fn record(topic: &str, partition: i32, key: &str, value: &str) -> OutRecord {
+    OutRecord {
+        topic: topic.into(),
+        partition: Some(partition),
+        key: Some(key.into()),
+        value: value.into(),
+        headers: Vec::new(),
+    }
+}
+
+/// A producer of transactions that has shut out its forerunners.
+#[track_caller]
+fn transactional(settings: &KafkaSettings, id: &str) -> TransactionalSink {
+    let sink = TransactionalSink::open(settings, id).unwrap();
+    sink.init(WAIT).unwrap();
+    sink
+}
+
+/// Writes records in a transaction, which stays open.
+fn write(sink: &TransactionalSink, records: &[OutRecord]) -> Result<(), TransactionError> {
+    sink.begin()?;
+    records.iter().try_for_each(|record| sink.send(record))?;
+    sink.flush(WAIT)
+}
+
+#[test]
+fn a_source_reads_what_was_committed_up_to_the_end_behind_the_last_marker() {
+    let Some(kafka) = kit::kafka() else { return };
+    let (settings, topic) = (KafkaSettings::new(kafka.as_str()), kit::unique("transactions"));
+    kit::create_topic(&kafka, &topic, 3);
+    let sink = transactional(&settings, &topic);
+    write(&sink, &[record(&topic, 0, "k", "a"), record(&topic, 0, "k", "b")]).unwrap();
+    sink.commit(WAIT).unwrap();
+    write(&sink, &[record(&topic, 0, "k", "x"), record(&topic, 1, "k", "y")]).unwrap();
+    sink.abort(WAIT).unwrap();
+    // Partition 0 ends with the marker of an abort, 1 has nothing but one, 2 is empty.
+    let committed = [(0, 0, b"a".to_vec()), (0, 1, b"b".to_vec())];
+    assert_eq!(read_all(&mut KafkaSource::open(bounded(&settings, &topic)).unwrap()), committed);
+    let mut endless = KafkaSource::open(KafkaSourceSettings::new(settings.clone(), topic.as_str())).unwrap();
+    kit::wait_for("the end of each partition", Duration::from_secs(30), || {
+        (endless.poll(POLL).unwrap().at_end == [0, 1, 2]).then_some(())
+    });
+    // From the offset behind the last record, where only a marker is left.
+    let starts = (0..3).map(|partition| PartitionStart { partition, offset: Some(if partition == 0 { 2 } else { 0 }) });
+    let tail = KafkaSourceSettings { starts: starts.collect(), ..bounded(&settings, &topic) };
+    assert!(read_all(&mut KafkaSource::open(tail).unwrap()).is_empty());
+
+    // The end includes what is in an open transaction: the source waits until it is settled.
+    write(&sink, &[record(&topic, 1, "k", "c")]).unwrap();
+    let mut source = KafkaSource::open(bounded(&settings, &topic)).unwrap();
+    for _ in 0..5 {
+        assert!(!source.poll(POLL).unwrap().ended);
+    }
+    sink.commit(WAIT).unwrap();
+    let (partition, _, value) = read_all(&mut source).pop().unwrap();
+    assert_eq!((partition, value), (1, b"c".to_vec()));
+}
+
+#[test]
+fn the_newest_value_of_a_key_is_that_of_its_last_committed_transaction() {
+    let Some(kafka) = kit::kafka() else { return };
+    let (settings, topic) = (KafkaSettings::new(kafka.as_str()), kit::unique("newest"));
+    let plain = KafkaSink::open(&settings).unwrap();
+    assert_eq!(plain.ensure_compacted_topic(&topic, WAIT).unwrap(), 1);
+    let newest = || newest_value(&settings, &topic, 0, b"mine", Span::from_secs(2));
+    assert_eq!(newest().unwrap(), None);
+    let sink = transactional(&settings, &kit::unique("mine"));
+    for value in ["1", "2"] {
+        write(&sink, &[record(&topic, 0, "mine", value), record(&topic, 0, "other", "9")]).unwrap();
+        sink.commit(WAIT).unwrap();
+    }
+    write(&sink, &[record(&topic, 0, "mine", "3")]).unwrap();
+    sink.abort(WAIT).unwrap();
+    assert_eq!(newest().unwrap().as_deref(), Some(&b"2"[..]));
+    // Another writer's open transaction could hide what comes after it: no answer is better than an old one.
+    let other = transactional(&settings, &kit::unique("other"));
+    write(&other, &[record(&topic, 0, "other", "10")]).unwrap();
+    write(&sink, &[record(&topic, 0, "mine", "4")]).unwrap();
+    sink.commit(WAIT).unwrap();
+    assert!(newest().is_err());
+    other.abort(WAIT).unwrap();
+    assert_eq!(newest().unwrap().as_deref(), Some(&b"4"[..]));
+}
+
+#[test]
+fn a_producer_that_was_shut_out_writes_nothing_more() {
+    let Some(kafka) = kit::kafka() else { return };
+    let (settings, topic) = (KafkaSettings::new(kafka.as_str()), kit::unique("fenced"));
+    kit::create_topic(&kafka, &topic, 1);
+    let old = transactional(&settings, &topic);
+    write(&old, &[record(&topic, 0, "k", "left open")]).unwrap();
+    let new = transactional(&settings, &topic);
+    assert_eq!(old.commit(WAIT).unwrap_err().remedy, Remedy::Reopen);
+    write(&new, &[record(&topic, 0, "k", "written")]).unwrap();
+    new.commit(WAIT).unwrap();
+    let values: Vec<_> = kit::consume(&kafka, &topic).into_iter().map(|record| record.value.unwrap()).collect();
+    assert_eq!(values, [b"written"]);
 }

@@ -49,6 +49,7 @@ const PURE: &[&str] = &[
     "pipeline/watermark",
     "pipeline/window",
     "pipeline/late",
+    "pipeline/commit",
     "ingest/decode",
     "actuate/fleet",
 ];

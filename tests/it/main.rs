@@ -8,6 +8,7 @@ mod aws;
 mod browser;
 mod compose;
 mod demo;
+mod exactly_once;
 mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;

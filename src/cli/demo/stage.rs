@@ -11,6 +11,7 @@ use prescale_controller::{Controller, ControllerSettings, Event, Parts};
 use prescale_domain::{ScoreCard, Series, ServiceName, Span, SystemClock, Timestamp};
 use prescale_ingest::embedded::EmbeddedBroker;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings};
+use prescale_pipeline::Delivery;
 use prescale_simulation::sweep::SweepPoint;
 use prescale_simulation::workload::{LoadModel, LoadSettings, TraceLoad, Workload};
 use prescale_store::{MemoryStore, Store};
@@ -216,6 +217,9 @@ fn start_pipeline(
         sources: BTreeMap::new(),
         features_topic: "features".to_owned(),
         dead_letter_topic: "dead-letters".to_owned(),
+        epochs_topic: String::new(),
+        // The embedded broker shows readers what a transaction aborted, and nothing of the demo outlives its process.
+        delivery: Delivery::AtLeastOnce,
         topic_partitions: 1,
         until_end: false,
         // Between two minutes the source is silent because it waits for the decisions.

@@ -4,7 +4,9 @@ mod native;
 mod settings;
 mod sink;
 mod source;
+mod transaction;
 
 pub use settings::{KafkaSettings, StartAt};
 pub use sink::{KafkaSink, SinkError};
 pub use source::{KafkaSource, KafkaSourceSettings};
+pub use transaction::{Remedy, TransactionError, TransactionalSink, newest_value};

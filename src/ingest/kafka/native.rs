@@ -189,6 +189,43 @@ pub(crate) fn flush<C: ClientContext>(client: &Client<C>, timeout: Duration) -> 
     unsafe { sys::rd_kafka_flush(client.native_ptr(), millis(timeout)) == NO_ERROR }
 }
 
+/// A failed call of librdkafka's transactional interface.
+pub(crate) struct TransactionFault {
+    pub(crate) code: RDKafkaErrorCode,
+    pub(crate) text: String,
+    pub(crate) is_retriable: bool,
+    pub(crate) requires_abort: bool,
+}
+
+/// Makes offsets of a consumer group part of a producer's open transaction. The group has no members: its offsets only
+/// inform.
+pub(crate) fn send_offsets<C: ClientContext>(
+    client: &Client<C>,
+    group: &CStr,
+    offsets: &TopicPartitionList,
+    timeout: Duration,
+) -> Result<(), TransactionFault> {
+    // SAFETY: all pointers are live; the group's metadata is created, used and destroyed here, and librdkafka copies it
+    // and the list. The error object is ours to destroy.
+    unsafe {
+        let metadata = sys::rd_kafka_consumer_group_metadata_new(group.as_ptr());
+        let error =
+            sys::rd_kafka_send_offsets_to_transaction(client.native_ptr(), offsets.ptr(), metadata, millis(timeout));
+        sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+        if error.is_null() {
+            return Ok(());
+        }
+        let fault = TransactionFault {
+            code: sys::rd_kafka_error_code(error).into(),
+            text: text(sys::rd_kafka_error_string(error)),
+            is_retriable: sys::rd_kafka_error_is_retriable(error) != 0,
+            requires_abort: sys::rd_kafka_error_txn_requires_abort(error) != 0,
+        };
+        sys::rd_kafka_error_destroy(error);
+        Err(fault)
+    }
+}
+
 /// # Safety
 /// `message` must be a live consumer message.
 unsafe fn fetched(message: &sys::rd_kafka_message_t) -> Fetched<'_> {

@@ -35,6 +35,7 @@ const CONSUMER: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("enable.partition.eof", "true"),
+    ("isolation.level", "read_committed"),
     ("auto.offset.reset", "error"),
     ("allow.auto.create.topics", "false"),
     ("check.crcs", "false"),
@@ -87,6 +88,15 @@ impl KafkaSettings {
 
     pub(crate) fn producer(&self) -> ClientConfig {
         self.config(PRODUCER, "producer.", "consumer.")
+    }
+
+    /// For a producer of transactions. Messages time out with their transaction, so that it can be given up and tried
+    /// again.
+    pub(crate) fn transactional_producer(&self, id: &str) -> ClientConfig {
+        let kept = PRODUCER.iter().filter(|(name, _)| *name != "message.timeout.ms").copied();
+        let mut config = self.config(&kept.collect::<Vec<_>>(), "producer.", "consumer.");
+        config.set("transactional.id", id);
+        config
     }
 
     /// For the admin client, which takes neither side's properties.
@@ -161,6 +171,10 @@ mod tests {
         assert_eq!(producer.get("client.id"), None);
         assert_eq!(producer.get("sasl.password"), Some("hunter2"));
         assert_eq!(settings.admin().get("fetch.wait.max.ms"), None);
+        let transactional = settings.transactional_producer("prescale-x");
+        assert_eq!(transactional.get("transactional.id"), Some("prescale-x"));
+        assert_eq!(transactional.get("linger.ms"), Some("0"));
+        assert_eq!((transactional.get("message.timeout.ms"), producer.get("message.timeout.ms")), (None, Some("0")));
         assert!(!format!("{settings:?}").contains("hunter2"));
     }
 }

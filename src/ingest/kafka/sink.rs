@@ -9,10 +9,10 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use prescale_domain::Span;
-use prescale_telemetry::ingest::{ClientLog, DeadLettered, FlushFailed};
+use prescale_telemetry::ingest::{ClientLog, FlushFailed};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use super::native;
 use super::settings::KafkaSettings;
-use crate::DeadLetter;
+use crate::{DeadLetter, OutRecord};
 
 /// How long `send` waits for room in the queue.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
@@ -47,13 +47,13 @@ pub enum SinkError {
 /// A producer; shared by reference between threads.
 pub struct KafkaSink {
     settings: KafkaSettings,
-    producer: ThreadedProducer<Deliveries>,
+    pub(super) producer: ThreadedProducer<Deliveries>,
     sent: AtomicU64,
 }
 
 /// Counts delivery reports; the first failure since the last flush is kept.
 #[derive(Default)]
-struct Deliveries {
+pub(super) struct Deliveries {
     done: AtomicU64,
     failure: Mutex<Option<Undelivered>>,
 }
@@ -96,11 +96,25 @@ impl ProducerContext for Deliveries {
 impl KafkaSink {
     /// Prepares to write; nothing is asked of the broker yet.
     pub fn open(settings: &KafkaSettings) -> Result<Self, SinkError> {
-        let producer = settings
-            .producer()
+        Self::create(settings, &settings.producer())
+    }
+
+    pub(super) fn create(settings: &KafkaSettings, config: &ClientConfig) -> Result<Self, SinkError> {
+        let producer = config
             .create_with_context(Deliveries::default())
             .map_err(|error| SinkError::Settings { error: error.to_string() })?;
         Ok(Self { settings: settings.clone(), producer, sent: AtomicU64::new(0) })
+    }
+
+    /// How the brokers are reached.
+    pub fn settings(&self) -> &KafkaSettings {
+        &self.settings
+    }
+
+    /// Forgets a failure of records that nobody waits for any more.
+    pub(super) fn forgive(&self) {
+        let context = self.producer.client().context();
+        drop(context.failure.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Queues a record; without a partition, its key chooses one as Java clients do. Waits only while the queue is full.
@@ -156,20 +170,15 @@ impl KafkaSink {
         }
     }
 
+    /// Queues a record.
+    pub fn send_record(&self, record: &OutRecord) -> Result<(), SinkError> {
+        let headers: Vec<(&str, &[u8])> = record.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        self.send(&record.topic, record.partition, record.key.as_deref(), &record.value, &headers)
+    }
+
     /// Queues a dead letter: the original bytes, with where they came from and what was wrong in the headers.
     pub fn send_dead_letter(&self, topic: &str, letter: &DeadLetter) -> Result<(), SinkError> {
-        let (partition, offset) = (letter.partition.to_string(), letter.offset.to_string());
-        let headers: [(&str, &[u8]); 5] = [
-            ("topic", letter.topic.as_bytes()),
-            ("partition", partition.as_bytes()),
-            ("offset", offset.as_bytes()),
-            ("reason", letter.reason.as_bytes()),
-            ("error", letter.error.as_bytes()),
-        ];
-        self.send(topic, None, None, &letter.payload, &headers)?;
-        let DeadLetter { topic, partition, offset, reason, error, .. } = letter;
-        DeadLettered { topic, partition: *partition, offset: *offset, reason, error }.emit();
-        Ok(())
+        self.send_record(&letter.record(topic.into()))
     }
 
     /// Waits until every record sent so far has been acknowledged.
@@ -217,6 +226,18 @@ impl KafkaSink {
 
     /// Creates a topic with the broker's own replication unless it exists; returns how many partitions it has.
     pub fn ensure_topic(&self, topic: &str, partitions: i32, timeout: Span) -> Result<i32, SinkError> {
+        self.ensure(&NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)), timeout)
+    }
+
+    /// Like [`KafkaSink::ensure_topic`], for a topic of one partition that keeps the last record of each key.
+    pub fn ensure_compacted_topic(&self, topic: &str, timeout: Span) -> Result<i32, SinkError> {
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1));
+        // What is not the last of its key goes within the hour or so: readers start at the first record that is left.
+        self.ensure(&new.set("cleanup.policy", "compact").set("segment.ms", "3600000"), timeout)
+    }
+
+    fn ensure(&self, wanted: &NewTopic<'_>, timeout: Span) -> Result<i32, SinkError> {
+        let topic = wanted.name;
         if let Some(count) = self.partitions(topic, timeout)? {
             return Ok(count);
         }
@@ -224,10 +245,9 @@ impl KafkaSink {
         let failed = |error: String| self.topic_error(topic, format!("create: {error}"), HINT);
         let admin: AdminClient<DefaultClientContext> =
             self.settings.admin().create().map_err(|error| failed(error.to_string()))?;
-        let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
         let limit = timeout.to_std();
         let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit));
-        let results = wait_for(admin.create_topics([&wanted], &options)).map_err(|error| failed(error.to_string()))?;
+        let results = wait_for(admin.create_topics([wanted], &options)).map_err(|error| failed(error.to_string()))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -251,13 +271,6 @@ impl KafkaSink {
     fn topic_error(&self, topic: &str, error: String, hint: &str) -> SinkError {
         let servers = self.settings.bootstrap_servers.clone();
         SinkError::Topic { topic: topic.to_owned(), servers, error, hint: hint.to_owned() }
-    }
-}
-
-impl DeadLetter {
-    /// Sends it to the dead-letter topic.
-    pub fn send(&self, sink: &KafkaSink, topic: &str) -> Result<(), SinkError> {
-        sink.send_dead_letter(topic, self)
     }
 }
 

@@ -8,6 +8,7 @@ use prescale_domain::Span;
 use prescale_telemetry::ingest::{
     ClientLog, CommitFailed, PartitionsAssigned, RecordsRead, SourceBack, SourceUnreachable,
 };
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -28,7 +29,8 @@ pub struct KafkaSourceSettings {
     /// that it does not name are newer than it and are read from their earliest record.
     pub start: StartAt,
     pub starts: Vec<PartitionStart>,
-    /// Stop at the high watermarks read at start; records after them are not delivered.
+    /// Stop at the high watermarks read at start; records after them are not delivered. A transaction that is open below
+    /// them is waited for.
     pub until_end: bool,
     /// The group whose offsets `commit` moves and [`StartAt::Group`] reads; `None` = `commit` does nothing.
     pub group: Option<String>,
@@ -126,9 +128,11 @@ impl KafkaSource {
             return Err(self.fatal(error, RECREATED).into());
         }
         let committed = self.committed(count)?;
+        let ends = self.ends(count)?;
         let mut partitions = Vec::new();
         for partition in 0..count {
             let (low, high) = self.watermarks(partition)?;
+            let end = ends.get(partition as usize).map(|end| high.max(*end));
             let stored = self.settings.starts.iter().find(|start| start.partition == partition);
             let asked = stored.and_then(|start| start.offset).or(committed.get(partition as usize).copied().flatten());
             let start = match (asked, self.settings.start) {
@@ -136,8 +140,7 @@ impl KafkaSource {
                 (None, StartAt::Latest) if self.settings.starts.is_empty() => high,
                 (None, _) => low,
             };
-            self.check_start(partition, start, low, high)?;
-            let end = self.settings.until_end.then_some(high);
+            self.check_start(partition, start, low, end.unwrap_or(high))?;
             partitions.push(Partition {
                 next: start,
                 end,
@@ -193,6 +196,21 @@ impl KafkaSource {
         Err(Unready::Later(text))
     }
 
+    /// Where a bounded source ends, by partition: the high watermarks. A reader of committed records is told the end of
+    /// what is committed instead; one that reads all of them knows.
+    fn ends(&self, count: i32) -> Result<Vec<i64>, Unready> {
+        if !self.settings.until_end {
+            return Ok(Vec::new());
+        }
+        let mut config = self.settings.kafka.consumer(None);
+        config.set("isolation.level", "read_uncommitted");
+        let later = |error: KafkaError| Unready::Later(self.describe(&error));
+        let reader: BaseConsumer = config.create().map_err(later)?;
+        let high = |partition| reader.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT).map(|(_, high)| high);
+        (0..count).map(high).collect::<Result<_, _>>().map_err(later)
+    }
+
+    /// The first offset, and the end of what is committed.
     fn watermarks(&self, partition: i32) -> Result<(i64, i64), Unready> {
         self.consumer
             .client()

@@ -301,7 +301,7 @@ fn topics_are_counted_and_dead_letters_keep_their_bytes() {
         error: "expected value".to_owned(),
         payload: b"{bad\xff".to_vec(),
     };
-    letter.send(&sink, "t").unwrap();
+    sink.send_dead_letter("t", &letter).unwrap();
     sink.flush(FLUSH).unwrap();
     assert_eq!(read_to_end(settings).len(), 1);
 }

@@ -1,4 +1,4 @@
-//! The runner between real topics, on the broker inside the process.
+//! The runner between topics of the broker inside the process, which knows no transactions: at least once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use prescale_ingest::{Polled, Source, SourceError};
 use prescale_store::MemoryStore;
 
 use super::*;
-use crate::{RunnerSettings, Summary, run, source_settings};
+use crate::{Delivery, RunnerSettings, Summary, run, source_settings};
 
 /// A source that is stopped from outside after some polls.
 struct Stopped {
@@ -52,7 +52,8 @@ fn run_for(broker: &EmbeddedBroker, store: &MemoryStore, polls: usize, max_recor
     source.max_records = max_records;
     let stop = Arc::new(AtomicBool::new(false));
     let source = Stopped { inner: KafkaSource::open(source).unwrap(), polls, stop: stop.clone() };
-    let settings = RunnerSettings { until_end: true, epoch: Span::ZERO, ..RunnerSettings::new("p", plan) };
+    let delivery = Delivery::AtLeastOnce;
+    let settings = RunnerSettings { until_end: true, epoch: Span::ZERO, delivery, ..RunnerSettings::new("p", plan) };
     let sink = KafkaSink::open(&broker.settings()).unwrap();
     run(settings, Box::new(source), &sink, store, &SystemClock, &stop).unwrap()
 }
@@ -138,8 +139,12 @@ fn output_waits_for_a_broker_that_is_down() {
     let plan = plan_of("requests");
     let stop = AtomicBool::new(false);
     let source = source_settings(&plan, Some(broker.settings()), None, true);
-    let settings =
-        RunnerSettings { until_end: true, flush_timeout: Span::from_millis(300), ..RunnerSettings::new("p", plan) };
+    let settings = RunnerSettings {
+        until_end: true,
+        delivery: Delivery::AtLeastOnce,
+        flush_timeout: Span::from_millis(300),
+        ..RunnerSettings::new("p", plan)
+    };
     let sink = KafkaSink::open(&broker.settings()).unwrap();
     let source = KafkaSource::open(source).unwrap();
     broker.set_up(false).unwrap();
