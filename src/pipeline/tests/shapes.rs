@@ -500,3 +500,69 @@ fn a_row_that_fails_in_one_branch_counts_in_none() {
         assert_eq!((counters.expression, counters.windowed), (zeros, sample().len() as u64 - zeros));
     }
 }
+
+/// Counts by service and window in seconds, against those of the rows that `key` gives a service.
+#[track_caller]
+fn counted(query: &str, (slide, width): (i64, i64), key: fn(&Row) -> Option<String>, least: u64) {
+    let outcome = feed(&plan(query), &dealt(&sample(), 2), &Feeding { batch: 7, ..Feeding::plain() });
+    let mut expected = BTreeMap::<(i64, String), u64>::new();
+    for (start, rows) in by_window(&sample(), slide, width) {
+        for service in rows.into_iter().filter_map(key) {
+            *expected.entry((start, service)).or_default() += 1;
+        }
+    }
+    expected.retain(|_, n| *n >= least);
+    let found: BTreeMap<_, _> =
+        found(&outcome).into_iter().map(|(key, row)| (key, row["n"].as_u64().unwrap())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn rows_are_filtered_and_keyed_by_expressions() {
+    counted(
+        "SELECT service, window.start AS window_start, window.end AS window_end, n FROM (
+            SELECT CASE WHEN x > 0 THEN upper(service) ELSE concat('no-', word) END AS service,
+                hop(INTERVAL '5 seconds', INTERVAL '20 seconds') AS window, count(*) AS n
+            FROM t WHERE flag IS NOT NULL AND (x IS NULL OR x BETWEEN -15 AND 15)
+            GROUP BY 1, window HAVING count(*) > 1)",
+        (5, 20),
+        |row| {
+            row.flag?;
+            match row.x {
+                Some(x) if !(-15..=15).contains(&x) => None,
+                Some(x) if x > 0 => Some(format!("S{}", row.service)),
+                _ => Some(format!("no-{}", row.word.map(word).unwrap_or_default())),
+            }
+        },
+        2,
+    );
+}
+
+#[test]
+fn the_window_may_be_the_only_key() {
+    counted(
+        "SELECT 'all' AS service, window.start AS window_start, window.end AS window_end, n FROM (
+            SELECT hop(INTERVAL '3 seconds', INTERVAL '1 minute') AS window, count(*) AS n FROM t GROUP BY window)",
+        (3, 60),
+        |_| Some("all".to_owned()),
+        1,
+    );
+}
+
+#[test]
+fn views_and_common_table_expressions_give_the_bytes_of_a_subquery() {
+    let inner = format!("SELECT service, {} AS window, sum(y) AS y FROM t GROUP BY service, window", WINDOWS[2].0);
+    let outer = "SELECT service, window.start AS window_start, window.end AS window_end, y FROM";
+    let tables = TABLES.trim_end().strip_suffix("INSERT INTO features").unwrap();
+    let texts = [
+        format!("INSERT INTO features {outer} ({inner}) AS sums;"),
+        format!("INSERT INTO features WITH sums AS ({inner}) {outer} sums;"),
+        format!("CREATE VIEW sums AS {inner}; INSERT INTO features {outer} sums;"),
+    ];
+    let bytes = texts.map(|text| {
+        let plan = Arc::new(compile(&format!("{tables}{text}")).unwrap());
+        feed(&plan, &dealt(&sample(), 3), &Feeding::plain()).text()
+    });
+    assert!(bytes[0].lines().count() > 100);
+    assert!(bytes.iter().all(|text| *text == bytes[0]));
+}
