@@ -12,6 +12,7 @@ use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use super::quantile_udaf;
 use super::rows::{Failure, Rows, new_batch, take_all};
 use crate::sql::{Aggregation, GroupKey};
 
@@ -36,6 +37,11 @@ impl Inputs {
         }
         let (mut arguments, mut filters) = (Vec::new(), Vec::new());
         for aggregate in &plan.aggregates {
+            if aggregate.shares.is_some() {
+                arguments.push(Vec::new());
+                filters.push(None);
+                continue;
+            }
             let mut values = aggregate.function.expressions();
             // What depends on an order is given what to order by.
             values.extend(aggregate.function.order_bys().iter().map(|order| order.expr.clone()));
@@ -94,8 +100,15 @@ pub(crate) struct Partial {
 pub(crate) struct PaneStore {
     /// `None` when the window is the only key.
     groups: Option<Box<dyn GroupValues>>,
-    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    accumulators: Vec<Slot>,
     count: usize,
+}
+
+/// The accumulator of one aggregate.
+struct Slot {
+    accumulator: Box<dyn GroupsAccumulator>,
+    /// The slot that is filled in its place.
+    shares: Option<usize>,
 }
 
 impl PaneStore {
@@ -108,14 +121,15 @@ impl PaneStore {
                 types.into_iter().enumerate().map(|(i, kind)| Field::new(format!("k{i}"), kind, true)).collect();
             Some(new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?)
         };
-        let mut accumulators: Vec<Box<dyn GroupsAccumulator>> = Vec::new();
+        let mut accumulators = Vec::new();
         for aggregate in &plan.aggregates {
             let function = aggregate.function.clone();
-            accumulators.push(if function.groups_accumulator_supported() {
+            let accumulator: Box<dyn GroupsAccumulator> = if function.groups_accumulator_supported() {
                 function.create_groups_accumulator()?
             } else {
                 Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator()))
-            });
+            };
+            accumulators.push(Slot { accumulator, shares: aggregate.shares });
         }
         Ok(Self { groups, accumulators, count: 0 })
     }
@@ -123,10 +137,10 @@ impl PaneStore {
     /// Adds rows; `ids` is scratch space.
     pub(crate) fn update(&mut self, inputs: &Inputs, ids: &mut Vec<usize>) -> Result<()> {
         self.intern(&inputs.keys, inputs.rows, ids)?;
-        for ((accumulator, arguments), filter) in
-            self.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters)
-        {
-            accumulator.update_batch(arguments, ids, filter.as_ref(), self.count)?;
+        for ((slot, arguments), filter) in self.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters) {
+            if slot.shares.is_none() {
+                slot.accumulator.update_batch(arguments, ids, filter.as_ref(), self.count)?;
+            }
         }
         Ok(())
     }
@@ -134,23 +148,27 @@ impl PaneStore {
     /// Adds all that a store had accumulated.
     pub(crate) fn merge(&mut self, from: &Partial, ids: &mut Vec<usize>) -> Result<()> {
         self.intern(&from.keys, from.count, ids)?;
-        for (accumulator, states) in self.accumulators.iter_mut().zip(&from.states) {
-            accumulator.merge_batch(states, ids, self.count)?;
+        for (slot, states) in self.accumulators.iter_mut().zip(&from.states) {
+            if slot.shares.is_none() {
+                slot.accumulator.merge_batch(states, ids, self.count)?;
+            }
         }
         Ok(())
     }
 
     pub(crate) fn into_partial(mut self) -> Result<Partial> {
         let keys = self.emit_keys()?;
-        let states = self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All));
+        let states = self.accumulators.iter_mut().map(|slot| match slot.shares {
+            None => slot.accumulator.state(EmitTo::All),
+            Some(_) => Ok(Vec::new()),
+        });
         Ok(Partial { keys, states: states.collect::<Result<_>>()?, count: self.count })
     }
 
     /// The aggregation's output for the window `[start, end)`, sorted by key.
     pub(crate) fn finish(mut self, plan: &Aggregation, start: i64, end: i64) -> Result<RecordBatch> {
         let keys = self.emit_keys()?;
-        let values = self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All));
-        let mut values = values.collect::<Result<Vec<_>>>()?;
+        let mut values = self.values()?;
         let mut sorted = keys;
         if !sorted.is_empty() {
             let columns: Vec<SortColumn> =
@@ -169,6 +187,18 @@ impl PaneStore {
         }
         columns.append(&mut values);
         new_batch(&plan.output, columns, self.count)
+    }
+
+    /// The value of each aggregate, by group.
+    fn values(&mut self) -> Result<Vec<ArrayRef>> {
+        // First what is read from others' sketches: evaluating empties them.
+        let read = |slot: &Slot| {
+            let owner = slot.shares.and_then(|owner| self.accumulators.get(owner));
+            owner.map(|owner| quantile_udaf::shared(slot.accumulator.as_ref(), owner.accumulator.as_ref())).transpose()
+        };
+        let shared = self.accumulators.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let slots = self.accumulators.iter_mut().zip(shared);
+        slots.map(|(slot, shared)| shared.map_or_else(|| slot.accumulator.evaluate(EmitTo::All), Ok)).collect()
     }
 
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<usize>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `approx_percentile_cont` on our own sketch. Rule: the result depends on the values alone; DataFusion's t-digest
 //! depends on batch boundaries and has no accumulator for many groups.
 
+use std::any::Any;
 use std::mem::size_of_val;
 use std::sync::Arc;
 
@@ -83,6 +84,19 @@ impl AggregateUDFImpl for QuantileSketch {
     }
 }
 
+/// The quantile that `reader` stands for, of the sketches that `owner` has filled.
+pub(crate) fn shared(
+    reader: &(dyn GroupsAccumulator + 'static),
+    owner: &(dyn GroupsAccumulator + 'static),
+) -> Result<ArrayRef> {
+    let reader: &dyn Any = reader;
+    let owner: &dyn Any = owner;
+    match (reader.downcast_ref::<Sketches>(), owner.downcast_ref::<Sketches>()) {
+        (Some(reader), Some(owner)) => reader.read(&owner.groups),
+        _ => exec_err!("only {NAME} shares its sketches"),
+    }
+}
+
 /// One sketch a group.
 #[derive(Debug)]
 struct Sketches {
@@ -106,6 +120,12 @@ impl Sketches {
         if self.groups.len() < groups {
             self.groups.resize_with(groups, Sketch::default);
         }
+    }
+
+    /// Our quantile of each of `groups`.
+    fn read(&self, groups: &[Sketch]) -> Result<ArrayRef> {
+        let values: Float64Array = groups.iter().map(|sketch| sketch.quantile(self.quantile)).collect();
+        Ok(cast(&values, &self.kind)?)
     }
 
     fn emit(&mut self, emit_to: EmitTo) -> Vec<Sketch> {
@@ -141,9 +161,8 @@ impl GroupsAccumulator for Sketches {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let quantile = self.quantile;
-        let values: Float64Array = self.emit(emit_to).iter().map(|sketch| sketch.quantile(quantile)).collect();
-        Ok(cast(&values, &self.kind)?)
+        let groups = self.emit(emit_to);
+        self.read(&groups)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {

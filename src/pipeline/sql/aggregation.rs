@@ -14,6 +14,7 @@ use super::plan::{Aggregate, Aggregation, GroupKey};
 use super::types;
 use super::validate::{Context, check, nullable, type_of};
 use crate::SqlError;
+use crate::exec::quantile_udaf;
 use crate::window::Windows;
 
 pub(super) const WINDOW_HINT: &str = "write SELECT service, window.start AS window_start, window.end AS window_end, requests FROM (SELECT service, tumble(INTERVAL '1 minute') AS window, count(*) AS requests FROM t GROUP BY service, window)";
@@ -89,7 +90,7 @@ fn column(context: &Context<'_>, node: &LogicalAggregate, expr: &Expr) -> Result
 
 fn aggregation(context: &Context<'_>, node: &LogicalAggregate, keys: Vec<GroupKey>) -> Result<Aggregation, SqlError> {
     let schema = node.input.schema();
-    let mut aggregates = Vec::new();
+    let (mut aggregates, mut sketches) = (Vec::new(), Vec::new());
     for expr in &node.aggr_expr {
         check(context, expr)?;
         let expr = &context
@@ -101,7 +102,15 @@ fn aggregation(context: &Context<'_>, node: &LogicalAggregate, keys: Vec<GroupKe
             .build()
             .and_then(|lowered| try_out(&lowered.aggregate).map(|()| lowered))
             .map_err(|error| context.planner.error(context.text, &error, context.query))?;
-        aggregates.push(Aggregate { function: lowered.aggregate, filter: lowered.filter });
+        let mut shares = None;
+        if let Expr::AggregateFunction(call) = expr.clone().unalias()
+            && call.func.name() == quantile_udaf::NAME
+        {
+            let values = (call.params.args.into_iter().next(), call.params.filter);
+            shares = sketches.iter().find(|(known, _)| *known == values).map(|(_, index)| *index);
+            sketches.push((values, aggregates.len()));
+        }
+        aggregates.push(Aggregate { function: lowered.aggregate, filter: lowered.filter, shares });
     }
     Ok(Aggregation { keys, aggregates, output: nullable(node.schema.as_arrow()) })
 }

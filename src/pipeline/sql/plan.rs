@@ -107,6 +107,8 @@ pub enum GroupKey {
 pub struct Aggregate {
     pub function: Arc<AggregateFunctionExpr>,
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The index of an earlier quantile of the same values: both are read from one sketch, which that one fills.
+    pub shares: Option<usize>,
 }
 
 /// What a pipeline does, for people.
