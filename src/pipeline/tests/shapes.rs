@@ -156,7 +156,7 @@ fn quantile(rows: &[&Row], q: f64) -> Expected {
     at.map_or(Expected::Null, |at| Expected::About(values[at], RELATIVE_ACCURACY))
 }
 
-const AGGREGATES: [(&str, Oracle); 44] = [
+const AGGREGATES: [(&str, Oracle); 46] = [
     ("count(*)", |rows| exactly(Some(rows.len()))),
     ("count(x)", |rows| exactly(Some(xs(rows).len()))),
     ("count(*) FILTER (WHERE x > 3)", |rows| exactly(Some(xs(rows).iter().filter(|x| **x > 3).count()))),
@@ -200,6 +200,10 @@ const AGGREGATES: [(&str, Oracle); 44] = [
     ("approx_distinct(x)", |rows| Expected::About(distinct(rows.iter().filter_map(|row| row.x)).len() as f64, 0.05)),
     ("approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY y)", |rows| quantile(rows, 0.5)),
     ("approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY y)", |rows| quantile(rows, 0.99)),
+    ("approx_percentile_cont(0.75) WITHIN GROUP (ORDER BY y DESC)", |rows| quantile(rows, 0.25)),
+    ("approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY y) FILTER (WHERE flag)", |rows| {
+        quantile(&rows.iter().filter(|row| row.flag == Some(true)).copied().collect::<Vec<_>>(), 0.5)
+    }),
     ("corr(y, x)", |rows| regression(rows, correlation)),
     ("covar_samp(y, x)", |rows| regression(rows, |y, x| Some(deviations(x, y)? / (x.len() - 1) as f64))),
     ("covar_pop(y, x)", |rows| regression(rows, |y, x| Some(deviations(x, y)? / x.len() as f64))),
