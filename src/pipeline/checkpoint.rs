@@ -56,6 +56,10 @@ pub struct Checkpoint {
     /// The first window that had a row after the silence.
     pub silent_to: Option<i64>,
     pub partitions: BTreeMap<i32, PartitionCheckpoint>,
+    /// By partition: the offsets, after its oldest needed one, before which its watermark was lifted to a value in
+    /// nanoseconds by others' rows, because it had fallen idle.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lifts: BTreeMap<i32, Vec<(i64, i64)>>,
     pub counters: Counters,
 }
 

@@ -8,14 +8,16 @@ use prescale_domain::Timestamp;
 use prescale_ingest::decode::{self, Decoder};
 use prescale_ingest::{DeadLetter, RawBatch};
 
-use crate::checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
+use crate::checkpoint::{Checkpoint, Counters};
 use crate::error::PipelineError;
 use crate::exec::output;
-use crate::exec::pane::{Inputs, PaneStore};
+use crate::exec::pane::{self, Inputs};
 use crate::exec::rows::{Failure, Rows};
 use crate::exec::source_rows::{SourceRows, SourceStep};
 use crate::late;
-use crate::sql::{Format, Plan};
+use crate::panes::{ClosedWindow, FirstRow, Panes};
+use crate::partition::Partition;
+use crate::sql::{Format, Plan, Step};
 use crate::watermark::{self, ENDED, PartitionTime, UNSTARTED};
 use crate::window;
 
@@ -70,7 +72,7 @@ pub struct Engine {
     decoder: Decoder,
     step: SourceStep,
     partitions: BTreeMap<i32, Partition>,
-    panes: BTreeMap<i64, BTreeMap<i32, PanePart>>,
+    panes: Panes,
     watermark: i64,
     told: Option<i64>,
     last_end: Option<i64>,
@@ -79,24 +81,6 @@ pub struct Engine {
     counters: Counters,
     dead_letters: Vec<DeadLetter>,
     scratch: Scratch,
-}
-
-/// One source partition.
-struct Partition {
-    /// The first offset not read yet; `None` = no row was seen.
-    next: Option<i64>,
-    /// Records before this offset were counted by the run that wrote the checkpoint.
-    live_from: i64,
-    /// The watermark to go on with at `live_from`.
-    live_watermark: i64,
-    watermark: i64,
-}
-
-/// One partition's share of a window.
-struct PanePart {
-    store: PaneStore,
-    first_offset: i64,
-    watermark_before_first: i64,
 }
 
 #[derive(Default)]
@@ -122,7 +106,7 @@ impl Engine {
             decoder,
             step,
             partitions: BTreeMap::new(),
-            panes: BTreeMap::new(),
+            panes: Panes::default(),
             watermark: UNSTARTED,
             told: None,
             last_end: None,
@@ -153,13 +137,8 @@ impl Engine {
         self.silent_to = from.silent_to;
         self.counters = from.counters;
         for (id, at) in from.partitions {
-            let partition = Partition {
-                next: Some(at.oldest),
-                live_from: at.next,
-                live_watermark: at.watermark,
-                watermark: if at.oldest < at.next { at.oldest_watermark } else { at.watermark },
-            };
-            self.partitions.insert(id, partition);
+            let lifts = from.lifts.get(&id).map(Vec::as_slice).unwrap_or_default();
+            self.partitions.insert(id, Partition::resumed(at, lifts));
         }
         Ok(())
     }
@@ -168,8 +147,7 @@ impl Engine {
     /// or the engine, never of a row.
     pub fn push(&mut self, raw: &RawBatch) -> Result<(), PipelineError> {
         let Some(&last) = raw.offsets.last() else { return Ok(()) };
-        let fresh = Partition { next: None, live_from: i64::MIN, live_watermark: UNSTARTED, watermark: self.watermark };
-        let partition = self.partitions.entry(raw.partition).or_insert(fresh);
+        let partition = self.partitions.entry(raw.partition).or_insert_with(|| Partition::fresh(self.watermark));
         partition.next = Some(last + 1);
         let live_from = partition.live_from;
         let live = |record: u32| raw.offsets[record as usize] >= live_from;
@@ -192,28 +170,22 @@ impl Engine {
             self.dead_letters.push(dead_letter(raw, record, "null_event_time", "event time is NULL"));
         }
         self.advance(raw, &source);
-        let mut rows = source.rows;
-        for stage in &plan.before {
-            let (filtered, failures) = rows.run(stage)?;
-            self.note_rows(filtered.iter().filter(|record| live(**record)).copied());
-            self.counters.filtered += filtered.iter().filter(|record| live(**record)).count() as u64;
-            self.fail(raw, live_from, &failures);
-        }
+        let mut rows = self.branches(raw, live_from, source.rows)?;
         let inputs = self.inputs(raw, live_from, &mut rows)?;
         self.window(raw, live_from, &rows.index, &inputs)
     }
 
     /// Closes an epoch: windows that are complete, the letters collected since the last call, and what to tell readers.
     pub fn close(&mut self, view: &PartitionView<'_>) -> Result<EpochOutput, PipelineError> {
+        let plan = self.plan.clone();
+        let mut from = plan.windows.first_open(self.watermark);
         self.move_watermark(view);
         let mut rows = Vec::new();
-        while let Some(entry) = self.panes.first_entry() {
-            let (start, end) = (*entry.key(), window::end_of(*entry.key(), self.plan.width));
-            if !window::is_closed(end, self.watermark) {
-                break;
-            }
-            let parts = entry.remove();
-            self.emit(start, end, parts, &mut rows)?;
+        while let Some(closed) = self.panes.next_closed(&plan, &mut from, self.watermark, &mut self.scratch.ids)? {
+            self.emit(closed, &mut rows)?;
+        }
+        for (id, partition) in &mut self.partitions {
+            partition.forget(|| self.panes.oldest(*id));
         }
         let progress = self.progress(view.all_ended);
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
@@ -227,21 +199,9 @@ impl Engine {
     /// Where a restart would go on, once the output of all closed epochs is safe.
     pub fn checkpoint(&self) -> Checkpoint {
         let partition = |(&id, partition): (&i32, &Partition)| {
-            let reached = partition.next?;
-            let open = self.panes.values().filter_map(|parts| parts.get(&id)).min_by_key(|part| part.first_offset);
-            // While rows before `live_from` are being read again, the old promise about them still stands.
-            let (next, watermark) = if reached < partition.live_from {
-                (partition.live_from, partition.live_watermark)
-            } else {
-                (reached, partition.watermark.max(partition.live_watermark))
-            };
-            let (oldest, oldest_watermark) = match open {
-                Some(part) if part.first_offset < reached => (part.first_offset, part.watermark_before_first),
-                _ if reached < partition.live_from => (reached, partition.watermark),
-                _ => (next, watermark),
-            };
-            Some((id, PartitionCheckpoint { next, watermark, oldest, oldest_watermark }))
+            partition.checkpoint(self.panes.oldest(id)).map(|checkpoint| (id, checkpoint))
         };
+        let lifts = |(&id, partition): (&i32, &Partition)| partition.lifts().map(|lifts| (id, lifts));
         Checkpoint {
             fingerprint: self.plan.fingerprint.clone(),
             watermark: self.watermark,
@@ -250,6 +210,7 @@ impl Engine {
             silent_from: self.silent_from,
             silent_to: self.silent_to,
             partitions: self.partitions.iter().filter_map(partition).collect(),
+            lifts: self.partitions.iter().filter_map(lifts).collect(),
             counters: self.counters,
         }
     }
@@ -279,47 +240,78 @@ impl Engine {
     /// Walks event times and watermarks of a batch, and leaves them in the scratch space by record.
     fn advance(&mut self, raw: &RawBatch, source: &SourceRows) {
         let Some(partition) = self.partitions.get_mut(&raw.partition) else { return };
-        let index = &source.rows.index;
-        let live_at = index.partition_point(|record| raw.offsets[*record as usize] < partition.live_from);
         let times = &mut self.scratch.times;
         times.clear();
         times.resize(raw.len(), (0, UNSTARTED));
-        for (range, is_live) in [(0..live_at, false), (live_at..index.len(), true)] {
-            if is_live && raw.offsets.last().is_some_and(|last| *last >= partition.live_from) {
-                partition.watermark = partition.watermark.max(partition.live_watermark);
-            }
-            partition.watermark =
-                watermark::advance(partition.watermark, &source.watermarks[range.clone()], &mut self.scratch.before);
-            for (row, before) in range.zip(&self.scratch.before) {
-                times[index[row] as usize] = (source.times[row], *before);
-            }
+        let index = &source.rows.index;
+        partition.advance(&raw.offsets, index, &source.watermarks, &mut self.scratch.before);
+        for ((record, time), before) in index.iter().zip(&source.times).zip(&self.scratch.before) {
+            times[*record as usize] = (*time, *before);
         }
+    }
+
+    /// Filters and projects rows. Where there are several branches, a row comes once out of each that keeps it, and out of
+    /// none if it fails in one.
+    fn branches(&mut self, raw: &RawBatch, live_from: i64, rows: Rows) -> Result<Rows, PipelineError> {
+        let plan = self.plan.clone();
+        let mut failures = BTreeMap::new();
+        let read = if plan.branches.len() > 1 { rows.index.clone() } else { Vec::new() };
+        let (mut done, mut filtered) = (Vec::with_capacity(plan.branches.len()), Vec::new());
+        let (mut source, last) = (Some(rows), plan.branches.len().saturating_sub(1));
+        for (branch, stages) in plan.branches.iter().enumerate() {
+            let Some(mut rows) = (if branch == last { source.take() } else { source.clone() }) else { break };
+            for stage in stages {
+                let (gone, failed) = rows.run(stage)?;
+                filtered.extend(gone);
+                failures.extend(failed);
+            }
+            done.push(rows);
+        }
+        let rows = match <[Rows; 1]>::try_from(done) {
+            Ok([rows]) => rows,
+            Err(done) => {
+                let rows = Rows::union(&done, &failures.keys().copied().collect())?;
+                filtered = read;
+                filtered.retain(|record| rows.index.binary_search(record).is_err() && !failures.contains_key(record));
+                rows
+            }
+        };
+        filtered.retain(|record| raw.offsets[*record as usize] >= live_from);
+        self.note_rows(filtered.iter().copied());
+        self.counters.filtered += filtered.len() as u64;
+        self.fail(raw, live_from, &failures.into_iter().collect::<Vec<_>>());
+        Ok(rows)
     }
 
     /// Keys and arguments of the rows; rows for which they can't be evaluated are taken out.
     fn inputs(&mut self, raw: &RawBatch, live_from: i64, rows: &mut Rows) -> Result<Inputs, PipelineError> {
-        if let Ok(inputs) = Inputs::of(&self.plan, &rows.batch) {
-            return Ok(inputs);
+        let (mut inputs, mut failures) = Inputs::isolated(&self.plan.aggregation, rows)?;
+        if !failures.is_empty() && self.plan.branches.len() > 1 {
+            failures.dedup_by_key(|(record, _)| *record);
+            rows.without(&failures.iter().map(|(record, _)| *record).collect())?;
+            inputs = Inputs::of(&self.plan.aggregation, &rows.batch)?;
         }
-        let (plan, schema) = (self.plan.clone(), rows.batch.schema());
-        let failures = rows.map(&schema, &|batch| Inputs::of(&plan, batch).map(|_| batch.clone()))?;
         self.fail(raw, live_from, &failures);
-        Ok(Inputs::of(&self.plan, &rows.batch)?)
+        Ok(inputs)
     }
 
-    /// Sorts rows into windows; what is late goes to the dead letters.
+    /// Sorts rows into panes; what is late goes to the dead letters.
     fn window(&mut self, raw: &RawBatch, live_from: i64, index: &[u32], inputs: &Inputs) -> Result<(), PipelineError> {
-        let width = self.plan.width;
-        // Runs of neighbouring rows of one window: (window start, first row, rows).
+        let plan = self.plan.clone();
+        // Runs of neighbouring rows of one pane: (its start, first row, rows).
         let mut runs: Vec<(i64, usize, usize)> = Vec::new();
         let (mut windowed, mut noted) = (0, i64::MAX);
         for (row, &record) in index.iter().enumerate() {
             let (time, before) = self.scratch.times[record as usize];
-            let start = window::start_of(time, width);
-            let end = window::end_of(start, width);
+            let start = plan.windows.pane_of(time);
+            let end = plan.windows.pane_end(start);
             let is_live = raw.offsets[record as usize] >= live_from;
-            if late::is_late(end, before) || window::is_closed(end, self.watermark) {
-                if is_live {
+            // A record that came out of several branches is one row of the source.
+            let counts = is_live && (row == 0 || index[row - 1] != record);
+            // A row that is read again goes where it went before, as long as an open window needs it.
+            let needed_until = if is_live { end } else { plan.windows.last_end(start) };
+            if late::is_late(end, before) || window::is_closed(needed_until, self.watermark) {
+                if counts {
                     self.counters.late += 1;
                     let error = format!(
                         "window ended at {}, watermark was {}",
@@ -330,7 +322,7 @@ impl Engine {
                 }
                 continue;
             }
-            if is_live {
+            if counts {
                 windowed += 1;
                 noted = noted.min(start);
             }
@@ -341,11 +333,11 @@ impl Engine {
         }
         self.counters.windowed += windowed;
         self.note_start(noted);
-        let mut by_window: BTreeMap<i64, Vec<(usize, usize)>> = BTreeMap::new();
+        let mut by_pane: BTreeMap<i64, Vec<(usize, usize)>> = BTreeMap::new();
         for (start, first, length) in runs {
-            by_window.entry(start).or_default().push((first, length));
+            by_pane.entry(start).or_default().push((first, length));
         }
-        for (start, runs) in by_window {
+        for (start, runs) in by_pane {
             let first_record = index[runs[0].0] as usize;
             let share = if let [(first, length)] = runs[..] {
                 if length == inputs.rows { inputs.clone() } else { inputs.slice(first, length) }
@@ -353,16 +345,9 @@ impl Engine {
                 let positions = runs.iter().flat_map(|(first, length)| *first..first + length);
                 inputs.take(positions.map(|row| u32::try_from(row).unwrap_or_default()).collect())?
             };
-            let parts = self.panes.entry(start).or_default();
-            let part = match parts.entry(raw.partition) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(PanePart {
-                    store: PaneStore::new(&self.plan)?,
-                    first_offset: raw.offsets[first_record],
-                    watermark_before_first: self.scratch.times[first_record].1,
-                }),
-            };
-            part.store.update(&share, &mut self.scratch.ids)?;
+            let first =
+                FirstRow { offset: raw.offsets[first_record], watermark_before: self.scratch.times[first_record].1 };
+            self.panes.add(&plan.aggregation, (start, raw.partition), first, &share, &mut self.scratch.ids)?;
         }
         Ok(())
     }
@@ -370,10 +355,10 @@ impl Engine {
     /// Remembers the windows of rows that came after a silence.
     fn note_rows(&mut self, records: impl Iterator<Item = u32>) {
         if self.silent_from.is_some() {
-            let width = self.plan.width;
+            let windows = self.plan.windows;
             let starts = records.map(|record| self.scratch.times[record as usize]).filter_map(|(time, before)| {
-                let start = window::start_of(time, width);
-                (!late::is_late(window::end_of(start, width), before)).then_some(start)
+                let start = windows.pane_of(time);
+                (!late::is_late(windows.pane_end(start), before)).then_some(start)
             });
             let first = starts.min().unwrap_or(i64::MAX);
             self.note_start(first);
@@ -388,9 +373,7 @@ impl Engine {
 
     fn move_watermark(&mut self, view: &PartitionView<'_>) {
         for id in view.known {
-            let fresh =
-                Partition { next: None, live_from: i64::MIN, live_watermark: UNSTARTED, watermark: self.watermark };
-            self.partitions.entry(*id).or_insert(fresh);
+            self.partitions.entry(*id).or_insert_with(|| Partition::fresh(self.watermark));
         }
         if view.all_ended {
             self.watermark = ENDED;
@@ -405,7 +388,7 @@ impl Engine {
         for id in view.idle {
             // Windows closed without it stay closed: when it comes back its older rows are late.
             if let Some(partition) = self.partitions.get_mut(id) {
-                partition.watermark = partition.watermark.max(self.watermark);
+                partition.lift(self.watermark);
             }
         }
         if view.silent && self.silent_from.is_none() && self.watermark != UNSTARTED {
@@ -413,26 +396,18 @@ impl Engine {
         }
     }
 
-    fn emit(
-        &mut self,
-        start: i64,
-        end: i64,
-        parts: BTreeMap<i32, PanePart>,
-        out: &mut Vec<OutRow>,
-    ) -> Result<(), PipelineError> {
-        let mut parts = parts.into_values();
-        let Some(first) = parts.next() else { return Ok(()) };
-        let mut store = first.store;
-        for part in parts {
-            store.merge(part.store, &mut self.scratch.ids)?;
-        }
+    fn emit(&mut self, closed: ClosedWindow, out: &mut Vec<OutRow>) -> Result<(), PipelineError> {
+        let ClosedWindow { start, end, batch } = closed;
         self.last_end = self.last_end.max(Some(end));
         let plan = self.plan.clone();
-        let batch = store.finish(&plan, start, end)?;
-        let index = (0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)).collect();
-        let mut rows = Rows { batch, index };
-        for stage in &plan.after {
-            let (_, failures) = rows.run(stage)?;
+        let mut rows = Rows::all(batch);
+        for step in &plan.after {
+            let failures = match step {
+                Step::Rows(stage) => rows.run(stage)?.1,
+                Step::Aggregate(aggregation) => {
+                    pane::aggregate(&mut rows, aggregation, (start, end), &mut self.scratch.ids)?
+                }
+            };
             for (_, error) in failures {
                 self.fail_row(error, Vec::new());
             }
@@ -475,7 +450,7 @@ impl Engine {
         }
         let mut gap = None;
         if let (Some(from), Some(to)) = (self.silent_from, self.silent_to) {
-            if to.saturating_sub(from) >= self.plan.width {
+            if to.saturating_sub(from) >= self.plan.windows.width {
                 gap = Some((to_millis(from), to_millis(to)));
             }
             (self.silent_from, self.silent_to) = (None, None);
@@ -486,8 +461,7 @@ impl Engine {
 
     /// The last window border that the watermark has reached.
     fn floor(&self) -> Option<i64> {
-        (self.watermark != UNSTARTED && self.watermark != ENDED)
-            .then(|| window::start_of(self.watermark, self.plan.width))
+        (self.watermark != UNSTARTED && self.watermark != ENDED).then(|| self.plan.windows.border(self.watermark))
     }
 }
 

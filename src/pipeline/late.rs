@@ -1,9 +1,10 @@
-//! Which rows are late. Rule: a row is late when its window was complete by its own partition's watermark before the
-//! row itself, so that the verdict depends on the partition's rows and their order, and on nothing else.
+//! Which rows are late. Rule: a row is late when a window that holds it was complete by its own partition's watermark
+//! before the row itself, so that the verdict depends on the partition's rows and their order, and on nothing else; a row
+//! counts in all its windows or in none.
 
 use crate::window;
 
-/// Whether a row whose window ends at `end` is late, given its partition's watermark before it.
+/// Whether a row whose first window ends at `end` is late, given its partition's watermark before it.
 pub fn is_late(end: i64, watermark_before: i64) -> bool {
     window::is_closed(end, watermark_before)
 }

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `sql` | Arroyo's dialect in a portable profile: parse, check, plan |
 //! | `watermark`, `window`, `late` | the pure rules of event time |
+//! | `partition`, `panes`, `runs` | how far a partition has come; rows by pane, panes into windows |
 //! | `exec` | physical expressions row by row where they fail, accumulators by window, JSON rows |
 //! | `sketch` | quantiles with exact merging |
 //! | `engine` | batches in, closed windows, dead letters and checkpoints out; no I/O |
@@ -28,7 +29,10 @@ mod exec;
 mod files;
 pub mod late;
 mod outbox;
+mod panes;
+mod partition;
 mod runner;
+mod runs;
 mod sketch;
 mod sql;
 #[cfg(test)]
@@ -44,6 +48,6 @@ pub use files::{check, run_over_files};
 pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_settings};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
-    Aggregate, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions, SourceTable,
-    Stage, StartAt, compile,
+    Aggregate, Aggregation, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
+    SourceTable, Stage, StartAt, Step, compile,
 };

@@ -90,7 +90,9 @@ impl Sketch {
 
     /// A byte form: zeros, then for each sign the number of buckets and (bucket, count) in ascending order.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.zeros.to_le_bytes().to_vec();
+        let buckets = self.positive.counts.len() + self.negative.counts.len();
+        let mut bytes = Vec::with_capacity(24 + 12 * buckets);
+        bytes.extend_from_slice(&self.zeros.to_le_bytes());
         for side in [&self.positive, &self.negative] {
             let length = side.entries().count() as u64;
             bytes.extend_from_slice(&length.to_le_bytes());
@@ -107,17 +109,31 @@ impl Sketch {
         let mut rest = bytes;
         self.zeros += u64::from_le_bytes(take(&mut rest)?);
         for side in [&mut self.positive, &mut self.negative] {
-            let length = u64::from_le_bytes(take(&mut rest)?);
-            for _ in 0..length {
-                let bucket = i32::from_le_bytes(take(&mut rest)?);
-                side.add(bucket, u64::from_le_bytes(take(&mut rest)?));
-            }
+            let length = usize::try_from(u64::from_le_bytes(take(&mut rest)?)).ok()?;
+            let (entries, tail) = rest.split_at_checked(length.checked_mul(12)?)?;
+            rest = tail;
+            side.merge_entries(entries)?;
         }
         Some(())
     }
 }
 
 impl Buckets {
+    /// Adds (bucket, count) in ascending order, 12 bytes each.
+    fn merge_entries(&mut self, entries: &[u8]) -> Option<()> {
+        // Room for the outermost two first: the ones between them lie inside.
+        for outermost in [entries.first_chunk::<12>(), entries.last_chunk::<12>()].into_iter().flatten() {
+            let mut outermost = &outermost[..];
+            self.add(i32::from_le_bytes(take(&mut outermost)?), 0);
+        }
+        for mut entry in entries.chunks_exact(12) {
+            let bucket = i32::from_le_bytes(take(&mut entry)?);
+            let index = usize::try_from(bucket.checked_sub(self.first)?).ok()?;
+            *self.counts.get_mut(index)? += u64::from_le_bytes(take(&mut entry)?);
+        }
+        Some(())
+    }
+
     fn add(&mut self, bucket: i32, count: u64) {
         if self.counts.is_empty() {
             self.first = bucket;

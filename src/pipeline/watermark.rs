@@ -6,10 +6,9 @@ pub const UNSTARTED: i64 = i64::MIN;
 /// The watermark after the end of all input.
 pub const ENDED: i64 = i64::MAX;
 
-/// Walks the rows of one partition in offset order: `before[i]` becomes the watermark as it was before row i, and the
+/// Walks rows of one partition in offset order: to `before` is added, for each row, the watermark as it was before it; the
 /// watermark after the last row is returned. Rows advance it whether or not they are filtered or late.
 pub fn advance(start: i64, proposed: &[i64], before: &mut Vec<i64>) -> i64 {
-    before.clear();
     before.reserve(proposed.len());
     let mut watermark = start;
     for &value in proposed {

@@ -1,4 +1,59 @@
-//! Tumbling windows in nanoseconds, aligned to the epoch, half-open. Rule: a moment is in exactly one.
+//! Windows and panes in nanoseconds, aligned to the epoch, half-open. Rule: a moment is in exactly one pane, and a pane
+//! lies wholly inside or outside of any window.
+
+/// Windows of `width` that start every `slide`. Tumbling windows slide by their width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Nanoseconds, more than 0; also the width of a pane.
+    pub slide: i64,
+    /// Nanoseconds, a multiple of `slide`.
+    pub width: i64,
+}
+
+impl Windows {
+    pub fn tumble(width: i64) -> Self {
+        Self { slide: width, width }
+    }
+
+    pub fn is_tumbling(self) -> bool {
+        self.slide == self.width
+    }
+
+    /// The start of the pane that holds `moment`.
+    pub fn pane_of(self, moment: i64) -> i64 {
+        start_of(moment, self.slide)
+    }
+
+    /// The end of the pane that starts at `pane`, which is also the end of the first window that holds it.
+    pub fn pane_end(self, pane: i64) -> i64 {
+        end_of(pane, self.slide)
+    }
+
+    /// The end of the last window that holds the pane.
+    pub fn last_end(self, pane: i64) -> i64 {
+        end_of(pane, self.width)
+    }
+
+    /// The start of the first window that holds the pane.
+    pub fn first_start(self, pane: i64) -> i64 {
+        pane.saturating_sub(self.width - self.slide)
+    }
+
+    /// The start of the first window that is not complete at `watermark`.
+    pub fn first_open(self, watermark: i64) -> i64 {
+        start_of(watermark, self.slide).saturating_add(self.slide).saturating_sub(self.width)
+    }
+
+    /// The end of the window that starts at `start`.
+    pub fn end_of(self, start: i64) -> i64 {
+        end_of(start, self.width)
+    }
+
+    /// The last moment at or before `moment` at which a window ends.
+    pub fn border(self, moment: i64) -> i64 {
+        start_of(moment, self.slide)
+    }
+}
 
 /// The start of the window of `width` (> 0) that holds `moment`.
 pub fn start_of(moment: i64, width: i64) -> i64 {
@@ -27,6 +82,33 @@ mod tests {
             let start = start_of(moment, width);
             prop_assert!(start <= moment && moment < end_of(start, width));
             prop_assert_eq!(start.rem_euclid(width), 0);
+        }
+
+        #[test]
+        fn windows_that_hold_a_pane_are_those_from_its_first_to_its_own_start(
+            moment in -100_000_i64..100_000, slide in 1_i64..500, panes in 1_i64..9,
+        ) {
+            let windows = Windows { slide, width: slide * panes };
+            let pane = windows.pane_of(moment);
+            let holding: Vec<i64> = (-20..20)
+                .map(|step| pane + step * slide)
+                .filter(|start| *start <= moment && moment < windows.end_of(*start))
+                .collect();
+            prop_assert_eq!(holding.len() as i64, panes);
+            prop_assert_eq!(holding[0], windows.first_start(pane));
+            prop_assert_eq!(windows.end_of(holding[0]), windows.pane_end(pane));
+            prop_assert_eq!(*holding.last().unwrap(), pane);
+            prop_assert_eq!(windows.end_of(pane), windows.last_end(pane));
+        }
+
+        #[test]
+        fn the_first_open_window_is_the_first_that_the_watermark_has_not_passed(
+            watermark in -100_000_i64..100_000, slide in 1_i64..500, panes in 1_i64..9,
+        ) {
+            let windows = Windows { slide, width: slide * panes };
+            let first = windows.first_open(watermark);
+            prop_assert!(!is_closed(windows.end_of(first), watermark));
+            prop_assert!(is_closed(windows.end_of(first - slide), watermark));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The accumulators of one window and source partition, and their merge. Rule: each partition's rows are accumulated in
-//! offset order and partitions are merged in their order, so that floating-point sums have one order.
+//! Groups and their accumulators, and their merge. Rule: each partition's rows are accumulated in offset order, and
+//! states are merged in one order, so that floating-point sums have one order.
 
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
-use super::rows::{new_batch, take_all};
-use crate::sql::{GroupKey, Plan};
+use super::quantile_udaf;
+use super::rows::{Failure, Rows, new_batch, take_all};
+use crate::sql::{Aggregation, GroupKey};
 
 /// What the aggregation reads of some rows: key columns, then for each aggregate its arguments and filter.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ pub(crate) struct Inputs {
 
 impl Inputs {
     /// Evaluates them over a batch.
-    pub(crate) fn of(plan: &Plan, batch: &RecordBatch) -> Result<Self> {
+    pub(crate) fn of(plan: &Aggregation, batch: &RecordBatch) -> Result<Self> {
         let rows = batch.num_rows();
         let mut keys = Vec::new();
         for key in &plan.keys {
@@ -36,12 +37,29 @@ impl Inputs {
         }
         let (mut arguments, mut filters) = (Vec::new(), Vec::new());
         for aggregate in &plan.aggregates {
-            let values = aggregate.function.expressions();
+            if aggregate.shares.is_some() {
+                arguments.push(Vec::new());
+                filters.push(None);
+                continue;
+            }
+            let mut values = aggregate.function.expressions();
+            // What depends on an order is given what to order by.
+            values.extend(aggregate.function.order_bys().iter().map(|order| order.expr.clone()));
             arguments.push(values.iter().map(|expr| expr.evaluate(batch)?.into_array(rows)).collect::<Result<_>>()?);
             let filter = aggregate.filter.as_ref().map(|filter| filter.evaluate(batch)?.into_array(rows));
             filters.push(filter.transpose()?.map(|mask| mask.as_boolean().clone()));
         }
         Ok(Self { keys, arguments, filters, rows })
+    }
+
+    /// Evaluates them over rows; those for which it fails are taken out and returned.
+    pub(crate) fn isolated(plan: &Aggregation, rows: &mut Rows) -> Result<(Self, Vec<Failure>)> {
+        if let Ok(inputs) = Self::of(plan, &rows.batch) {
+            return Ok((inputs, Vec::new()));
+        }
+        let schema = rows.batch.schema();
+        let failures = rows.map(&schema, &|batch| Self::of(plan, batch).map(|_| batch.clone()))?;
+        Ok((Self::of(plan, &rows.batch)?, failures))
     }
 
     /// Rows `start` to `start + length`, without copying.
@@ -71,16 +89,30 @@ impl Inputs {
     }
 }
 
+/// What a [`PaneStore`] held: groups and the states of their accumulators, as often to be merged as there are readers.
+pub(crate) struct Partial {
+    keys: Vec<ArrayRef>,
+    states: Vec<Vec<ArrayRef>>,
+    count: usize,
+}
+
 /// Groups and their accumulators.
 pub(crate) struct PaneStore {
     /// `None` when the window is the only key.
     groups: Option<Box<dyn GroupValues>>,
-    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    accumulators: Vec<Slot>,
     count: usize,
 }
 
+/// The accumulator of one aggregate.
+struct Slot {
+    accumulator: Box<dyn GroupsAccumulator>,
+    /// The slot that is filled in its place.
+    shares: Option<usize>,
+}
+
 impl PaneStore {
-    pub(crate) fn new(plan: &Plan) -> Result<Self> {
+    pub(crate) fn new(plan: &Aggregation) -> Result<Self> {
         let types = plan.key_types();
         let groups = if types.is_empty() {
             None
@@ -89,14 +121,15 @@ impl PaneStore {
                 types.into_iter().enumerate().map(|(i, kind)| Field::new(format!("k{i}"), kind, true)).collect();
             Some(new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?)
         };
-        let mut accumulators: Vec<Box<dyn GroupsAccumulator>> = Vec::new();
+        let mut accumulators = Vec::new();
         for aggregate in &plan.aggregates {
             let function = aggregate.function.clone();
-            accumulators.push(if function.groups_accumulator_supported() {
+            let accumulator: Box<dyn GroupsAccumulator> = if function.groups_accumulator_supported() {
                 function.create_groups_accumulator()?
             } else {
                 Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator()))
-            });
+            };
+            accumulators.push(Slot { accumulator, shares: aggregate.shares });
         }
         Ok(Self { groups, accumulators, count: 0 })
     }
@@ -104,29 +137,38 @@ impl PaneStore {
     /// Adds rows; `ids` is scratch space.
     pub(crate) fn update(&mut self, inputs: &Inputs, ids: &mut Vec<usize>) -> Result<()> {
         self.intern(&inputs.keys, inputs.rows, ids)?;
-        for ((accumulator, arguments), filter) in
-            self.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters)
-        {
-            accumulator.update_batch(arguments, ids, filter.as_ref(), self.count)?;
+        for ((slot, arguments), filter) in self.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters) {
+            if slot.shares.is_none() {
+                slot.accumulator.update_batch(arguments, ids, filter.as_ref(), self.count)?;
+            }
         }
         Ok(())
     }
 
-    /// Adds all that `other` has accumulated.
-    pub(crate) fn merge(&mut self, mut other: Self, ids: &mut Vec<usize>) -> Result<()> {
-        let keys = other.emit_keys()?;
-        self.intern(&keys, other.count, ids)?;
-        for (accumulator, from) in self.accumulators.iter_mut().zip(&mut other.accumulators) {
-            accumulator.merge_batch(&from.state(EmitTo::All)?, ids, self.count)?;
+    /// Adds all that a store had accumulated.
+    pub(crate) fn merge(&mut self, from: &Partial, ids: &mut Vec<usize>) -> Result<()> {
+        self.intern(&from.keys, from.count, ids)?;
+        for (slot, states) in self.accumulators.iter_mut().zip(&from.states) {
+            if slot.shares.is_none() {
+                slot.accumulator.merge_batch(states, ids, self.count)?;
+            }
         }
         Ok(())
+    }
+
+    pub(crate) fn into_partial(mut self) -> Result<Partial> {
+        let keys = self.emit_keys()?;
+        let states = self.accumulators.iter_mut().map(|slot| match slot.shares {
+            None => slot.accumulator.state(EmitTo::All),
+            Some(_) => Ok(Vec::new()),
+        });
+        Ok(Partial { keys, states: states.collect::<Result<_>>()?, count: self.count })
     }
 
     /// The aggregation's output for the window `[start, end)`, sorted by key.
-    pub(crate) fn finish(mut self, plan: &Plan, start: i64, end: i64) -> Result<RecordBatch> {
+    pub(crate) fn finish(mut self, plan: &Aggregation, start: i64, end: i64) -> Result<RecordBatch> {
         let keys = self.emit_keys()?;
-        let values = self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All));
-        let mut values = values.collect::<Result<Vec<_>>>()?;
+        let mut values = self.values()?;
         let mut sorted = keys;
         if !sorted.is_empty() {
             let columns: Vec<SortColumn> =
@@ -136,7 +178,7 @@ impl PaneStore {
             values = take_all(&values, &order)?;
         }
         let mut sorted = sorted.into_iter();
-        let mut columns = Vec::with_capacity(plan.aggregated.fields().len());
+        let mut columns = Vec::with_capacity(plan.output.fields().len());
         for key in &plan.keys {
             match key {
                 GroupKey::Window => columns.push(window_column(start, end, self.count)),
@@ -144,7 +186,19 @@ impl PaneStore {
             }
         }
         columns.append(&mut values);
-        new_batch(&plan.aggregated, columns, self.count)
+        new_batch(&plan.output, columns, self.count)
+    }
+
+    /// The value of each aggregate, by group.
+    fn values(&mut self) -> Result<Vec<ArrayRef>> {
+        // First what is read from others' sketches: evaluating empties them.
+        let read = |slot: &Slot| {
+            let owner = slot.shares.and_then(|owner| self.accumulators.get(owner));
+            owner.map(|owner| quantile_udaf::shared(slot.accumulator.as_ref(), owner.accumulator.as_ref())).transpose()
+        };
+        let shared = self.accumulators.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let slots = self.accumulators.iter_mut().zip(shared);
+        slots.map(|(slot, shared)| shared.map_or_else(|| slot.accumulator.evaluate(EmitTo::All), Ok)).collect()
     }
 
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<usize>) -> Result<()> {
@@ -165,6 +219,26 @@ impl PaneStore {
     fn emit_keys(&mut self) -> Result<Vec<ArrayRef>> {
         self.groups.as_mut().map_or(Ok(Vec::new()), |groups| groups.emit(EmitTo::All))
     }
+}
+
+/// Replaces all rows of the window `[start, end)` by their aggregation; returns the rows that could not be evaluated.
+pub(crate) fn aggregate(
+    rows: &mut Rows,
+    plan: &Aggregation,
+    (start, end): (i64, i64),
+    ids: &mut Vec<usize>,
+) -> Result<Vec<Failure>> {
+    let (inputs, failures) = Inputs::isolated(plan, rows)?;
+    let mut store = PaneStore::new(plan)?;
+    // Without rows there is no group, not even where the window is the only key.
+    let batch = if inputs.rows == 0 {
+        RecordBatch::new_empty(plan.output.clone())
+    } else {
+        store.update(&inputs, ids)?;
+        store.finish(plan, start, end)?
+    };
+    *rows = Rows::all(batch);
+    Ok(failures)
 }
 
 /// The window as `{start, end}`, the same in each row.

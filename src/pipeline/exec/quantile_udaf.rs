@@ -1,6 +1,7 @@
 //! `approx_percentile_cont` on our own sketch. Rule: the result depends on the values alone; DataFusion's t-digest
 //! depends on batch boundaries and has no accumulator for many groups.
 
+use std::any::Any;
 use std::mem::size_of_val;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{ScalarValue, exec_datafusion_err, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
@@ -62,6 +63,10 @@ impl AggregateUDFImpl for QuantileSketch {
         true
     }
 
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         Ok(vec![Arc::new(Field::new(format_state_name(args.name, "sketch"), DataType::Binary, false))])
     }
@@ -76,6 +81,19 @@ impl AggregateUDFImpl for QuantileSketch {
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         Ok(Box::new(Sketches::new(&args)?))
+    }
+}
+
+/// The quantile that `reader` stands for, of the sketches that `owner` has filled.
+pub(crate) fn shared(
+    reader: &(dyn GroupsAccumulator + 'static),
+    owner: &(dyn GroupsAccumulator + 'static),
+) -> Result<ArrayRef> {
+    let reader: &dyn Any = reader;
+    let owner: &dyn Any = owner;
+    match (reader.downcast_ref::<Sketches>(), owner.downcast_ref::<Sketches>()) {
+        (Some(reader), Some(owner)) => reader.read(&owner.groups),
+        _ => exec_err!("only {NAME} shares its sketches"),
     }
 }
 
@@ -102,6 +120,12 @@ impl Sketches {
         if self.groups.len() < groups {
             self.groups.resize_with(groups, Sketch::default);
         }
+    }
+
+    /// Our quantile of each of `groups`.
+    fn read(&self, groups: &[Sketch]) -> Result<ArrayRef> {
+        let values: Float64Array = groups.iter().map(|sketch| sketch.quantile(self.quantile)).collect();
+        Ok(cast(&values, &self.kind)?)
     }
 
     fn emit(&mut self, emit_to: EmitTo) -> Vec<Sketch> {
@@ -137,9 +161,8 @@ impl GroupsAccumulator for Sketches {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let quantile = self.quantile;
-        let values: Float64Array = self.emit(emit_to).iter().map(|sketch| sketch.quantile(quantile)).collect();
-        Ok(cast(&values, &self.kind)?)
+        let groups = self.emit(emit_to);
+        self.read(&groups)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {

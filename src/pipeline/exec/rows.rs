@@ -1,14 +1,18 @@
 //! Evaluation that isolates failing rows. Rule: whether a row fails depends on the row alone.
 
+use std::collections::BTreeSet;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, prep_null_mask_filter, take};
 use arrow::datatypes::SchemaRef;
+use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 
 use crate::error::one_line;
 use crate::sql::Stage;
 
 /// Rows on their way, and which record of the raw batch each came from.
+#[derive(Clone)]
 pub(crate) struct Rows {
     pub(crate) batch: RecordBatch,
     pub(crate) index: Vec<u32>,
@@ -18,6 +22,32 @@ pub(crate) struct Rows {
 pub(crate) type Failure = (u32, String);
 
 impl Rows {
+    /// All rows of a batch, each its own record.
+    pub(crate) fn all(batch: RecordBatch) -> Self {
+        let index = (0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)).collect();
+        Self { batch, index }
+    }
+
+    /// All rows of branches that began with the same records, without the records in `gone`: by record, then by branch.
+    pub(crate) fn union(branches: &[Self], gone: &BTreeSet<u32>) -> Result<Self> {
+        let Some(first) = branches.first() else { return exec_err!("a union has no branch") };
+        let batch = concat_batches(&first.batch.schema(), branches.iter().map(|branch| &branch.batch))?;
+        let records: Vec<u32> = branches.iter().flat_map(|branch| &branch.index).copied().collect();
+        let mut positions: Vec<u32> =
+            (0..).zip(&records).filter(|(_, r)| !gone.contains(r)).map(|(at, _)| at).collect();
+        positions.sort_by_key(|at| records[*at as usize]);
+        let index = positions.iter().map(|at| records[*at as usize]).collect();
+        let positions = UInt32Array::from(positions);
+        let columns = take_all(batch.columns(), &positions)?;
+        Ok(Self { batch: new_batch(&batch.schema(), columns, positions.len())?, index })
+    }
+
+    /// Takes out the rows of some records.
+    pub(crate) fn without(&mut self, gone: &BTreeSet<u32>) -> Result<()> {
+        let kept: BooleanArray = self.index.iter().map(|record| Some(!gone.contains(record))).collect();
+        self.keep(&kept).map(drop)
+    }
+
     /// Replaces the columns by what `evaluate` makes of them; rows for which it fails are taken out and returned.
     pub(crate) fn map(
         &mut self,

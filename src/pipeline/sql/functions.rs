@@ -3,58 +3,41 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::error::Result;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::regexp;
+use super::{allowed, regexp};
 use crate::exec::quantile_udaf;
 
-/// The name under which windows are asked for.
+/// The names under which windows are asked for.
 pub(super) const TUMBLE: &str = "tumble";
+pub(super) const HOP: &str = "hop";
 
-/// Aggregates that may be used; each exists in DataFusion 48 and 55.2 under the same name.
-const AGGREGATES: [&str; 18] = [
-    "approx_distinct",
-    "approx_percentile_cont",
-    "avg",
-    "bit_and",
-    "bit_or",
-    "bit_xor",
-    "bool_and",
-    "bool_or",
-    "count",
-    "max",
-    "mean",
-    "min",
-    "stddev",
-    "stddev_pop",
-    "sum",
-    "var",
-    "var_pop",
-    "var_samp",
-];
-
-/// All scalar functions by their names and aliases, and the window placeholder.
+/// The scalar functions of the profile, and the window placeholders.
 pub(super) fn scalars() -> Vec<Arc<ScalarUDF>> {
+    let allowed = allowed::scalars();
     let mut all = SessionStateDefaults::default_scalar_functions();
+    all.retain(|udf| allowed.contains(udf.name()));
     for udf in &mut all {
         if udf.name() == regexp::NAME {
             *udf = Arc::new(ScalarUDF::new_from_impl(regexp::RegexpReplace::new(udf.clone())));
         }
     }
-    all.push(Arc::new(ScalarUDF::new_from_impl(Tumble::new())));
+    all.push(Arc::new(ScalarUDF::new_from_impl(Window::new(TUMBLE, 1))));
+    all.push(Arc::new(ScalarUDF::new_from_impl(Window::new(HOP, 2))));
     all
 }
 
 /// The aggregates of the profile, with our quantile sketch under DataFusion's name.
 pub(super) fn aggregates() -> Vec<Arc<AggregateUDF>> {
+    let allowed = allowed::aggregates();
     let mut all: Vec<_> = SessionStateDefaults::default_aggregate_functions()
         .into_iter()
-        .filter(|udaf| AGGREGATES.contains(&udaf.name()) && udaf.name() != quantile_udaf::NAME)
+        .filter(|udaf| allowed.contains(udaf.name()) && udaf.name() != quantile_udaf::NAME)
         .collect();
     all.push(Arc::new(AggregateUDF::new_from_impl(quantile_udaf::QuantileSketch::new())));
     all
@@ -66,22 +49,23 @@ pub(crate) fn window_fields() -> Fields {
     Fields::from(vec![Field::new("start", moment.clone(), false), Field::new("end", moment, false)])
 }
 
-/// `tumble(width)`: stands in the plan for the window; the engine replaces it, nobody calls it.
+/// `tumble(width)` or `hop(slide, width)`: stands in the plan for the window; the engine replaces it, nobody calls it.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Tumble {
+struct Window {
+    name: &'static str,
     signature: Signature,
 }
 
-impl Tumble {
-    fn new() -> Self {
-        let interval = DataType::Interval(IntervalUnit::MonthDayNano);
-        Self { signature: Signature::exact(vec![interval], Volatility::Immutable) }
+impl Window {
+    fn new(name: &'static str, arguments: usize) -> Self {
+        // Types are checked where the window is read from the plan, which names the place.
+        Self { name, signature: Signature::any(arguments, Volatility::Immutable) }
     }
 }
 
-impl ScalarUDFImpl for Tumble {
+impl ScalarUDFImpl for Window {
     fn name(&self) -> &str {
-        TUMBLE
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -96,10 +80,10 @@ impl ScalarUDFImpl for Tumble {
         &self,
         _: datafusion::logical_expr::ReturnFieldArgs<'_>,
     ) -> Result<arrow::datatypes::FieldRef> {
-        Ok(Arc::new(Field::new(TUMBLE, DataType::Struct(window_fields()), false)))
+        Ok(Arc::new(Field::new(self.name, DataType::Struct(window_fields()), false)))
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        datafusion::common::exec_err!("tumble stands only in GROUP BY of a windowed query")
+        datafusion::common::exec_err!("{} stands only in GROUP BY of a windowed query", self.name)
     }
 }

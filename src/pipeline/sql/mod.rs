@@ -1,6 +1,8 @@
 //! From a SQL text to a validated plan. Rule: what is not in the portable profile is refused with its place and the
 //! portable form; a plan that leaves here can run.
 
+mod aggregation;
+mod allowed;
 mod ddl;
 mod functions;
 mod options;
@@ -18,7 +20,7 @@ mod tests;
 
 pub(crate) use functions::window_fields;
 pub use options::{Format, SinkOptions, SourceOptions, StartAt};
-pub use plan::{Aggregate, Computed, GroupKey, Plan, PlanSummary, SinkTable, SourceTable, Stage};
+pub use plan::{Aggregate, Aggregation, Computed, GroupKey, Plan, PlanSummary, SinkTable, SourceTable, Stage, Step};
 pub(crate) use script::SourceText;
 
 use crate::SqlError;

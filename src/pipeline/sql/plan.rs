@@ -10,23 +10,20 @@ use prescale_ingest::decode::MetadataField;
 use serde::Serialize;
 
 use super::options::{SinkOptions, SourceOptions};
+use crate::window::Windows;
 
 /// Everything that the engine needs.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub source: SourceTable,
     pub sink: SinkTable,
-    /// Window width in nanoseconds.
-    pub width: i64,
-    /// Steps between the source's rows and the aggregation.
-    pub before: Vec<Stage>,
-    /// Of the aggregation's output, in order.
-    pub keys: Vec<GroupKey>,
-    pub aggregates: Vec<Aggregate>,
-    /// The aggregation's output: keys, then aggregates.
-    pub aggregated: SchemaRef,
-    /// Steps between the aggregation and the sink; the last one ends in the sink's columns.
-    pub after: Vec<Stage>,
+    pub windows: Windows,
+    /// Steps between the source's rows and the aggregation. With several branches (UNION ALL), each gets all rows, and
+    /// the aggregation gets what comes out of each.
+    pub branches: Vec<Vec<Stage>>,
+    pub aggregation: Aggregation,
+    /// Steps between the aggregation and the sink, over all rows of one window; the last one ends in the sink's columns.
+    pub after: Vec<Step>,
     /// Changes when the query or what it reads changes, not with the layout of its text.
     pub fingerprint: String,
 }
@@ -80,6 +77,24 @@ pub enum Stage {
     Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
 }
 
+/// One step over all rows of a closed window.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Rows(Stage),
+    /// An aggregation within the window.
+    Aggregate(Aggregation),
+}
+
+/// GROUP BY with its aggregates.
+#[derive(Clone, Debug)]
+pub struct Aggregation {
+    /// Of the output, in order.
+    pub keys: Vec<GroupKey>,
+    pub aggregates: Vec<Aggregate>,
+    /// Keys, then aggregates.
+    pub output: SchemaRef,
+}
+
 /// One column of GROUP BY.
 #[derive(Clone, Debug)]
 pub enum GroupKey {
@@ -92,6 +107,8 @@ pub enum GroupKey {
 pub struct Aggregate {
     pub function: Arc<AggregateFunctionExpr>,
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The index of an earlier quantile of the same values: both are read from one sketch, which that one fills.
+    pub shares: Option<usize>,
 }
 
 /// What a pipeline does, for people.
@@ -109,21 +126,28 @@ pub struct PlanSummary {
 
 impl Plan {
     pub fn summary(&self) -> PlanSummary {
+        let span = |nanos: i64| prescale_domain::Span::from_millis(nanos / 1_000_000);
         let column = |field: &FieldRef| format!("{} {}", field.name(), super::types::sql_name(field.data_type()));
         PlanSummary {
             source: self.source.name.clone(),
             source_topic: self.source.options.topic.clone(),
             sink: self.sink.name.clone(),
             sink_topic: self.sink.options.topic.clone(),
-            window: format!("tumble {}", prescale_domain::Span::from_millis(self.width / 1_000_000)),
+            window: if self.windows.is_tumbling() {
+                format!("tumble {}", span(self.windows.width))
+            } else {
+                format!("hop {} every {}", span(self.windows.width), span(self.windows.slide))
+            },
             columns: self.sink.schema.fields().iter().map(column).collect(),
             fingerprint: self.fingerprint.clone(),
         }
     }
+}
 
+impl Aggregation {
     /// The types of the grouping columns without the window.
     pub(crate) fn key_types(&self) -> Vec<DataType> {
-        let fields = self.keys.iter().zip(self.aggregated.fields());
+        let fields = self.keys.iter().zip(self.output.fields());
         fields
             .filter(|(key, _)| matches!(key, GroupKey::Column(_)))
             .map(|(_, field)| field.data_type().clone())

@@ -17,8 +17,8 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Ident, Query, Statement};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
-use super::functions;
 use super::script::{SourceText, lower_first};
+use super::{allowed, functions};
 use crate::SqlError;
 use crate::error::one_line;
 
@@ -98,21 +98,15 @@ impl Planner {
 
     fn unknown_function(&self, source: &SourceText<'_>, name: &str, fallback: Span) -> SqlError {
         let span = source.find(name).unwrap_or(fallback);
+        if let Some(refusal) = allowed::refusal(name) {
+            return source.error(refusal.code(), span, refusal.message(name)).hint(refusal.hint());
+        }
         let error = source.error("unknown-function", span, format!("function `{name}` is not supported"));
-        let hint = match name {
-            "hop" | "session" => "write tumble(INTERVAL '1 minute')".to_owned(),
-            "percentile_cont" | "quantile_cont" | "median" | "approx_median" => {
-                "write approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY x)".to_owned()
-            }
-            _ => {
-                let known = self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str);
-                match nearest(name, known) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => return error,
-                }
-            }
-        };
-        error.hint(hint)
+        let known = self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str);
+        match nearest(name, known) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error,
+        }
     }
 }
 

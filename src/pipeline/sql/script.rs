@@ -231,6 +231,11 @@ fn parse_place(text: &str) -> Option<Span> {
 }
 
 pub(super) fn lower_first(text: &str) -> String {
-    let mut chars = text.trim_start_matches("sql parser error: ").chars();
+    let text = text.trim_start_matches("sql parser error: ");
+    let mut chars = text.chars();
+    // A keyword stays as it is.
+    if chars.clone().take(2).all(char::is_uppercase) {
+        return text.to_owned();
+    }
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }

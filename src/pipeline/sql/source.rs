@@ -17,8 +17,8 @@ use super::ddl::{ColumnDefinition, Origin, TableDefinition, WatermarkDefinition}
 use super::options::{Format, SourceOptions};
 use super::plan::{Computed, SourceTable};
 use super::script::span_of;
-use super::types;
 use super::validate::{Context, check, type_of};
+use super::{syntax, types};
 use crate::SqlError;
 
 /// The name of the watermark among the internal columns.
@@ -190,6 +190,7 @@ fn logical(context: &Context<'_>, table: &TableDefinition, expr: &ast::Expr, at:
             .error("generated-reference", column.span, message)
             .hint("repeat its expression: it is computed once"));
     }
+    syntax::check_calls(context.text, expr)?;
     let mut query = Parser::new(&PostgreSqlDialect {})
         .try_with_sql("SELECT 1 FROM t")
         .and_then(|mut parser| parser.parse_query())

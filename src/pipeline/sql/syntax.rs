@@ -3,9 +3,12 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, Query, Select, SetExpr, TableFactor, visit_expressions,
+    DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, Query, Select, SetExpr, SetOperator,
+    SetQuantifier, TableFactor, Visit, visit_expressions,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
+use super::allowed;
 use super::script::{SourceText, span_of};
 use crate::SqlError;
 
@@ -31,18 +34,32 @@ pub(super) fn check(text: &SourceText<'_>, query: &Query) -> Result<(), SqlError
             .error("limit", keyword("LIMIT"), "LIMIT is not supported: a stream has no end")
             .hint("leave it out"));
     }
-    match query.body.as_ref() {
-        SetExpr::Select(select) => check_select(text, select)?,
-        SetExpr::Query(inner) => check(text, inner)?,
-        SetExpr::SetOperation { op, .. } => {
-            return Err(text
-                .error("set-operation", keyword(&op.to_string()), format!("{op} is not supported yet"))
-                .hint("write one pipeline file for each part"));
+    check_body(text, &query.body, at)?;
+    check_calls(text, query)
+}
+
+fn check_body(text: &SourceText<'_>, body: &SetExpr, at: Span) -> Result<(), SqlError> {
+    match body {
+        SetExpr::Select(select) => check_select(text, select),
+        SetExpr::Query(inner) => check(text, inner),
+        SetExpr::SetOperation { op: SetOperator::Union, set_quantifier: SetQuantifier::All, left, right } => {
+            check_body(text, left, at)?;
+            check_body(text, right, at)
         }
-        _ => return Err(text.error("unsupported-query", at, "expected a SELECT")),
+        SetExpr::SetOperation { op, .. } => {
+            let at = text.find(&op.to_string()).unwrap_or(at);
+            let hint = if *op == SetOperator::Union { "write UNION ALL" } else { "filter with WHERE" };
+            let what = if *op == SetOperator::Union { "UNION without ALL".to_owned() } else { op.to_string() };
+            Err(text.error("set-operation", at, format!("{what} is not supported")).hint(hint))
+        }
+        _ => Err(text.error("unsupported-query", at, "expected a SELECT")),
     }
+}
+
+/// Checks the function calls in a query or an expression.
+pub(super) fn check_calls(text: &SourceText<'_>, node: &impl Visit) -> Result<(), SqlError> {
     let mut fault = None;
-    let _faulty_or_not: ControlFlow<()> = visit_expressions(query, |expr| match expr {
+    let _faulty_or_not: ControlFlow<()> = visit_expressions(node, |expr| match expr {
         Expr::Function(call) => match check_call(text, call) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -74,7 +91,7 @@ fn check_select(text: &SourceText<'_>, select: &Select) -> Result<(), SqlError> 
             TableFactor::Table { name, args: Some(_), .. } => {
                 return Err(text
                     .error("table-function", span_of(name), format!("table function `{name}` is not supported"))
-                    .hint("group by tumble(INTERVAL '1 minute')"));
+                    .hint("write GROUP BY tumble(INTERVAL '1 minute') or GROUP BY hop(INTERVAL '1 minute', INTERVAL '5 minutes')"));
             }
             TableFactor::Table { .. } => {}
             other => {
@@ -91,22 +108,55 @@ fn check_select(text: &SourceText<'_>, select: &Select) -> Result<(), SqlError> 
 
 fn check_call(text: &SourceText<'_>, call: &Function) -> Result<(), SqlError> {
     let (name, at) = (call.name.to_string().to_lowercase(), span_of(&call.name));
+    let name = name.trim_matches('"');
     if call.over.is_some() {
         return Err(text
             .error("over", at, "OVER is not supported yet")
             .hint("aggregate in a window: GROUP BY tumble(…)"));
     }
-    let arguments = match &call.args {
-        FunctionArguments::List(list) => list.args.len(),
-        FunctionArguments::None | FunctionArguments::Subquery(_) => 0,
-    };
-    match name.as_str() {
+    if let Some(refusal) = allowed::refusal(name) {
+        return Err(text.error(refusal.code(), at, refusal.message(name)).hint(refusal.hint()));
+    }
+    let (mut arguments, mut is_distinct, mut is_ordered) = (0, false, false);
+    if let FunctionArguments::List(list) = &call.args {
+        arguments = list.args.len();
+        is_distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+        is_ordered = list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
+    }
+    if is_distinct {
+        check_distinct(text, call, name, arguments)?;
+    }
+    match name {
         "tumble" if arguments != 1 => Err(text
             .error("window-arguments", at, format!("tumble takes one argument, its width, not {arguments}"))
             .hint("write tumble(INTERVAL '1 minute'): the time is the one of WATERMARK FOR")),
-        "hop" | "session" => Err(text
-            .error("unsupported-window", at, format!("{name} windows are not supported yet"))
-            .hint("write tumble(INTERVAL '1 minute')")),
+        "hop" if arguments != 2 => Err(text
+            .error("window-arguments", at, format!("hop takes two arguments, its slide and its width, not {arguments}"))
+            .hint("write hop(INTERVAL '1 minute', INTERVAL '5 minutes'): the time is the one of WATERMARK FOR")),
+        "session" => Err(text
+            .error("unsupported-window", at, "session windows are not supported yet")
+            .hint("write tumble(INTERVAL '1 minute') or hop(INTERVAL '1 minute', INTERVAL '5 minutes')")),
+        "first_value" | "last_value" if !is_ordered => Err(text
+            .error("no-order", at, format!("{name} without ORDER BY depends on the order in which rows came"))
+            .hint(format!("write {name}(x ORDER BY y)"))),
         _ => Ok(()),
+    }
+}
+
+/// Refuses DISTINCT where the result would depend on the order of rows, or where nothing would come of it.
+fn check_distinct(text: &SourceText<'_>, call: &Function, name: &str, arguments: usize) -> Result<(), SqlError> {
+    let refuse =
+        |message: String, hint: &str| Err(text.error("distinct-aggregate", span_of(&call.name), message).hint(hint));
+    match name {
+        "count" if arguments != 1 => refuse(
+            format!("count(DISTINCT …) takes one argument, not {arguments}"),
+            "write count(DISTINCT concat_ws('|', x, y))",
+        ),
+        "count" | "sum" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" => Ok(()),
+        "avg" | "mean" => refuse(
+            format!("{name}(DISTINCT …) depends on the order of rows"),
+            "write CAST(sum(DISTINCT x) AS DOUBLE) / count(DISTINCT x) over whole numbers",
+        ),
+        _ => refuse(format!("{name}(DISTINCT …) is not supported"), "leave out DISTINCT"),
     }
 }

@@ -44,12 +44,23 @@ fn refused_tables(tables: &[&str]) -> String {
 #[test]
 fn shipped_pipelines_compile() {
     let mut out = String::new();
-    for name in ["requests", "metrics", "access_log"] {
+    for name in ["requests", "requests_5m", "metrics", "access_log"] {
         let path = format!("{}/../../pipelines/{name}.sql", env!("CARGO_MANIFEST_DIR"));
         let plan = compile(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{name}:\n{error}"));
         writeln!(out, "{}", serde_json::to_string_pretty(&plan.summary()).unwrap()).unwrap();
     }
     insta::assert_snapshot!(out);
+}
+
+#[test]
+fn the_examples_of_the_manual_compile() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/sql.md")).unwrap();
+    let examples = manual.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let (tables, queries): (Vec<&str>, Vec<&str>) = examples.partition(|example| example.starts_with("CREATE"));
+    assert_eq!((tables.len(), queries.len()), (1, 3));
+    for query in queries {
+        compile(&format!("{}{query}", tables[0])).unwrap_or_else(|error| panic!("{query}\n{error}"));
+    }
 }
 
 #[test]
@@ -80,7 +91,7 @@ fn refused_in_queries() {
         "SELECT service, tumbel(INTERVAL '1 minute') FROM t",
         "SELECT service, percentile_cont(0.5) WITHIN GROUP (ORDER BY x) FROM t GROUP BY service, tumble(INTERVAL '1 minute')",
         &grouped("tumble(ts, INTERVAL '1 minute')"),
-        &grouped("hop(INTERVAL '1 minute', INTERVAL '5 minutes')"),
+        &grouped("session(INTERVAL '1 minute')"),
         &grouped("tumble(INTERVAL '1 month')"),
         &grouped("tumble(INTERVAL '0 seconds')"),
         "SELECT service, now() FROM t GROUP BY service, tumble(INTERVAL '1 minute')",
@@ -92,6 +103,99 @@ fn refused_in_queries() {
         "SELECT service, count(*) AS n FROM t GROUP BY service, tumble(INTERVAL '1 minute')",
         "SELECT service FROM t EMIT CHANGES",
         "SELECT service FROM (SELECT",
+    ]));
+}
+
+#[test]
+fn refused_hops() {
+    let grouped = |group: &str| format!("SELECT service, count(*) AS n\nFROM t GROUP BY service,\n  {group}");
+    insta::assert_snapshot!(refused_queries(&[
+        &grouped("hop(INTERVAL '2 minutes', INTERVAL '5 minutes')"),
+        &grouped("hop(INTERVAL '5 minutes', INTERVAL '1 minute')"),
+        &grouped("hop(INTERVAL '0 seconds', INTERVAL '5 minutes')"),
+        &grouped("hop(INTERVAL '1 minute', INTERVAL '-5 minutes')"),
+        &grouped("hop(INTERVAL '1 month', INTERVAL '2 months')"),
+        &grouped("hop(INTERVAL '1 millisecond', INTERVAL '1 hour')"),
+        &grouped("hop(to_timestamp(5) - to_timestamp(2), INTERVAL '5 minutes')"),
+        &grouped("hop('1 minute', '5 minutes')"),
+        &grouped("hop(INTERVAL '1 minute')"),
+        &grouped("hop(ts, INTERVAL '1 minute', INTERVAL '5 minutes')"),
+        &grouped("hop(INTERVAL '1 minute', INTERVAL '5 minutes'), tumble(INTERVAL '1 minute')"),
+        "SELECT service, hop(INTERVAL '1 minute', INTERVAL '5 minutes') AS w FROM t",
+        "SELECT service FROM t WHERE hop(INTERVAL '1 minute', INTERVAL '5 minutes') IS NOT NULL GROUP BY service, tumble(INTERVAL '1 minute')",
+    ]));
+}
+
+#[test]
+fn refused_functions() {
+    let called =
+        |call: &str| format!("SELECT service, {call} AS v\nFROM t GROUP BY service, tumble(INTERVAL '1 minute')");
+    insta::assert_snapshot!(refused_queries(&[
+        &called("any_value(x)"),
+        &called("quantile_cont(x, 0.9)"),
+        &called("median(x)"),
+        &called("approx_median(x)"),
+        &called("array_agg(x)"),
+        &called("string_agg(service, ',')"),
+        &called("max(make_time(1, 2, 3))"),
+        &called("max(to_time(service))"),
+        &called("max(regexp_instr(service, 'a'))"),
+        &called("max(cast_to_type(x, 1))"),
+        &called("max(array_sum(x))"),
+        &called("max(list_position(x, 1))"),
+        &called("max(\"random\"())"),
+        &called("count(uuid())"),
+        &called("first_value(x)"),
+        &called("last_value(x)"),
+        &called("first_value(x > 1 ORDER BY ts)"),
+        &called("avg(DISTINCT x)"),
+        &called("sum(DISTINCT x)"),
+        &called("stddev(DISTINCT x)"),
+        &called("count(DISTINCT x, service)"),
+        &called("row_number() OVER (PARTITION BY service ORDER BY x)"),
+    ]));
+}
+
+#[test]
+fn refused_aggregations_over_windows() {
+    let over = |rest: &str| {
+        format!(
+            "SELECT service, max(n) AS n FROM (\n  SELECT service, hop(INTERVAL '1 minute', INTERVAL '5 minutes') AS window, count(*) AS n FROM t GROUP BY service, window)\nGROUP BY {rest}"
+        )
+    };
+    insta::assert_snapshot!(refused_queries(&[
+        &over("service"),
+        &over("service, window.start"),
+        &over("service, tumble(INTERVAL '1 minute')"),
+        &over("service, window, hop(INTERVAL '1 minute', INTERVAL '5 minutes')"),
+    ]));
+}
+
+#[test]
+fn refused_unions() {
+    let counts = "SELECT service, window.start AS window_start, window.end AS window_end, n FROM (SELECT service, tumble(INTERVAL '1 minute') AS window, count(*) AS n FROM t GROUP BY service, window)";
+    insta::assert_snapshot!(refused_queries(&[
+        &format!("{counts}\nUNION ALL\n{counts}"),
+        "SELECT service FROM t UNION SELECT service FROM t",
+        "SELECT service FROM t EXCEPT SELECT service FROM t",
+        "SELECT service, count(*) FROM (SELECT service, x FROM t UNION ALL SELECT service FROM t) GROUP BY service, tumble(INTERVAL '1 minute')",
+        "SELECT service, count(*) FROM (SELECT service, x FROM t UNION ALL SELECT service, count(*) FROM t GROUP BY service, tumble(INTERVAL '1 minute')) GROUP BY service, tumble(INTERVAL '1 minute')",
+    ]));
+    let other = SOURCE.replace("TABLE t ", "TABLE u ").replace("topic = 't'", "topic = 'u'");
+    let query = "INSERT INTO features SELECT service, count(*) FROM (\n  SELECT service FROM t UNION ALL SELECT service FROM u) GROUP BY service, tumble(INTERVAL '1 minute');";
+    insta::assert_snapshot!(refusal(&format!("{SOURCE}{other}{SINK}{query}")));
+}
+
+#[test]
+fn refused_in_generated_columns() {
+    let with = "WITH (connector = 'kafka', type = 'source', topic = 't', format = 'json');";
+    insta::assert_snapshot!(refused_tables(&[
+        &format!(
+            "CREATE TABLE t (s TEXT NOT NULL, ts TIMESTAMP NOT NULL GENERATED ALWAYS AS (now()), WATERMARK FOR ts) {with}"
+        ),
+        &format!(
+            "CREATE TABLE t (s TEXT NOT NULL, ts TIMESTAMP NOT NULL, r BIGINT GENERATED ALWAYS AS (regexp_instr(s, 'a')), WATERMARK FOR ts) {with}"
+        ),
     ]));
 }
 

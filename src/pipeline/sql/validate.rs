@@ -11,16 +11,15 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
-use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use super::aggregation::{self, WINDOW_HINT};
 use super::ddl::TableDefinition;
-use super::functions::TUMBLE;
+use super::functions::{HOP, TUMBLE};
 use super::options::{self, SinkOptions, SourceOptions, TableOptions};
-use super::plan::{Aggregate, GroupKey, Plan, SinkTable, Stage};
+use super::plan::{Plan, SinkTable, Stage, Step};
 use super::planner::Planner;
 use super::script::{Script, SourceText, span_of};
 use super::{source, syntax, types};
@@ -50,7 +49,7 @@ impl Context<'_> {
     }
 
     /// The arguments and the filter of an aggregate simplified; the call itself stays.
-    fn simplified_arguments(&self, expr: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+    pub(super) fn simplified_arguments(&self, expr: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
         let simplify = |inner: Expr| self.simplified(inner, schema).map(Transformed::yes);
         let done = match expr {
             Expr::Alias(mut alias) => {
@@ -92,12 +91,23 @@ pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlErr
         text.error("unknown-table", query, format!("the query reads `{}`, which is no source", shape.table))
     })?;
     let fingerprint = fingerprint(&source, &logical, &sink_options);
-    let (width, keys, aggregates, aggregated) = aggregation(&context, shape.aggregate)?;
-    let before = stages(&context, &shape.below)?;
-    let mut after = stages(&context, &shape.above)?;
+    let (windows, aggregation) = aggregation::first(&context, shape.aggregate)?;
+    let branch = |nodes: &Vec<&LogicalPlan>| {
+        let stages = nodes.iter().map(|node| stage(&context, node));
+        stages.filter_map(Result::transpose).collect::<Result<Vec<_>, SqlError>>()
+    };
+    let branches = shape.branches.iter().map(branch).collect::<Result<_, _>>()?;
+    let mut after = Vec::new();
+    for node in &shape.above {
+        if let LogicalPlan::Aggregate(node) = node {
+            after.push(Step::Aggregate(aggregation::nested(&context, node, windows)?));
+        } else {
+            after.extend(stage(&context, node)?.map(Step::Rows));
+        }
+    }
     let sink = sink_table(&context, sink, sink_options, logical.schema().as_arrow())?;
-    after.push(cast_to_sink(logical.schema().as_arrow(), &sink));
-    Ok(Plan { source, sink, width, before, keys, aggregates, aggregated, after, fingerprint })
+    after.push(Step::Rows(cast_to_sink(logical.schema().as_arrow(), &sink)));
+    Ok(Plan { source, sink, windows, branches, aggregation, after, fingerprint })
 }
 
 fn find_sink<'a>(
@@ -122,10 +132,11 @@ fn find_sink<'a>(
     Err(error.hint(format!("the sinks are {}", known.join(", "))))
 }
 
-/// The query as a chain: steps below the one aggregation, and steps above it, each from its input upwards.
+/// The query as a chain: branches below the aggregation of the source's rows, and steps above it, which may aggregate
+/// again; each from its input upwards.
 struct Shape<'a> {
     table: String,
-    below: Vec<&'a LogicalPlan>,
+    branches: Vec<Vec<&'a LogicalPlan>>,
     aggregate: &'a LogicalAggregate,
     above: Vec<&'a LogicalPlan>,
 }
@@ -134,30 +145,25 @@ impl<'a> Shape<'a> {
     fn of(context: &Context<'_>, top: &'a LogicalPlan) -> Result<Self, SqlError> {
         let (mut above, mut below, mut aggregate, mut plan) = (Vec::new(), Vec::new(), None, top);
         loop {
-            let steps = if aggregate.is_none() { &mut above } else { &mut below };
             plan = match plan {
                 LogicalPlan::Projection(node) => {
-                    steps.push(plan);
+                    below.push(plan);
                     &node.input
                 }
                 LogicalPlan::Filter(node) => {
-                    steps.push(plan);
+                    below.push(plan);
                     &node.input
                 }
                 LogicalPlan::SubqueryAlias(node) => &node.input,
-                LogicalPlan::Aggregate(node) if aggregate.is_none() => {
-                    aggregate = Some(node);
+                LogicalPlan::Aggregate(node) => {
+                    above.extend(aggregate.replace((plan, node)).map(|(plan, _)| plan));
+                    above.append(&mut below);
                     &node.input
                 }
-                LogicalPlan::Aggregate(_) => {
-                    return Err(context.text.error(
-                        "nested-aggregate",
-                        context.query,
-                        "aggregates over aggregates are not supported yet",
-                    ));
-                }
-                LogicalPlan::TableScan(scan) => {
-                    let Some(aggregate) = aggregate else {
+                LogicalPlan::Union(_) if aggregate.is_none() => return Err(union_of_windows(context)),
+                _ => {
+                    let mut branches = branches(context, plan)?;
+                    let Some((_, aggregate)) = aggregate else {
                         return Err(context
                             .text
                             .error("no-window", context.query, "the query has no window")
@@ -165,117 +171,86 @@ impl<'a> Shape<'a> {
                     };
                     below.reverse();
                     above.reverse();
-                    return Ok(Self { table: scan.table_name.table().to_owned(), below, aggregate, above });
-                }
-                other => {
-                    let what = other.display().to_string();
-                    let what = what.split(':').next().unwrap_or_default();
-                    return Err(context
-                        .text
-                        .error("unsupported-query", context.query, format!("`{what}` is not supported in a pipeline"))
-                        .hint(WINDOW_HINT));
+                    let table = branches.first().map(|(table, _)| *table).unwrap_or_default();
+                    if let Some((other, _)) = branches.iter().find(|(other, _)| *other != table) {
+                        let at = context.text.find("UNION").unwrap_or(context.query);
+                        let message =
+                            format!("UNION ALL of two sources, `{table}` and `{other}`, is not supported yet");
+                        let error = context.text.error("union-sources", at, message);
+                        return Err(error.hint("write one pipeline file for each source"));
+                    }
+                    branches.iter_mut().for_each(|(_, nodes)| nodes.extend(&below));
+                    let branches = branches.into_iter().map(|(_, nodes)| nodes).collect();
+                    return Ok(Self { table: table.to_owned(), branches, aggregate, above });
                 }
             };
         }
     }
 }
 
-const WINDOW_HINT: &str = "write SELECT service, window.start AS window_start, window.end AS window_end, requests FROM (SELECT service, tumble(INTERVAL '1 minute') AS window, count(*) AS requests FROM t GROUP BY service, window)";
+/// The table of each branch and its steps, from the table upwards.
+type Branches<'a> = Vec<(&'a str, Vec<&'a LogicalPlan>)>;
 
-fn stages(context: &Context<'_>, nodes: &[&LogicalPlan]) -> Result<Vec<Stage>, SqlError> {
-    let mut stages = Vec::new();
-    for node in nodes {
-        match node {
-            LogicalPlan::Filter(filter) => {
-                check(context, &filter.predicate)?;
-                stages.push(Stage::Filter(context.physical(
-                    &filter.predicate,
-                    filter.input.schema(),
-                    context.query,
-                )?));
+fn branches<'a>(context: &Context<'_>, plan: &'a LogicalPlan) -> Result<Branches<'a>, SqlError> {
+    let above = |input: &'a LogicalPlan| {
+        let mut all = branches(context, input)?;
+        all.iter_mut().for_each(|(_, nodes)| nodes.push(plan));
+        Ok(all)
+    };
+    match plan {
+        LogicalPlan::Projection(node) => above(&node.input),
+        LogicalPlan::Filter(node) => above(&node.input),
+        LogicalPlan::SubqueryAlias(node) => branches(context, &node.input),
+        LogicalPlan::TableScan(scan) => Ok(vec![(scan.table_name.table(), Vec::new())]),
+        LogicalPlan::Union(node) => {
+            let mut all = Vec::new();
+            for input in &node.inputs {
+                all.append(&mut branches(context, input)?);
             }
-            LogicalPlan::Projection(projection) => {
-                let mut exprs = Vec::new();
-                for expr in &projection.expr {
-                    check(context, expr)?;
-                    exprs.push(context.physical(expr, projection.input.schema(), context.query)?);
-                }
-                stages.push(Stage::Project { exprs, schema: nullable(projection.schema.as_arrow()) });
-            }
-            _ => {}
+            Ok(all)
+        }
+        LogicalPlan::Aggregate(_) => Err(union_of_windows(context)),
+        other => {
+            let what = other.display().to_string();
+            let what = what.split(':').next().unwrap_or_default();
+            Err(context
+                .text
+                .error("unsupported-query", context.query, format!("`{what}` is not supported in a pipeline"))
+                .hint(WINDOW_HINT))
         }
     }
-    Ok(stages)
+}
+
+fn union_of_windows(context: &Context<'_>) -> SqlError {
+    let at = context.text.find("UNION").unwrap_or(context.query);
+    let error = context.text.error("union-windows", at, "UNION ALL of windowed queries is not supported yet");
+    error.hint("write UNION ALL below the GROUP BY, or one pipeline file for each part")
+}
+
+/// A step over single rows; `None` for a node that does nothing to them.
+fn stage(context: &Context<'_>, node: &LogicalPlan) -> Result<Option<Stage>, SqlError> {
+    Ok(match node {
+        LogicalPlan::Filter(filter) => {
+            check(context, &filter.predicate)?;
+            Some(Stage::Filter(context.physical(&filter.predicate, filter.input.schema(), context.query)?))
+        }
+        LogicalPlan::Projection(projection) => {
+            let mut exprs = Vec::new();
+            for expr in &projection.expr {
+                check(context, expr)?;
+                exprs.push(context.physical(expr, projection.input.schema(), context.query)?);
+            }
+            Some(Stage::Project { exprs, schema: nullable(projection.schema.as_arrow()) })
+        }
+        _ => None,
+    })
 }
 
 /// Columns as they may come out of evaluation: without promises about nulls.
-fn nullable(schema: &Schema) -> SchemaRef {
+pub(super) fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> =
         schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
     Arc::new(Schema::new(fields))
-}
-
-type Aggregation = (i64, Vec<GroupKey>, Vec<Aggregate>, SchemaRef);
-
-fn aggregation(context: &Context<'_>, node: &LogicalAggregate) -> Result<Aggregation, SqlError> {
-    let schema = node.input.schema();
-    let (mut width, mut keys) = (None, Vec::new());
-    for expr in &node.group_expr {
-        if let Some(found) = window_width(context, expr)? {
-            if width.replace(found).is_some() {
-                return Err(context
-                    .text
-                    .error("second-window", context.query, "a GROUP BY has one window")
-                    .hint("write one tumble(…)"));
-            }
-            keys.push(GroupKey::Window);
-        } else {
-            check(context, expr)?;
-            keys.push(GroupKey::Column(context.physical(expr, schema, context.query)?));
-        }
-    }
-    let Some(width) = width else {
-        return Err(context.text.error("no-window", context.query, "the GROUP BY has no window").hint(WINDOW_HINT));
-    };
-    let mut aggregates = Vec::new();
-    for expr in &node.aggr_expr {
-        check(context, expr)?;
-        let expr = &context
-            .simplified_arguments(expr.clone(), schema)
-            .map_err(|error| context.planner.error(context.text, &error, context.query))?;
-        let (props, planning) = (ExecutionProps::new(), PhysicalPlanningContext::default());
-        let lowered = LoweredAggregateBuilder::new(expr, schema, schema.as_arrow(), &props, &planning).build();
-        let lowered = lowered.map_err(|error| context.planner.error(context.text, &error, context.query))?;
-        aggregates.push(Aggregate { function: lowered.aggregate, filter: lowered.filter });
-    }
-    Ok((width, keys, aggregates, nullable(node.schema.as_arrow())))
-}
-
-/// The width of a window in nanoseconds, if `expr` is one.
-fn window_width(context: &Context<'_>, expr: &Expr) -> Result<Option<i64>, SqlError> {
-    let Expr::ScalarFunction(call) = expr.clone().unalias() else { return Ok(None) };
-    if call.name() != TUMBLE {
-        return Ok(None);
-    }
-    let at = context.text.find(TUMBLE).unwrap_or(context.query);
-    let refuse = |message: &str| {
-        Err(context
-            .text
-            .error("window-width", at, message)
-            .hint("write tumble(INTERVAL '1 minute'): a literal of days or less, more than zero"))
-    };
-    let Some(Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(width)), _)) = call.args.first() else {
-        return refuse("the width of a window is an interval literal");
-    };
-    if width.months != 0 {
-        return refuse("months have no fixed length");
-    }
-    let nanos =
-        i64::from(width.days).checked_mul(86_400_000_000_000).and_then(|days| days.checked_add(width.nanoseconds));
-    match nanos {
-        Some(nanos) if nanos > 0 => Ok(Some(nanos)),
-        _ => refuse("the width of a window is more than zero"),
-    }
 }
 
 /// Refuses what is not deterministic, and windows outside GROUP BY.
@@ -283,10 +258,10 @@ pub(super) fn check(context: &Context<'_>, expr: &Expr) -> Result<(), SqlError> 
     let mut fault = None;
     let walked = expr.apply(|node| {
         if let Expr::ScalarFunction(call) = node {
-            if call.name() == TUMBLE {
+            if matches!(call.name(), TUMBLE | HOP) {
                 fault = Some((
                     "window-outside-group-by",
-                    TUMBLE.to_owned(),
+                    call.name().to_owned(),
                     "a window stands only in GROUP BY, and by its alias in the same SELECT".to_owned(),
                 ));
             } else if call.func.signature().volatility != Volatility::Immutable {

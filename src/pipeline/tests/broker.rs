@@ -30,30 +30,35 @@ impl Source for Stopped {
     }
 }
 
-/// A broker with the sample of `requests` in a topic of three partitions.
-fn broker() -> EmbeddedBroker {
+/// A broker with the sample of a pipeline over requests in a topic of three partitions.
+fn broker(name: &str) -> EmbeddedBroker {
     let broker = EmbeddedBroker::start().unwrap();
     for (topic, partitions) in [("requests", 3), ("features", 2), ("dead-letters", 1)] {
         broker.create_topic(topic, partitions).unwrap();
     }
     let sink = KafkaSink::open(&broker.settings()).unwrap();
-    for (place, line) in (0..).zip(shipped::lines("requests", "input.ndjson")) {
+    for (place, line) in (0..).zip(shipped::lines(name, "input.ndjson")) {
         sink.send("requests", Some(place % 3), None, line.as_bytes(), &[]).unwrap();
     }
     sink.flush(Span::from_secs(10)).unwrap();
     broker
 }
 
-/// Runs `requests.sql` from where `store` stands, for so many polls.
-fn run_for(broker: &EmbeddedBroker, store: &MemoryStore, polls: usize, max_records: usize) -> Summary {
-    let plan = plan_of("requests");
+/// Runs a pipeline from where `store` stands, for so many polls.
+fn run_for(broker: &EmbeddedBroker, name: &str, store: &MemoryStore, polls: usize, max_records: usize) -> Summary {
+    let plan = plan_of(name);
     let checkpoint = Checkpoint::load(store, "p").unwrap();
     let mut source = source_settings(&plan, Some(broker.settings()), checkpoint.as_ref(), true);
     source.max_records = max_records;
     let stop = Arc::new(AtomicBool::new(false));
     let source = Stopped { inner: KafkaSource::open(source).unwrap(), polls, stop: stop.clone() };
-    let delivery = Delivery::AtLeastOnce;
-    let settings = RunnerSettings { until_end: true, epoch: Span::ZERO, delivery, ..RunnerSettings::new("p", plan) };
+    let settings = RunnerSettings {
+        until_end: true,
+        epoch: Span::ZERO,
+        delivery: Delivery::AtLeastOnce,
+        features_topic: "features".to_owned(),
+        ..RunnerSettings::new("p", plan)
+    };
     let sink = KafkaSink::open(&broker.settings()).unwrap();
     run(settings, Box::new(source), &sink, store, &SystemClock, &stop).unwrap()
 }
@@ -99,8 +104,8 @@ fn features(broker: &EmbeddedBroker) -> (String, Vec<Option<Progress>>) {
 
 #[test]
 fn a_bounded_run_writes_rows_dead_letters_and_the_end_to_all_partitions() {
-    let broker = broker();
-    let summary = run_for(&broker, &MemoryStore::default(), usize::MAX, 32_768);
+    let broker = broker("requests");
+    let summary = run_for(&broker, "requests", &MemoryStore::default(), usize::MAX, 32_768);
     assert!(summary.ended);
     let (rows, last) = features(&broker);
     let expected =
@@ -113,12 +118,13 @@ fn a_bounded_run_writes_rows_dead_letters_and_the_end_to_all_partitions() {
     assert_eq!(summary.counters.bad(), 2);
 }
 
-#[test]
-fn a_run_that_is_stopped_again_and_again_writes_the_same_rows() {
-    let (broker, store) = (broker(), MemoryStore::default());
+/// Stops a run again and again until it has come to the end of its sample; returns records read and bad.
+#[track_caller]
+fn stopped_again_and_again(name: &str) -> (u64, u64) {
+    let (broker, store) = (broker(name), MemoryStore::default());
     let mut polls = 2;
     let summary = loop {
-        let summary = run_for(&broker, &store, polls, 40);
+        let summary = run_for(&broker, name, &store, polls, 40);
         // Rows of open windows are read again each time: give each run a little longer.
         polls += 2;
         if summary.ended {
@@ -126,16 +132,24 @@ fn a_run_that_is_stopped_again_and_again_writes_the_same_rows() {
         }
     };
     let (rows, _) = features(&broker);
-    let expected =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/requests.expected.ndjson"))
-            .unwrap();
-    assert_eq!(rows, expected);
-    assert_eq!((summary.counters.read, summary.counters.bad()), (336, 2));
+    let expected = format!("{}/../../pipelines/{name}.expected.ndjson", env!("CARGO_MANIFEST_DIR"));
+    assert_eq!(rows, std::fs::read_to_string(expected).unwrap());
+    (summary.counters.read, summary.counters.bad())
+}
+
+#[test]
+fn a_run_that_is_stopped_again_and_again_writes_the_same_rows() {
+    assert_eq!(stopped_again_and_again("requests"), (336, 2));
+}
+
+#[test]
+fn so_does_one_with_windows_that_overlap() {
+    assert_eq!(stopped_again_and_again("requests_5m"), (252, 1));
 }
 
 #[test]
 fn output_waits_for_a_broker_that_is_down() {
-    let broker = broker();
+    let broker = broker("requests");
     let plan = plan_of("requests");
     let stop = AtomicBool::new(false);
     let source = source_settings(&plan, Some(broker.settings()), None, true);

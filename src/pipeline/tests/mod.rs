@@ -1,9 +1,10 @@
 //! What the engine promises, on small inputs: the late rule and the conservation law against a naive oracle, and the
-//! shipped pipelines under every way of feeding them.
+//! shipped pipelines under every way of feeding them; each shape of a query against an oracle.
 
 mod broker;
 mod late_rule;
 mod metadata;
+mod shapes;
 mod shipped;
 mod traces;
 

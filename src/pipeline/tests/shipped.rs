@@ -46,6 +46,11 @@ fn requests() {
 }
 
 #[test]
+fn requests_5m() {
+    same_bytes("requests_5m", "input.ndjson", (0, 1));
+}
+
+#[test]
 fn metrics() {
     same_bytes("metrics", "input.ndjson", (0, 0));
 }
