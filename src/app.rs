@@ -1,7 +1,7 @@
 //! Composition of the service: pipelines, the loop and the API in one process. Rule: sources block on threads of their
 //! own; one token stops everything; whoever can't go on ends the service with its reason.
 
-mod pipelines;
+pub(crate) mod pipelines;
 pub(crate) mod readers;
 
 use std::collections::BTreeMap;
@@ -235,6 +235,7 @@ fn start_pipelines(
             topic_partitions: config.topics.partitions,
             until_end: mode.until_end,
             idle: None,
+            step: config.features.step,
         };
         let (inbox, left) = (inbox.clone(), Arc::clone(&left));
         let ended = move |well: bool| {

@@ -7,7 +7,10 @@ use std::thread::{self, JoinHandle};
 
 use prescale_domain::{Span, SystemClock};
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
-use prescale_pipeline::{Checkpoint, Delivery, PipelineError, RunnerSettings, Summary, compile, run, source_settings};
+use prescale_pipeline::window::Windows;
+use prescale_pipeline::{
+    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, Summary, compile, run, source_settings,
+};
 use prescale_store::Store;
 
 use crate::cli::{Failure, pipeline_failure};
@@ -27,6 +30,8 @@ pub(crate) struct PipelineSpec {
     pub(crate) until_end: bool,
     /// `None` = as the SQL says.
     pub(crate) idle: Option<Span>,
+    /// Width of the windows that are read from the features topic.
+    pub(crate) step: Span,
 }
 
 /// A pipeline at work.
@@ -44,6 +49,9 @@ impl PipelineSpec {
         ended: impl FnOnce(bool) + Send + 'static,
     ) -> Result<PipelineThread, Failure> {
         let mut plan = compile(&self.sql).map_err(|error| pipeline_failure(error.into()))?;
+        if let Some(fault) = unfit(&plan, self.step) {
+            return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
+        }
         if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&plan.source.name)) {
             plan.source.options.topic.clone_from(topic);
         }
@@ -70,6 +78,17 @@ impl PipelineSpec {
             thread::Builder::new().name(format!("pipeline {}", self.name)).spawn(work).map_err(Failure::outside)?;
         Ok(PipelineThread { name: self.name, thread })
     }
+}
+
+/// Why the windows of a plan can't be those of the service, if they can't.
+pub(crate) fn unfit(plan: &Plan, step: Span) -> Option<String> {
+    let window = plan.summary().window;
+    let fits = plan.windows == Windows::tumble(step.millis().saturating_mul(1_000_000));
+    (!fits).then(|| {
+        format!(
+            "makes windows `{window}`, and features.step is {step}\nhint: write tumble(…) of that width, or run this file with `prescale sql run`"
+        )
+    })
 }
 
 impl PipelineThread {

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use prescale_actuate::TargetSettings;
 use prescale_domain::{Mode, Span};
+use prescale_pipeline::PipelineError;
 
 use super::{Failure, print};
+use crate::app::pipelines::unfit;
 use crate::config::{self, Config, Loaded};
 
 /// Check a configuration and its feature SQL, and print the design that it amounts to.
@@ -57,8 +59,11 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
 
 fn read_pipeline(loaded: &Loaded, pipeline: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(loaded.directory.join(pipeline)).map_err(|error| error.to_string())?;
-    let summary = prescale_pipeline::check(&text).map_err(|error| error.to_string())?;
-    Ok(super::sql::describe(&summary))
+    let plan = prescale_pipeline::compile(&text).map_err(|error| PipelineError::from(error).to_string())?;
+    match unfit(&plan, loaded.config.features.step) {
+        Some(fault) => Err(fault),
+        None => Ok(super::sql::describe(&plan.summary())),
+    }
 }
 
 fn design(config: &Config, pipelines: &[String]) -> Vec<String> {

@@ -308,6 +308,13 @@ fn wrong_configuration_and_sql_end_with_code_three_and_say_where() {
     let finished = kit::run(&["sql", "check", &sql]);
     assert_eq!(finished.code, Some(3));
     assert!(finished.stderr.contains("statuss") && finished.stderr.contains('^'), "{}", finished.stderr);
+    std::fs::copy(kit::root().join("pipelines/requests_5m.sql"), directory.path().join("requests_5m.sql")).unwrap();
+    let long = write("long.toml", "[features]\npipelines = [\"requests_5m.sql\"]\n");
+    let finished = kit::run(&["check", "-c", &long]);
+    assert_eq!(finished.code, Some(3));
+    for part in ["requests_5m.sql: makes windows `hop 5m every 1m`, and features.step is 1m", "hint: write tumble"] {
+        assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
+    }
     let refused = Setup::new("localhost:9092", "refused").with("lead_time.provisioning_latency = \"2h\"");
     let finished = kit::run(&["check", "-c", &refused.service("a", 1.0, SIMULATED).config()]);
     assert_eq!(finished.code, Some(1));

@@ -224,6 +224,7 @@ fn start_pipeline(
         until_end: false,
         // Between two minutes the source is silent because it waits for the decisions.
         idle: Some(Span::from_minutes(24 * 60)),
+        step: MINUTE,
     };
     spec.start(Arc::clone(store), Arc::clone(stop), |_| ())
 }
