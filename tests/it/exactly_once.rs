@@ -328,6 +328,7 @@ fn heavy_what_was_owed_exactly_once_is_written_by_a_run_without_transactions() {
 #[test]
 fn heavy_fifty_kills_at_random_moments_leave_each_row_once() {
     const KILLS: usize = 50;
+    const STARTED: &str = "pipeline starts";
     let Some(kafka) = kit::kafka() else { return };
     let input = kit::unique("kills");
     kit::create_topic(&kafka, &input, PARTITIONS);
@@ -358,10 +359,17 @@ fn heavy_fifty_kills_at_random_moments_leave_each_row_once() {
             count
         });
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        for _ in 0..KILLS {
+        for kill in 0..KILLS {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let mut running = kit::Running::start(&["run", "-c", &config, "--clock", "event"], &disturbed.path("log"));
-            std::thread::sleep(Duration::from_millis(400 + (random >> 33) % 1600));
+            // Every other one while it starts, the others at work.
+            if kill % 2 == 1 {
+                let starts = running.printed().matches(STARTED).count();
+                kit::wait_for("the pipeline to start", Duration::from_secs(60), || {
+                    (running.printed().matches(STARTED).count() > starts).then_some(())
+                });
+            }
+            std::thread::sleep(Duration::from_millis((random >> 33) % 1500));
             running.kill();
         }
         done.store(true, Ordering::Relaxed);
@@ -386,7 +394,7 @@ fn heavy_fifty_kills_at_random_moments_leave_each_row_once() {
     let numbers: Vec<u64> = epochs.iter().map(|(epoch, _)| *epoch).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     let runs: BTreeSet<&String> = epochs.iter().map(|(_, run)| run).collect();
-    assert!(runs.len() > KILLS / 5, "of {KILLS} processes only {} wrote something", runs.len());
+    assert!(runs.len() > KILLS / 10, "of {KILLS} processes only {} wrote something", runs.len());
 }
 
 #[test]
