@@ -218,12 +218,9 @@ const AGGREGATES: [(&str, Oracle); 46] = [
 
 /// Every aggregate, by service and window.
 fn aggregates(window: &str) -> String {
+    let outer: String = (0..AGGREGATES.len()).map(|index| format!(", a{index}")).collect();
     let named = AGGREGATES.iter().enumerate();
-    let (mut outer, mut inner) = (String::new(), String::new());
-    for (index, (call, _)) in named {
-        outer += &format!(", a{index}");
-        inner += &format!(", {call} AS a{index}");
-    }
+    let inner: String = named.map(|(index, (call, _))| format!(", {call} AS a{index}")).collect();
     format!(
         "SELECT service, window.start AS window_start, window.end AS window_end{outer}
         FROM (SELECT service, {window} AS window{inner} FROM t GROUP BY service, window)"
