@@ -5,7 +5,7 @@
 //! profile. `-- --quick` is for a first look.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
-#[allow(dead_code, reason = "this bench needs no broker")]
+#[path = "kit/report.rs"]
 mod kit;
 
 use std::fmt::Write as _;

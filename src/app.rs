@@ -180,14 +180,7 @@ pub(crate) fn build_targets(settings: &ControllerSettings) -> Result<BTreeMap<Se
 /// replay can't do anything without it.
 fn ensure_topics(sink: &KafkaSink, config: &Config, mode: RunMode) -> Result<(), Failure> {
     let topics = &config.topics;
-    for topic in [
-        &topics.features,
-        &topics.events,
-        &topics.forecasts,
-        &topics.decisions,
-        &topics.actuations,
-        &topics.dead_letters,
-    ] {
+    for topic in topics.of_records() {
         match sink.ensure_topic(topic, topics.partitions, TOPIC_TIMEOUT) {
             Ok(_) => {}
             Err(error) if mode.event_clock => return Err(Failure::outside(error)),

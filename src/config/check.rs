@@ -18,15 +18,7 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         fault("topics.partitions".into(), format!("{} is below 1", config.topics.partitions));
     }
     let topics = &config.topics;
-    let others = [
-        &topics.features,
-        &topics.events,
-        &topics.forecasts,
-        &topics.decisions,
-        &topics.actuations,
-        &topics.dead_letters,
-    ];
-    if others.contains(&&topics.epochs) {
+    if topics.of_records().contains(&topics.epochs.as_str()) {
         fault(
             "topics.epochs".into(),
             format!("`{}` is the name of another topic too, and is compacted", topics.epochs),

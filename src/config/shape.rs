@@ -49,6 +49,14 @@ pub(crate) struct Topics {
     pub(crate) partitions: i32,
 }
 
+impl Topics {
+    /// Those of records: all but `epochs`, which is compacted and made by who writes it.
+    pub(crate) fn of_records(&self) -> [&str; 6] {
+        let Self { features, events, forecasts, decisions, actuations, dead_letters, .. } = self;
+        [features, events, forecasts, decisions, actuations, dead_letters].map(String::as_str)
+    }
+}
+
 /// Feature SQL and what becomes of its windows.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
