@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use prescale_domain::{Span, SystemClock};
+use prescale_ingest::Source;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use prescale_pipeline::window::Windows;
 use prescale_pipeline::{
@@ -52,12 +53,15 @@ impl PipelineSpec {
         if let Some(fault) = unfit(&plan, self.step) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
-        if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&plan.source.name)) {
-            plan.source.options.topic.clone_from(topic);
-        }
         let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
-        let reading = source_settings(&plan, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
-        let source = KafkaSource::open(reading).map_err(Failure::outside)?;
+        let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(plan.sources.len());
+        for source in &mut plan.sources {
+            if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&source.name)) {
+                source.options.topic.clone_from(topic);
+            }
+            let reading = source_settings(source, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
+            sources.push(Box::new(KafkaSource::open(reading).map_err(Failure::outside)?));
+        }
         let sink = KafkaSink::open(&self.kafka).map_err(Failure::outside)?;
         let settings = RunnerSettings {
             features_topic: self.features_topic,
@@ -68,9 +72,10 @@ impl PipelineSpec {
             new_topic_partitions: self.topic_partitions,
             ..RunnerSettings::new(&self.name, Arc::new(plan))
         };
-        let settings = RunnerSettings { idle: self.idle.or(settings.idle), ..settings };
+        let idle = settings.idle.iter().map(|idle| self.idle.or(*idle)).collect();
+        let settings = RunnerSettings { idle, ..settings };
         let work = move || {
-            let summary = run(settings, Box::new(source), &sink, store.as_ref(), &SystemClock, &stop);
+            let summary = run(settings, sources, &sink, store.as_ref(), &SystemClock, &stop);
             ended(summary.is_ok() && !stop.load(Ordering::Relaxed));
             summary
         };
@@ -83,7 +88,7 @@ impl PipelineSpec {
 /// Why the windows of a plan can't be those of the service, if they can't.
 pub(crate) fn unfit(plan: &Plan, step: Span) -> Option<String> {
     let window = plan.summary().window;
-    let fits = plan.windows == Windows::tumble(step.millis().saturating_mul(1_000_000));
+    let fits = plan.session_gap.is_none() && plan.windows == Windows::tumble(step.millis().saturating_mul(1_000_000));
     (!fits).then(|| {
         format!(
             "makes windows `{window}`, and features.step is {step}\nhint: write tumble(…) of that width, or run this file with `prescale sql run`"
