@@ -1,12 +1,14 @@
 //! Composition of the service: pipelines, the loop and the API in one process. Rule: sources block on threads of their
 //! own; one token stops everything; whoever can't go on ends the service with its reason.
 
+mod event_minutes;
 pub(crate) mod pipelines;
 pub(crate) mod readers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 
 use prescale_actuate::Target;
 use prescale_controller::{
@@ -23,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Failure;
 use crate::config::{self, Config, Loaded};
+use event_minutes::Expansion;
+use pipelines::PipelineFile;
 pub(crate) use pipelines::{PipelineSpec, PipelineThread};
 
 /// Room between the readers and the loop: polls, not records.
@@ -68,7 +72,9 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         crate::cli::print(&refusal);
         return Err(Failure::No("the set-up is refused".to_owned()));
     }
-    let settings = controller_settings(config, mode)?;
+    let mut settings = controller_settings(config, mode)?;
+    let files = pipelines::files(&loaded)?;
+    settings.pipelines = files.iter().filter(|file| file.is_for_features).map(|file| file.name.clone()).collect();
     let listener = prescale_serve::bind(&config.serve.listen).await.map_err(Failure::outside)?;
     let store: Arc<dyn Store> =
         Arc::new(RedbStore::open(&loaded.directory.join(&config.state.dir)).map_err(Failure::outside)?);
@@ -93,7 +99,8 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone(), inbox_sender.clone());
     let server = tokio::spawn(prescale_serve::serve(listener, controller.handle(), shutdown.clone()));
-    let pipelines = start_pipelines(&loaded, mode, &store, &stop, &inbox_sender)?;
+    let calendar = start_event_minutes(config, &files, mode, &stop)?;
+    let pipelines = start_pipelines(config, files, mode, &store, &stop, &inbox_sender)?;
     let reader = readers::Readers {
         features: source_settings(&kafka, &topics.features, controller.features_start()),
         events: source_settings(&kafka, &topics.events, controller.events_start()),
@@ -108,6 +115,8 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     shutdown.cancel();
     let pipelines = join_pipelines(pipelines);
     readers.join();
+    // A thread that panicked has said so.
+    drop(calendar.map(JoinHandle::join));
     // The server ends with the token; its own failures were logged.
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;
@@ -203,21 +212,43 @@ fn source_settings(
     KafkaSourceSettings { starts, ..KafkaSourceSettings::new(kafka.clone(), topic) }
 }
 
+/// Begins to write the calendar of events as rows, if a pipeline reads them; a replay waits until all are there.
+fn start_event_minutes(
+    config: &Config,
+    files: &[PipelineFile],
+    mode: RunMode,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<JoinHandle<()>>, Failure> {
+    let topic = &config.topics.event_minutes;
+    if !files.iter().any(|file| file.topics.contains(topic)) {
+        return Ok(None);
+    }
+    let expansion = Expansion {
+        kafka: kafka_settings(config),
+        events: config.topics.events.clone(),
+        topic: topic.clone(),
+        services: config.services.iter().map(|service| ServiceName::new(&service.name)).collect(),
+    };
+    if mode.until_end {
+        tokio::task::block_in_place(|| expansion.all()).map_err(Failure::outside)?;
+        return Ok(None);
+    }
+    expansion.follow(Arc::clone(stop)).map(Some).map_err(Failure::outside)
+}
+
 fn start_pipelines(
-    loaded: &Loaded,
+    config: &Config,
+    files: Vec<PipelineFile>,
     mode: RunMode,
     store: &Arc<dyn Store>,
     stop: &Arc<AtomicBool>,
     inbox: &mpsc::Sender<Event>,
 ) -> Result<Vec<PipelineThread>, Failure> {
-    let config = &loaded.config;
-    let left = Arc::new(AtomicUsize::new(config.features.pipelines.len()));
+    let left = Arc::new(AtomicUsize::new(files.len()));
     let mut threads = Vec::new();
-    for path in &config.features.pipelines {
-        let sql = std::fs::read_to_string(loaded.directory.join(path))
-            .map_err(|error| Failure::Invalid(format!("read `{path}`: {error}")))?;
+    for PipelineFile { name, sql, .. } in files {
         let spec = PipelineSpec {
-            name: pipeline_name(path),
+            name,
             sql,
             kafka: kafka_settings(config),
             sources: config.features.sources.clone(),

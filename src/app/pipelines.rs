@@ -10,11 +10,13 @@ use prescale_ingest::Source;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use prescale_pipeline::window::Windows;
 use prescale_pipeline::{
-    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, Summary, compile, run, source_settings,
+    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, SourceTable, Summary, compile, run, source_settings,
 };
 use prescale_store::Store;
 
+use super::pipeline_name;
 use crate::cli::{Failure, pipeline_failure};
+use crate::config::Loaded;
 
 /// One pipeline and where it runs.
 pub(crate) struct PipelineSpec {
@@ -35,6 +37,41 @@ pub(crate) struct PipelineSpec {
     pub(crate) step: Span,
 }
 
+/// A pipeline as the configuration names it.
+pub(crate) struct PipelineFile {
+    /// As its file is called.
+    pub(crate) name: String,
+    pub(crate) sql: String,
+    /// The controller reads what it writes.
+    pub(crate) is_for_features: bool,
+    /// What it reads.
+    pub(crate) topics: Vec<String>,
+}
+
+/// All pipelines of the configuration.
+pub(crate) fn files(loaded: &Loaded) -> Result<Vec<PipelineFile>, Failure> {
+    let config = &loaded.config;
+    let file = |path: &String| {
+        let sql = std::fs::read_to_string(loaded.directory.join(path))
+            .map_err(|error| Failure::Invalid(format!("read `{path}`: {error}")))?;
+        let plan = compile(&sql).map_err(|error| pipeline_failure(error.into()))?;
+        let topic = |source: &SourceTable| topic_of(&config.features.sources, source).to_owned();
+        Ok(PipelineFile {
+            name: pipeline_name(path),
+            is_for_features: is_for_features(&plan, &config.topics.features),
+            topics: plan.sources.iter().map(topic).collect(),
+            sql,
+        })
+    };
+    config.features.pipelines.iter().map(file).collect()
+}
+
+/// The topic that a source is read from: the one that the configuration gives its table, else the one of the SQL.
+fn topic_of<'a>(sources: &'a BTreeMap<String, String>, source: &'a SourceTable) -> &'a str {
+    let given = sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&source.name));
+    given.map_or(&source.options.topic, |(_, topic)| topic)
+}
+
 /// A pipeline at work.
 pub(crate) struct PipelineThread {
     pub(crate) name: String,
@@ -50,21 +87,21 @@ impl PipelineSpec {
         ended: impl FnOnce(bool) + Send + 'static,
     ) -> Result<PipelineThread, Failure> {
         let mut plan = compile(&self.sql).map_err(|error| pipeline_failure(error.into()))?;
-        if let Some(fault) = unfit(&plan, self.step) {
+        if let Some(fault) = unfit(&plan, self.step, &self.features_topic) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
         let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
         let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(plan.sources.len());
         for source in &mut plan.sources {
-            if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&source.name)) {
-                source.options.topic.clone_from(topic);
-            }
+            source.options.topic = topic_of(&self.sources, source).to_owned();
             let reading = source_settings(source, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
             sources.push(Box::new(KafkaSource::open(reading).map_err(Failure::outside)?));
         }
         let sink = KafkaSink::open(&self.kafka).map_err(Failure::outside)?;
+        let progress = is_for_features(&plan, &self.features_topic);
         let settings = RunnerSettings {
-            features_topic: self.features_topic,
+            features_topic: if progress { self.features_topic } else { plan.sink.options.topic.clone() },
+            progress,
             dead_letter_topic: self.dead_letter_topic,
             epochs_topic: self.epochs_topic,
             delivery: self.delivery,
@@ -85,13 +122,26 @@ impl PipelineSpec {
     }
 }
 
-/// Why the windows of a plan can't be those of the service, if they can't.
-pub(crate) fn unfit(plan: &Plan, step: Span) -> Option<String> {
+/// Whether a pipeline's rows are for the controller: the SQL writes to `features`, which the configuration may name
+/// otherwise. Other topics are as the SQL names them.
+fn is_for_features(plan: &Plan, features_topic: &str) -> bool {
+    let topic = &plan.sink.options.topic;
+    topic == "features" || topic == features_topic
+}
+
+/// Why a plan can't run as part of the service, if it can't.
+pub(crate) fn unfit(plan: &Plan, step: Span, features_topic: &str) -> Option<String> {
+    if let Some(source) = plan.sources.iter().find(|source| source.options.file.is_some()) {
+        return Some(format!(
+            "source `{}` is a file\nhint: write connector = 'kafka', or run this pipeline with `prescale sql run`",
+            source.name
+        ));
+    }
     let window = plan.summary().window;
     let fits = plan.session_gap.is_none() && plan.windows == Windows::tumble(step.millis().saturating_mul(1_000_000));
-    (!fits).then(|| {
+    (is_for_features(plan, features_topic) && !fits).then(|| {
         format!(
-            "makes windows `{window}`, and features.step is {step}\nhint: write tumble(…) of that width, or run this file with `prescale sql run`"
+            "makes windows `{window}` for topic `{features_topic}`, and features.step is {step}\nhint: write tumble(…) of that width, write to a topic of its own, or run this file with `prescale sql run`"
         )
     })
 }

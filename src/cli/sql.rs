@@ -36,12 +36,12 @@ pub(crate) struct RunArguments {
     #[arg(value_name = "FILE")]
     pipeline: PathBuf,
     /// A table of the pipeline and the file to read for it (`-` = stdin, `.gz` is unpacked). Several files of one table
-    /// are its partitions.
-    #[arg(long, value_name = "TABLE=PATH", required = true, value_parser = input)]
+    /// are its partitions. A table with connector = 'single_file' needs none.
+    #[arg(long, value_name = "TABLE=PATH", value_parser = input)]
     input: Vec<(String, PathBuf)>,
-    /// Where to write the rows (`-` = stdout).
-    #[arg(long, value_name = "PATH", default_value = "-")]
-    output: String,
+    /// Where to write the rows (`-` = stdout) [default: the file that the SQL names for its sink, else stdout].
+    #[arg(long, value_name = "PATH")]
+    output: Option<String>,
 }
 
 /// Check a pipeline without running it.
@@ -76,13 +76,15 @@ fn read(path: &PathBuf) -> Result<String, Failure> {
 
 fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let text = read(&arguments.pipeline)?;
-    let mut output: Box<dyn Write> = match arguments.output.as_str() {
+    let plan = prescale_pipeline::compile(&text).map_err(|error| pipeline_failure(error.into()))?;
+    let output = arguments.output.as_ref().or(plan.sink.options.file.as_ref());
+    let mut output: Box<dyn Write> = match output.map_or("-", String::as_str) {
         "-" => Box::new(BufWriter::new(io::stdout().lock())),
         path => Box::new(BufWriter::new(
             File::create(path).map_err(|error| Failure::Outside(format!("create `{path}`: {error}")))?,
         )),
     };
-    let counters = prescale_pipeline::run_over_files(&text, &arguments.input, &mut output).map_err(pipeline_failure)?;
+    let counters = prescale_pipeline::run_over_files(plan, &arguments.input, &mut output).map_err(pipeline_failure)?;
     output.flush().map_err(Failure::outside)?;
     say(&format!(
         "{} rows read: {} windowed, {} filtered, {} late, {} bad",

@@ -41,6 +41,7 @@ pub(crate) struct Kafka {
 pub(crate) struct Topics {
     pub(crate) features: String,
     pub(crate) events: String,
+    pub(crate) event_minutes: String,
     pub(crate) forecasts: String,
     pub(crate) decisions: String,
     pub(crate) actuations: String,
@@ -50,7 +51,7 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
-    /// Those of records: all but `epochs`, which is compacted and made by who writes it.
+    /// Those of records: all but `epochs`, which is compacted, and `event_minutes`; they are made by who writes them.
     pub(crate) fn of_records(&self) -> [&str; 6] {
         let Self { features, events, forecasts, decisions, actuations, dead_letters, .. } = self;
         [features, events, forecasts, decisions, actuations, dead_letters].map(String::as_str)

@@ -14,13 +14,12 @@ use prescale_domain::{
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
 use prescale_ingest::kafka::KafkaSink;
-use prescale_ingest::{PartitionStart, Polled, RawBatch, SourceError};
+use prescale_ingest::{CalendarMessage, PartitionStart, Polled, RawBatch, SourceError};
 use prescale_store::{Store, Table, Write, service_time_key};
 use prescale_telemetry::controller as happenings;
 use tokio::sync::mpsc;
 
 use crate::archive::decision_write;
-use crate::calendar::CalendarMessage;
 use crate::intake::ClosedWindow;
 use crate::publish::Publisher;
 use crate::settings::{ClockMode, ControllerSettings, ServiceSettings};

@@ -9,7 +9,6 @@
 
 mod act;
 mod archive;
-mod calendar;
 mod control;
 mod intake;
 mod publish;

@@ -8,15 +8,19 @@
 //! - [`kafka::KafkaSink`] is what it writes to: enqueue without waiting, then `flush`, which returns when the broker has
 //!   acknowledged everything. [`kafka::TransactionalSink`] writes whole transactions, all of one or nothing.
 //! - [`decode::Decoder`] turns a [`RawBatch`] into an Arrow batch and names each record that could not be used.
+//! - [`event_minutes::EventMinutes`] is the calendar of events as rows that a pipeline can join, minute by minute.
 //! - [`embedded::EmbeddedBroker`] is a broker inside the process, for the demo and for tests.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod calendar;
 pub mod decode;
 pub mod embedded;
+pub mod event_minutes;
 pub mod file;
 pub mod kafka;
 mod record;
 mod source;
 
+pub use calendar::CalendarMessage;
 pub use record::{DeadLetter, OutRecord, RawBatch};
 pub use source::{PartitionStart, Polled, Source, SourceError};

@@ -12,17 +12,22 @@ use prescale_ingest::file::FileSource;
 use crate::PipelineError;
 use crate::checkpoint::Counters;
 use crate::engine::{Engine, PartitionView};
-use crate::sql::{PlanSummary, compile};
+use crate::sql::{Plan, PlanSummary, compile};
 
 /// Checks a pipeline without running it.
 pub fn check(sql: &str) -> Result<PlanSummary, PipelineError> {
     Ok(compile(sql)?.summary())
 }
 
-/// Runs `sql` over files, one JSON row a line. `inputs` names the source table of each file; several files of one table
-/// are its partitions. A file whose name ends in `.gz` is unpacked.
-pub fn run_over_files(sql: &str, inputs: &[(String, PathBuf)], out: &mut dyn Write) -> Result<Counters, PipelineError> {
-    let plan = Arc::new(compile(sql)?);
+/// Runs a pipeline over files, one JSON row a line. `inputs` names the source table of each file; several files of one
+/// table are its partitions, and a table without any is read from the file that the SQL names. A file whose name ends in
+/// `.gz` is unpacked.
+pub fn run_over_files(
+    plan: Plan,
+    inputs: &[(String, PathBuf)],
+    out: &mut dyn Write,
+) -> Result<Counters, PipelineError> {
+    let plan = Arc::new(plan);
     let names = || plan.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some((table, _)) = inputs.iter().find(|(table, _)| plan.source(table).is_none()) {
         return Err(PipelineError::Input { table: table.clone(), known: names() });
@@ -30,7 +35,10 @@ pub fn run_over_files(sql: &str, inputs: &[(String, PathBuf)], out: &mut dyn Wri
     let mut sources = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         let of = |(table, path): &(String, PathBuf)| table.eq_ignore_ascii_case(&source.name).then(|| path.clone());
-        let paths: Vec<PathBuf> = inputs.iter().filter_map(of).collect();
+        let mut paths: Vec<PathBuf> = inputs.iter().filter_map(of).collect();
+        if paths.is_empty() {
+            paths.extend(source.options.file.as_ref().map(PathBuf::from));
+        }
         if paths.is_empty() {
             return Err(PipelineError::NoInput { table: source.name.clone() });
         }

@@ -54,7 +54,10 @@ pub struct RunnerSettings {
     /// The name of the pipeline: key of its checkpoint, and named in its progress records.
     pub pipeline: String,
     pub plan: Arc<Plan>,
+    /// Where rows go.
     pub features_topic: String,
+    /// Whether the readers of that topic are told of event time; the controller is.
+    pub progress: bool,
     pub dead_letter_topic: String,
     /// Where each transaction notes its epoch; unused without transactions.
     pub epochs_topic: String,
@@ -93,6 +96,7 @@ impl RunnerSettings {
         Self {
             pipeline: pipeline.to_owned(),
             features_topic: plan.sink.options.topic.clone(),
+            progress: true,
             dead_letter_topic: "dead-letters".to_owned(),
             epochs_topic: "pipeline-epochs".to_owned(),
             delivery: Delivery::default(),
@@ -369,7 +373,8 @@ impl Runner<'_> {
         let mut rows: Vec<_> =
             output.rows.iter().map(|row| record(None, Some(row.key.clone()), row.json.clone())).collect();
         rows.extend(output.dead_letters.iter().map(|letter| letter.record(Arc::clone(&letters))));
-        let progress = output.progress.iter().flat_map(|note| {
+        let told = output.progress.iter().filter(|_| self.settings.progress);
+        let progress = told.flat_map(|note| {
             (0..partitions).map(move |partition| {
                 let progress = Progress {
                     pipeline: self.settings.pipeline.clone(),

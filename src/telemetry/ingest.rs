@@ -54,6 +54,19 @@ pub struct CommitFailed<'a> {
     pub error: &'a str,
 }
 
+/// Rows of the calendar of events could not be written to their topic; it is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct EventMinutesDelayed<'a> {
+    pub topic: &'a str,
+    pub error: &'a str,
+}
+
+impl EventMinutesDelayed<'_> {
+    pub fn emit(&self) {
+        tracing::warn!(topic = self.topic, error = self.error, "event minutes delayed, trying again");
+    }
+}
+
 /// Records that were sent have not all been acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub struct FlushFailed<'a> {

@@ -6,6 +6,7 @@
 
 mod aws;
 mod browser;
+mod campaigns;
 mod compose;
 mod demo;
 mod exactly_once;
@@ -13,6 +14,7 @@ mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;
 mod layers;
+mod manual;
 mod schema;
 mod tidy;
 mod trouble;

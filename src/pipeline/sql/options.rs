@@ -26,7 +26,10 @@ pub enum StartAt {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceOptions {
     pub bootstrap_servers: Option<String>,
+    /// Of a file, the name of the table.
     pub topic: String,
+    /// `single_file`: the file to read.
+    pub file: Option<String>,
     pub format: Format,
     pub start_at: StartAt,
     pub group_id: Option<String>,
@@ -49,7 +52,10 @@ impl SourceOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SinkOptions {
     pub bootstrap_servers: Option<String>,
+    /// Of a file, the name of the table.
     pub topic: String,
+    /// `single_file`: the file to write.
+    pub file: Option<String>,
     pub key_field: Option<String>,
     pub client_configs: Vec<(String, String)>,
 }
@@ -84,6 +90,9 @@ const SOURCE_KEYS: [&str; 19] = [
     "connection_profile",
 ];
 
+const FILE_KEYS: [&str; 8] =
+    ["connector", "type", "path", "format", "bad_data", "idle_micros", "wait_for_control", "json.timestamp_format"];
+
 const SINK_KEYS: [&str; 10] = [
     "connector",
     "type",
@@ -100,16 +109,17 @@ const SINK_KEYS: [&str; 10] = [
 /// Checks and reads the options of a table.
 pub(super) fn read(source: &SourceText<'_>, table: &TableDefinition) -> Result<TableOptions, SqlError> {
     let options = Options { source, table };
-    match options.value("connector") {
-        Some("kafka") => {}
+    let is_file = match options.value("connector") {
+        Some("kafka") => false,
+        Some("single_file") => true,
         Some(other) => {
             let span = options.span("connector");
             return Err(source
                 .error("unsupported-connector", span, format!("connector `{other}` is not supported"))
-                .hint("write connector = 'kafka'"));
+                .hint("write connector = 'kafka', or connector = 'single_file' to try a pipeline out"));
         }
         None => return Err(options.missing("connector", "connector = 'kafka'")),
-    }
+    };
     let is_source = match options.value("type") {
         Some("source") => true,
         Some("sink") => false,
@@ -121,10 +131,11 @@ pub(super) fn read(source: &SourceText<'_>, table: &TableDefinition) -> Result<T
         }
         None => return Err(options.missing("type", "type = 'source' or type = 'sink'")),
     };
-    if is_source {
-        options.source_table().map(TableOptions::Source)
-    } else {
-        options.sink_table().map(TableOptions::Sink)
+    match (is_source, is_file) {
+        (true, false) => options.source_table().map(TableOptions::Source),
+        (true, true) => options.source_file().map(TableOptions::Source),
+        (false, false) => options.sink_table().map(TableOptions::Sink),
+        (false, true) => options.sink_file().map(TableOptions::Sink),
     }
 }
 
@@ -168,7 +179,7 @@ impl Options<'_> {
         for option in &self.table.options {
             if !known.contains(&option.key.as_str()) {
                 let nearest = super::planner::nearest(&option.key, known.iter().copied());
-                let message = format!("unknown option `{}` of a kafka {kind}", option.key);
+                let message = format!("unknown option `{}` of a {kind}", option.key);
                 let hint = match nearest {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("the options are {}", known.join(", ")),
@@ -213,7 +224,7 @@ impl Options<'_> {
     }
 
     fn source_table(&self) -> Result<SourceOptions, SqlError> {
-        self.check_keys("source", &SOURCE_KEYS)?;
+        self.check_keys("kafka source", &SOURCE_KEYS)?;
         self.check_only(&[
             ("json.timestamp_format", "RFC3339"),
             ("json.unstructured", "false"),
@@ -225,15 +236,11 @@ impl Options<'_> {
                 return Err(self.refuse(key, &format!("option `{key}` is not supported here"), "leave it out"));
             }
         }
-        match self.value("bad_data") {
-            None | Some("fail" | "drop") => {}
-            Some(other) => {
-                return Err(self.refuse("bad_data", &format!("bad_data is `{other}`"), "bad_data is 'fail' or 'drop'"));
-            }
-        }
+        self.check_bad_data()?;
         Ok(SourceOptions {
             bootstrap_servers: self.owned("bootstrap_servers"),
             topic: self.topic()?,
+            file: None,
             format: self.format()?,
             start_at: match self.value("source.offset") {
                 Some("earliest") => StartAt::Earliest,
@@ -267,6 +274,47 @@ impl Options<'_> {
         })
     }
 
+    fn check_bad_data(&self) -> Result<(), SqlError> {
+        match self.value("bad_data") {
+            None | Some("fail" | "drop") => Ok(()),
+            Some(other) => {
+                Err(self.refuse("bad_data", &format!("bad_data is `{other}`"), "bad_data is 'fail' or 'drop'"))
+            }
+        }
+    }
+
+    /// A file of lines, for trying a pipeline out.
+    fn source_file(&self) -> Result<SourceOptions, SqlError> {
+        self.check_keys("file source", &FILE_KEYS)?;
+        self.check_only(&[("json.timestamp_format", "RFC3339")])?;
+        self.check_bad_data()?;
+        Ok(SourceOptions {
+            bootstrap_servers: None,
+            topic: self.table.name.value.clone(),
+            file: Some(self.owned("path").ok_or_else(|| self.missing("path", "path = '…'"))?),
+            format: self.format()?,
+            start_at: StartAt::Earliest,
+            group_id: None,
+            group_id_prefix: None,
+            read_committed: false,
+            idle_micros: self.idle_micros()?,
+            client_configs: Vec::new(),
+        })
+    }
+
+    fn sink_file(&self) -> Result<SinkOptions, SqlError> {
+        self.check_keys("file sink", &FILE_KEYS)?;
+        self.check_only(&[("json.timestamp_format", "RFC3339"), ("format", "json")])?;
+        self.format()?;
+        Ok(SinkOptions {
+            bootstrap_servers: None,
+            topic: self.table.name.value.clone(),
+            file: Some(self.owned("path").ok_or_else(|| self.missing("path", "path = '…'"))?),
+            key_field: None,
+            client_configs: Vec::new(),
+        })
+    }
+
     fn idle_micros(&self) -> Result<Option<i64>, SqlError> {
         let Some(text) = self.value("idle_micros") else { return Ok(Some(FIVE_MINUTES_MICROS)) };
         let micros: i64 = text.parse().map_err(|_| {
@@ -293,7 +341,7 @@ impl Options<'_> {
     }
 
     fn sink_table(&self) -> Result<SinkOptions, SqlError> {
-        self.check_keys("sink", &SINK_KEYS)?;
+        self.check_keys("kafka sink", &SINK_KEYS)?;
         self.check_only(&[
             ("json.timestamp_format", "RFC3339"),
             ("sink.commit_mode", "at_least_once"),
@@ -303,6 +351,7 @@ impl Options<'_> {
         Ok(SinkOptions {
             bootstrap_servers: self.owned("bootstrap_servers"),
             topic: self.topic()?,
+            file: None,
             key_field: self.owned("sink.key_field"),
             client_configs: self.client_configs()?,
         })

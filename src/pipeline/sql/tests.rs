@@ -55,11 +55,14 @@ fn shipped_pipelines_compile() {
 #[test]
 fn the_examples_of_the_manual_compile() {
     let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/sql.md")).unwrap();
-    let examples = manual.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let (tables, queries): (Vec<&str>, Vec<&str>) = examples.partition(|example| example.starts_with("CREATE"));
-    assert_eq!((tables.len(), queries.len()), (1, 3));
-    for query in queries {
-        compile(&format!("{}{query}", tables[0])).unwrap_or_else(|error| panic!("{query}\n{error}"));
+    let examples: Vec<&str> = manual.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let (tables, whole): (Vec<&str>, Vec<&str>) =
+        examples.iter().filter(|example| example.starts_with("CREATE")).partition(|text| !text.contains("INSERT INTO"));
+    let queries: Vec<&&str> = examples.iter().filter(|example| example.starts_with("INSERT")).collect();
+    assert_eq!((tables.len(), whole.len(), queries.len()), (1, 1, 6));
+    let texts = queries.iter().map(|query| format!("{}{query}", tables[0])).chain([whole[0].to_owned()]);
+    for text in texts {
+        compile(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     }
 }
 

@@ -1,12 +1,13 @@
 //! Records of the `events` topic. Rule: an event replaces the one of its id; two forms take one back.
 
 use prescale_domain::CalendarEvent;
-use prescale_ingest::RawBatch;
 use serde::Deserialize;
+
+use crate::RawBatch;
 
 /// What a record tells.
 #[derive(Debug, PartialEq)]
-pub(crate) enum CalendarMessage {
+pub enum CalendarMessage {
     Event(CalendarEvent),
     /// The id of an event that is taken back.
     Delete(String),
@@ -25,7 +26,7 @@ impl CalendarMessage {
     ///
     /// # Errors
     /// What is wrong with the record.
-    pub(crate) fn read(batch: &RawBatch, index: usize) -> Result<Self, String> {
+    pub fn read(batch: &RawBatch, index: usize) -> Result<Self, String> {
         if batch.tombstones.binary_search(&index).is_ok() {
             let key = batch.key(index).ok_or("a tombstone without a key names no event")?;
             let id = std::str::from_utf8(key).map_err(|error| format!("the key of a tombstone is no text: {error}"))?;
