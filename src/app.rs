@@ -219,6 +219,7 @@ fn start_pipelines(
         let spec = PipelineSpec {
             name: pipeline_name(path),
             sql,
+            udfs: pipelines::udfs(loaded, path).map_err(|error| pipeline_failure(error.into()))?,
             kafka: kafka_settings(config),
             sources: config.features.sources.clone(),
             features_topic: config.topics.features.clone(),

@@ -7,18 +7,22 @@ use std::thread::{self, JoinHandle};
 
 use prescale_domain::{Span, SystemClock};
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
+use prescale_pipeline::udf::{UdfError, Udfs};
 use prescale_pipeline::window::Windows;
 use prescale_pipeline::{
-    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, Summary, compile, run, source_settings,
+    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, Summary, compile_with, run, source_settings,
 };
 use prescale_store::Store;
 
 use crate::cli::{Failure, pipeline_failure};
+use crate::config::Loaded;
 
 /// One pipeline and where it runs.
 pub(crate) struct PipelineSpec {
     pub(crate) name: String,
     pub(crate) sql: String,
+    /// Functions that the SQL may call.
+    pub(crate) udfs: Udfs,
     pub(crate) kafka: KafkaSettings,
     /// Table in the SQL → topic to read instead of the one that the SQL names.
     pub(crate) sources: BTreeMap<String, String>,
@@ -48,7 +52,7 @@ impl PipelineSpec {
         stop: Arc<AtomicBool>,
         ended: impl FnOnce(bool) + Send + 'static,
     ) -> Result<PipelineThread, Failure> {
-        let mut plan = compile(&self.sql).map_err(|error| pipeline_failure(error.into()))?;
+        let mut plan = compile_with(&self.sql, &self.udfs).map_err(|error| pipeline_failure(error.into()))?;
         if let Some(fault) = unfit(&plan, self.step) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
@@ -78,6 +82,12 @@ impl PipelineSpec {
             thread::Builder::new().name(format!("pipeline {}", self.name)).spawn(work).map_err(Failure::outside)?;
         Ok(PipelineThread { name: self.name, thread })
     }
+}
+
+/// The functions beside the pipeline at `path`, as the configuration names their folder.
+pub(crate) fn udfs(loaded: &Loaded, path: &str) -> Result<Udfs, UdfError> {
+    let pipeline = loaded.directory.join(path);
+    Udfs::open(&pipeline.parent().unwrap_or(&loaded.directory).join(&loaded.config.features.udfs))
 }
 
 /// Why the windows of a plan can't be those of the service, if they can't.

@@ -12,17 +12,23 @@ use prescale_ingest::file::FileSource;
 use crate::PipelineError;
 use crate::checkpoint::Counters;
 use crate::engine::{Engine, PartitionView};
-use crate::sql::{PlanSummary, compile};
+use crate::sql::{PlanSummary, compile_with};
+use crate::udf::Udfs;
 
 /// Checks a pipeline without running it.
-pub fn check(sql: &str) -> Result<PlanSummary, PipelineError> {
-    Ok(compile(sql)?.summary())
+pub fn check(sql: &str, udfs: &Udfs) -> Result<PlanSummary, PipelineError> {
+    Ok(compile_with(sql, udfs)?.summary())
 }
 
 /// Runs `sql` over files, one JSON row a line. `inputs` names the source table of each file; several files of one table
 /// are its partitions. A file whose name ends in `.gz` is unpacked.
-pub fn run_over_files(sql: &str, inputs: &[(String, PathBuf)], out: &mut dyn Write) -> Result<Counters, PipelineError> {
-    let plan = Arc::new(compile(sql)?);
+pub fn run_over_files(
+    sql: &str,
+    udfs: &Udfs,
+    inputs: &[(String, PathBuf)],
+    out: &mut dyn Write,
+) -> Result<Counters, PipelineError> {
+    let plan = Arc::new(compile_with(sql, udfs)?);
     let known = plan.source.name.clone();
     if let Some((table, _)) = inputs.iter().find(|(table, _)| !table.eq_ignore_ascii_case(&known)) {
         return Err(PipelineError::Input { table: table.clone(), known });

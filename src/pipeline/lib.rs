@@ -8,6 +8,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `sql` | Arroyo's dialect in a portable profile: parse, check, plan |
+//! | `udf` | Rust functions that the SQL calls: build, load, call |
 //! | `watermark`, `window`, `late` | the pure rules of event time |
 //! | `partition`, `panes`, `runs` | how far a partition has come; rows by pane, panes into windows |
 //! | `exec` | physical expressions row by row where they fail, accumulators by window, JSON rows |
@@ -38,6 +39,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 mod transactions;
+pub mod udf;
 pub mod watermark;
 pub mod window;
 
@@ -50,4 +52,5 @@ pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
     Aggregate, Aggregation, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
     SourceTable, Stage, StartAt, Step, compile,
+    compile_with,
 };

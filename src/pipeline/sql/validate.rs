@@ -24,6 +24,7 @@ use super::planner::Planner;
 use super::script::{Script, SourceText, span_of};
 use super::{source, syntax, types};
 use crate::SqlError;
+use crate::udf::Udfs;
 
 /// What the checks work on.
 pub(super) struct Context<'a> {
@@ -63,7 +64,7 @@ impl Context<'_> {
 }
 
 /// Checks the whole script.
-pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlError> {
+pub(super) fn plan(text: &SourceText<'_>, script: Script, udfs: &Udfs) -> Result<Plan, SqlError> {
     let (mut sources, mut sinks) = (Vec::new(), Vec::new());
     for table in &script.tables {
         match options::read(text, table)? {
@@ -72,7 +73,7 @@ pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlErr
         }
     }
     let query = span_of(script.insert.query.as_ref());
-    let mut context = Context { text, planner: Planner::new(), query };
+    let mut context = Context { text, planner: Planner::new(udfs), query };
     let (sink, sink_options) = find_sink(&context, &script, &sources, &sinks)?;
     for (_, view) in &script.views {
         syntax::check(text, view)?;
@@ -90,7 +91,7 @@ pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlErr
     let source = tables.into_iter().find(|table| table.name == shape.table).ok_or_else(|| {
         text.error("unknown-table", query, format!("the query reads `{}`, which is no source", shape.table))
     })?;
-    let fingerprint = fingerprint(&source, &logical, &sink_options);
+    let fingerprint = fingerprint(&source, &logical, &sink_options, &context.planner.versions(text));
     let (windows, aggregation) = aggregation::first(&context, shape.aggregate)?;
     let branch = |nodes: &Vec<&LogicalPlan>| {
         let stages = nodes.iter().map(|node| stage(&context, node));
@@ -362,10 +363,10 @@ fn cast_to_sink(query: &Schema, sink: &SinkTable) -> Stage {
     Stage::Project { exprs: exprs.collect(), schema: sink.schema.clone() }
 }
 
-fn fingerprint(source: &super::SourceTable, logical: &LogicalPlan, sink: &SinkOptions) -> String {
+fn fingerprint(source: &super::SourceTable, logical: &LogicalPlan, sink: &SinkOptions, udfs: &str) -> String {
     let computed: Vec<String> = source.computed.iter().map(|c| format!("{} = {}", c.field, c.expr)).collect();
     let text = format!(
-        "1|{}|{:?}|{:?}|{computed:?}|{}|{}|{:?}",
+        "1|{}|{:?}|{:?}|{computed:?}|{}|{}|{:?}{udfs}",
         source.name,
         source.options.format,
         source.payload,

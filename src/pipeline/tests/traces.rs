@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::run_over_files;
+use crate::udf::Udfs;
 
 /// The pipeline's counters and requests by minute; `None` where the log is absent.
 fn run(name: &str) -> Option<(Counters, BTreeMap<String, u64>)> {
@@ -18,7 +19,7 @@ fn run(name: &str) -> Option<(Counters, BTreeMap<String, u64>)> {
     };
     let sql = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipelines/access_log.sql")).unwrap();
     let (mut out, start) = (Vec::new(), Instant::now());
-    let counters = run_over_files(&sql, &[("access_log".to_owned(), path)], &mut out).unwrap();
+    let counters = run_over_files(&sql, &Udfs::default(), &[("access_log".to_owned(), path)], &mut out).unwrap();
     #[allow(clippy::print_stderr, reason = "a measurement for whoever runs it by hand")]
     {
         let seconds = start.elapsed().as_secs_f64();
