@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, pipeline_failure};
 use crate::config::{self, Config, Loaded};
 pub(crate) use pipelines::{PipelineSpec, PipelineThread};
 

@@ -16,4 +16,5 @@ mod layers;
 mod schema;
 mod tidy;
 mod trouble;
+mod udf;
 mod week;

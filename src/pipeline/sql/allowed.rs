@@ -129,7 +129,8 @@ pub(crate) fn check_udf_name(name: &str) -> Result<(), UdfError> {
 
 /// Whether `name(x)` is read as a call of a function.
 fn is_callable(name: &str) -> bool {
-    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(&format!("{name}(x)")).and_then(|mut p| p.parse_expr());
+    let parsed =
+        Parser::new(&PostgreSqlDialect {}).try_with_sql(&format!("{name}(x)")).and_then(|mut p| p.parse_expr());
     matches!(parsed, Ok(ast::Expr::Function(call)) if call.name.to_string() == name)
 }
 

@@ -190,11 +190,7 @@ fn start_failure(error: std::io::Error) -> UdfError {
 }
 
 /// The library of each of `chosen`, in their order.
-fn compile(
-    settings: &BuildSettings,
-    workspace: &Workspace,
-    chosen: &[&UdfSource],
-) -> Result<Vec<PathBuf>, UdfError> {
+fn compile(settings: &BuildSettings, workspace: &Workspace, chosen: &[&UdfSource]) -> Result<Vec<PathBuf>, UdfError> {
     let mut command = cargo(settings, workspace, "build", chosen);
     command.arg("--message-format=json-diagnostic-rendered-ansi").stdout(Stdio::piped());
     let mut child = command.spawn().map_err(start_failure)?;
@@ -204,7 +200,9 @@ fn compile(
             let line = line.map_err(UdfError::file("read the output of", Path::new("cargo")))?;
             let Ok(message) = serde_json::from_str::<Json>(&line) else { continue };
             let target = message["target"]["name"].as_str().unwrap_or_default();
-            let source = chosen.iter().find(|source| target.starts_with(&format!("{}_", package(&source.name))) && target.ends_with(&source.hash[..8]));
+            let source = chosen.iter().find(|source| {
+                target.starts_with(&format!("{}_", package(&source.name))) && target.ends_with(&source.hash[..8])
+            });
             match message["reason"].as_str() {
                 Some("compiler-artifact") => {
                     let files = message["filenames"].as_array().into_iter().flatten().filter_map(Json::as_str);

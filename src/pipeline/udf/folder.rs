@@ -138,6 +138,7 @@ fn load(manifest: &Path, folder: &Path, source: Option<&Path>) -> Result<Arc<Udf
             return Err(Problem { code: "udf-stale", message, hint: build_hint(source) });
         }
     }
-    let library = manifest.checked_library(folder).and_then(|path| Library::open(&path, &manifest)).map_err(unusable)?;
+    let library =
+        manifest.checked_library(folder).and_then(|path| Library::open(&path, &manifest)).map_err(unusable)?;
     Ok(Arc::new(Udf { manifest, library }))
 }

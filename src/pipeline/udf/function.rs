@@ -62,7 +62,8 @@ impl ScalarUDFImpl for Function {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let manifest = self.udf.manifest();
-        let skipped = manifest.arguments.iter().zip(args.arg_fields).any(|(own, given)| !own.nullable && given.is_nullable());
+        let skipped =
+            manifest.arguments.iter().zip(args.arg_fields).any(|(own, given)| !own.nullable && given.is_nullable());
         Ok(Arc::new(Field::new(self.name(), manifest.returns.kind.data_type(), manifest.returns.nullable || skipped)))
     }
 
@@ -89,7 +90,11 @@ impl ScalarUDFImpl for Function {
             let array = value.into_array(rows)?;
             if *array.data_type() != own.kind.data_type() || array.len() != rows {
                 let (name, found) = (self.name(), array.data_type());
-                return exec_err!("udf `{name}` got {} values of {found} for {rows} rows of {:?}", array.len(), own.kind);
+                return exec_err!(
+                    "udf `{name}` got {} values of {found} for {rows} rows of {:?}",
+                    array.len(),
+                    own.kind
+                );
             }
             arrays.push(array);
         }

@@ -34,7 +34,6 @@ struct FfiArrays {
 enum RunResult {
     Ok(FfiArraySchema),
     /// It panicked; what was said went to the panic hook.
-    #[expect(dead_code, reason = "made by the library")]
     Err,
 }
 
@@ -104,7 +103,8 @@ impl Library {
 
     /// Calls the function on each row. `arrays` must be what the manifest says: of its types, and `rows` long each.
     pub(super) fn call(&self, arrays: &[ArrayRef], rows: usize, returns: &DataType) -> Result<ArrayRef, CallError> {
-        let other = |error: arrow::error::ArrowError| CallError::Other(format!("can't be given its arguments: {error}"));
+        let other =
+            |error: arrow::error::ArrowError| CallError::Other(format!("can't be given its arguments: {error}"));
         let mut given = Vec::with_capacity(arrays.len());
         for array in arrays {
             let (array, schema) = to_ffi(&array.to_data()).map_err(other)?;

@@ -67,7 +67,8 @@ impl Manifest {
             hint: REBUILD.to_owned(),
         })?;
         let stem = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(SUFFIX));
-        let wrong = |message: String| UdfError::Function { name: found.name.clone(), message, hint: REBUILD.to_owned() };
+        let wrong =
+            |message: String| UdfError::Function { name: found.name.clone(), message, hint: REBUILD.to_owned() };
         if found.version != VERSION {
             return Err(wrong(format!("its manifest has version {}, expected {VERSION}", found.version)));
         }

@@ -249,13 +249,20 @@ fn dependencies(faults: &Faults<'_>, text: &str) -> Result<Table, UdfError> {
     let line_of = |at: usize| text[..at].matches('\n').count() + 1;
     let Some(start) = text.find(OPEN) else {
         return match text.find("[dependencies]") {
-            Some(at) => Err(faults.line(line_of(at), 1, "the dependencies are not in the form that Arroyo reads", FORM)),
+            Some(at) => {
+                Err(faults.line(line_of(at), 1, "the dependencies are not in the form that Arroyo reads", FORM))
+            }
             None => Ok(Table::new()),
         };
     };
     let body = &text[start + "/*\n".len()..];
     if let Some(second) = body.find(OPEN) {
-        return Err(faults.line(line_of(start + "/*\n".len() + second), 1, "a second comment with [dependencies]", FORM));
+        return Err(faults.line(
+            line_of(start + "/*\n".len() + second),
+            1,
+            "a second comment with [dependencies]",
+            FORM,
+        ));
     }
     let body = &body[..body.find("*/").unwrap_or(body.len())];
     let mut table: Table = toml::from_str(body).map_err(|error| {
