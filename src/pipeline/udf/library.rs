@@ -164,10 +164,10 @@ extern "C" fn keep(text: *const u8, length: usize) {
     let bytes = unsafe { std::slice::from_raw_parts(text, length.min(WORDS_MAX)) };
     let words = String::from_utf8_lossy(bytes);
     // One line: it stands in a dead letter. A thread that is ending has no place for it.
-    drop(WORDS.try_with(|kept| {
+    let _kept_or_ending = WORDS.try_with(|kept| {
         if let Ok(mut kept) = kept.try_borrow_mut() {
             kept.clear();
             kept.push_str(&words.replace(['\n', '\r'], " "));
         }
-    }));
+    });
 }

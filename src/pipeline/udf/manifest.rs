@@ -84,6 +84,8 @@ impl Manifest {
     /// The library's path, once it has been seen to be the right one.
     pub(super) fn checked_library(&self, folder: &Path) -> Result<PathBuf, UdfError> {
         let path = folder.join(&self.library);
+        // A bare name would be looked for where the system's libraries are.
+        let path = path.canonicalize().map_err(UdfError::file("read", &path))?;
         let bytes = std::fs::read(&path).map_err(UdfError::file("read", &path))?;
         if hash_of(&bytes) != self.library_hash {
             return Err(UdfError::Function {
