@@ -9,7 +9,7 @@ use super::build::{OUTPUT, rust_files};
 use super::error::UdfError;
 use super::library::Library;
 use super::manifest::{Manifest, SUFFIX};
-use super::source::hash_of;
+use super::source::{hash_of, is_plain};
 
 /// A function that can be called.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Udfs {
     pub fn open(folder: &Path) -> Result<Self, UdfError> {
         let mut sources = BTreeMap::new();
         for path in rust_files(folder)? {
-            if let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) {
+            if let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| is_plain(stem)) {
                 sources.insert(name.to_owned(), path);
             }
         }

@@ -96,9 +96,9 @@ impl ScalarUDFImpl for Function {
                     own.kind
                 );
             }
-            arrays.push(array);
+            arrays.push((array, own.kind));
         }
-        match self.udf.library.call(&arrays, rows, &returns) {
+        match self.udf.library.call(&arrays, rows, manifest.returns.kind) {
             Ok(array) if constant => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)),
             Ok(array) => Ok(ColumnarValue::Array(array)),
             Err(error) => exec_err!("udf `{}` {error}", self.name()),

@@ -37,6 +37,12 @@ pub(super) fn hash_of(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_owned()
 }
 
+/// Whether SQL and a file can have this name as it is.
+pub(super) fn is_plain(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 impl UdfSource {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, UdfError> {
@@ -114,8 +120,7 @@ fn function_name(faults: &Faults<'_>, path: &Path, function: &ItemFn) -> Result<
     if !signature.generics.params.is_empty() || signature.variadic.is_some() || signature.abi.is_some() {
         return Err(faults.at(at, format!("`{name}` is generic or has an ABI of its own"), ARGUMENTS));
     }
-    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if !plain || !name.starts_with(|first: char| first.is_ascii_lowercase()) {
+    if !is_plain(&name) {
         let hint = "use small letters, digits and _: SQL does not tell capitals from small letters";
         return Err(faults.at(at, format!("`{name}` can't be called from SQL as it is"), hint));
     }
