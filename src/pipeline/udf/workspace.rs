@@ -65,7 +65,10 @@ mod __prescale {
                 _ => "no words",
             };
             let text = match info.location() {
-                Some(place) => ::std::format!("{} (line {} of {})", words, place.line(), place.file()),
+                Some(place) => {
+                    let file = place.file().rsplit(['/', '\\']).next().unwrap_or_default();
+                    ::std::format!("{} (line {} of {})", words, place.line(), file)
+                }
                 None => words.into(),
             };
             tell(text.as_ptr(), text.len());
