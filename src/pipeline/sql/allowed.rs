@@ -118,7 +118,7 @@ pub(crate) fn check_udf_name(name: &str) -> Result<(), UdfError> {
     let taken = scalars().contains(name) || aggregates().contains(name) || windows.contains(&name);
     let message = if taken || refusal(name).is_some() {
         "SQL has a function of this name already"
-    } else if !is_callable(name) {
+    } else if SPECIAL.contains(&name) || !is_callable(name) {
         "SQL has another meaning for this word"
     } else {
         return Ok(());
@@ -126,6 +126,10 @@ pub(crate) fn check_udf_name(name: &str) -> Result<(), UdfError> {
     let hint = "give the function and its file another name".to_owned();
     Err(UdfError::Function { name: name.to_owned(), message: message.to_owned(), hint })
 }
+
+/// Words that open a form of their own, which the parser tries before it takes them for a function.
+const SPECIAL: [&str; 10] =
+    ["array", "cast", "convert", "exists", "extract", "interval", "map", "match", "safe_cast", "try_cast"];
 
 /// Whether `name(x)` is read as a call of a function.
 fn is_callable(name: &str) -> bool {
