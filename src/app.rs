@@ -246,10 +246,11 @@ fn start_pipelines(
 ) -> Result<Vec<PipelineThread>, Failure> {
     let left = Arc::new(AtomicUsize::new(files.len()));
     let mut threads = Vec::new();
-    for PipelineFile { name, sql, .. } in files {
+    for PipelineFile { name, sql, udfs, .. } in files {
         let spec = PipelineSpec {
             name,
             sql,
+            udfs,
             kafka: kafka_settings(config),
             sources: config.features.sources.clone(),
             features_topic: config.topics.features.clone(),

@@ -7,6 +7,7 @@ mod forecast;
 mod run;
 mod schema;
 mod sql;
+mod udf;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -33,6 +34,7 @@ enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
     Sql(sql::Arguments),
+    Udf(udf::Arguments),
     Forecast(forecast::Arguments),
     Explain(explain::Arguments),
     /// Work with the configuration.
@@ -89,6 +91,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Sql(arguments) => sql::sql(arguments),
+        Command::Udf(arguments) => udf::udf(arguments),
         Command::Forecast(arguments) => forecast::forecast(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Config(arguments) => schema::config(&arguments),
@@ -123,6 +126,11 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// A pipeline's failure by kind: wrong SQL, or a system outside.
 pub(crate) fn pipeline_failure(error: prescale_pipeline::PipelineError) -> Failure {
-    use prescale_pipeline::PipelineError::{Input, Sql};
-    if matches!(error, Sql(_) | Input { .. }) { Failure::invalid(error) } else { Failure::outside(error) }
+    use prescale_pipeline::PipelineError::{Input, Sql, Udf};
+    let invalid = match &error {
+        Sql(_) | Input { .. } => true,
+        Udf(error) => !error.is_outside(),
+        _ => false,
+    };
+    if invalid { Failure::invalid(error) } else { Failure::outside(error) }
 }

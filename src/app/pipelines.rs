@@ -8,9 +8,10 @@ use std::thread::{self, JoinHandle};
 use prescale_domain::{Span, SystemClock};
 use prescale_ingest::Source;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
+use prescale_pipeline::udf::{UdfError, Udfs};
 use prescale_pipeline::window::Windows;
 use prescale_pipeline::{
-    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, SourceTable, Summary, compile, run, source_settings,
+    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, SourceTable, Summary, compile_with, run, source_settings,
 };
 use prescale_store::Store;
 
@@ -22,6 +23,8 @@ use crate::config::Loaded;
 pub(crate) struct PipelineSpec {
     pub(crate) name: String,
     pub(crate) sql: String,
+    /// Functions that the SQL may call.
+    pub(crate) udfs: Udfs,
     pub(crate) kafka: KafkaSettings,
     /// Table in the SQL → topic to read instead of the one that the SQL names.
     pub(crate) sources: BTreeMap<String, String>,
@@ -42,6 +45,7 @@ pub(crate) struct PipelineFile {
     /// As its file is called.
     pub(crate) name: String,
     pub(crate) sql: String,
+    pub(crate) udfs: Udfs,
     /// The controller reads what it writes.
     pub(crate) is_for_features: bool,
     /// What it reads.
@@ -54,13 +58,15 @@ pub(crate) fn files(loaded: &Loaded) -> Result<Vec<PipelineFile>, Failure> {
     let file = |path: &String| {
         let sql = std::fs::read_to_string(loaded.directory.join(path))
             .map_err(|error| Failure::Invalid(format!("read `{path}`: {error}")))?;
-        let plan = compile(&sql).map_err(|error| pipeline_failure(error.into()))?;
+        let udfs = udfs(loaded, path).map_err(|error| pipeline_failure(error.into()))?;
+        let plan = compile_with(&sql, &udfs).map_err(|error| pipeline_failure(error.into()))?;
         let topic = |source: &SourceTable| topic_of(&config.features.sources, source).to_owned();
         Ok(PipelineFile {
             name: pipeline_name(path),
             is_for_features: is_for_features(&plan, &config.topics.features),
             topics: plan.sources.iter().map(topic).collect(),
             sql,
+            udfs,
         })
     };
     config.features.pipelines.iter().map(file).collect()
@@ -86,7 +92,7 @@ impl PipelineSpec {
         stop: Arc<AtomicBool>,
         ended: impl FnOnce(bool) + Send + 'static,
     ) -> Result<PipelineThread, Failure> {
-        let mut plan = compile(&self.sql).map_err(|error| pipeline_failure(error.into()))?;
+        let mut plan = compile_with(&self.sql, &self.udfs).map_err(|error| pipeline_failure(error.into()))?;
         if let Some(fault) = unfit(&plan, self.step, &self.features_topic) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
@@ -127,6 +133,12 @@ impl PipelineSpec {
 fn is_for_features(plan: &Plan, features_topic: &str) -> bool {
     let topic = &plan.sink.options.topic;
     topic == "features" || topic == features_topic
+}
+
+/// The functions beside the pipeline at `path`, as the configuration names their folder.
+pub(crate) fn udfs(loaded: &Loaded, path: &str) -> Result<Udfs, UdfError> {
+    let pipeline = loaded.directory.join(path);
+    Udfs::open(&pipeline.parent().unwrap_or(&loaded.directory).join(&loaded.config.features.udfs))
 }
 
 /// Why a plan can't run as part of the service, if it can't.

@@ -8,7 +8,7 @@ use prescale_domain::{Mode, Span};
 use prescale_pipeline::PipelineError;
 
 use super::{Failure, print};
-use crate::app::pipelines::unfit;
+use crate::app::pipelines::{udfs, unfit};
 use crate::config::{self, Config, Loaded};
 
 /// Check a configuration and its feature SQL, and print the design that it amounts to.
@@ -59,7 +59,8 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
 
 fn read_pipeline(loaded: &Loaded, pipeline: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(loaded.directory.join(pipeline)).map_err(|error| error.to_string())?;
-    let plan = prescale_pipeline::compile(&text).map_err(|error| PipelineError::from(error).to_string())?;
+    let udfs = udfs(loaded, pipeline).map_err(|error| error.to_string())?;
+    let plan = prescale_pipeline::compile_with(&text, &udfs).map_err(|error| PipelineError::from(error).to_string())?;
     match unfit(&plan, loaded.config.features.step, &loaded.config.topics.features) {
         Some(fault) => Err(fault),
         None => Ok(super::sql::describe(&plan.summary())),

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use prescale_pipeline::PlanSummary;
+use prescale_pipeline::udf::Udfs;
 
 use super::{Failure, pipeline_failure, print, say};
 
@@ -42,6 +43,9 @@ pub(crate) struct RunArguments {
     /// Where to write the rows (`-` = stdout) [default: the file that the SQL names for its sink, else stdout].
     #[arg(long, value_name = "PATH")]
     output: Option<String>,
+    /// Folder of the Rust functions that the SQL calls [default: `udfs` beside the pipeline].
+    #[arg(long, value_name = "DIR")]
+    udfs: Option<PathBuf>,
 }
 
 /// Check a pipeline without running it.
@@ -51,6 +55,9 @@ pub(crate) struct CheckArguments {
     /// The pipeline.
     #[arg(value_name = "FILE")]
     pipeline: PathBuf,
+    /// Folder of the Rust functions that the SQL calls [default: `udfs` beside the pipeline].
+    #[arg(long, value_name = "DIR")]
+    udfs: Option<PathBuf>,
 }
 
 fn input(text: &str) -> Result<(String, PathBuf), String> {
@@ -63,7 +70,8 @@ pub(crate) fn sql(arguments: Arguments) -> Result<(), Failure> {
         (Some(Command::Run(arguments)), _) | (None, Some(arguments)) => run(&arguments),
         (Some(Command::Check(arguments)), _) => {
             let text = read(&arguments.pipeline)?;
-            print(&describe(&prescale_pipeline::check(&text).map_err(pipeline_failure)?));
+            let udfs = udfs(arguments.udfs.as_deref(), &arguments.pipeline)?;
+            print(&describe(&prescale_pipeline::check(&text, &udfs).map_err(pipeline_failure)?));
             Ok(())
         }
         (None, None) => Err(Failure::Invalid("no pipeline is given\nhint: prescale sql --help".to_owned())),
@@ -74,9 +82,17 @@ fn read(path: &PathBuf) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::Invalid(format!("read `{}`: {error}", path.display())))
 }
 
+/// The functions in `folder`, or beside the pipeline.
+fn udfs(folder: Option<&Path>, pipeline: &Path) -> Result<Udfs, Failure> {
+    let beside = || pipeline.with_file_name("udfs");
+    let folder = folder.map_or_else(beside, Path::to_owned);
+    Udfs::open(&folder).map_err(|error| pipeline_failure(error.into()))
+}
+
 fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let text = read(&arguments.pipeline)?;
-    let plan = prescale_pipeline::compile(&text).map_err(|error| pipeline_failure(error.into()))?;
+    let udfs = udfs(arguments.udfs.as_deref(), &arguments.pipeline)?;
+    let plan = prescale_pipeline::compile_with(&text, &udfs).map_err(|error| pipeline_failure(error.into()))?;
     let output = arguments.output.as_ref().or(plan.sink.options.file.as_ref());
     let mut output: Box<dyn Write> = match output.map_or("-", String::as_str) {
         "-" => Box::new(BufWriter::new(io::stdout().lock())),

@@ -63,6 +63,8 @@ impl Topics {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Features {
     pub(crate) pipelines: Vec<String>,
+    /// Folder of Rust UDFs, relative to the pipeline that calls them.
+    pub(crate) udfs: String,
     pub(crate) step: Span,
     pub(crate) lateness: Span,
     pub(crate) retention: Span,

@@ -6,6 +6,8 @@ use prescale_ingest::SourceError;
 use prescale_store::StoreError;
 use thiserror::Error;
 
+use crate::udf::UdfError;
+
 /// A place in a SQL text; lines and columns count from 1, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -53,6 +55,8 @@ pub enum PipelineError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Udf(#[from] UdfError),
     #[error("sink topic `{topic}`: {error}\nhint: {hint}")]
     Sink { topic: String, error: String, hint: &'static str },
     #[error(

@@ -12,11 +12,12 @@ use prescale_ingest::file::FileSource;
 use crate::PipelineError;
 use crate::checkpoint::Counters;
 use crate::engine::{Engine, PartitionView};
-use crate::sql::{Plan, PlanSummary, compile};
+use crate::sql::{Plan, PlanSummary, compile_with};
+use crate::udf::Udfs;
 
 /// Checks a pipeline without running it.
-pub fn check(sql: &str) -> Result<PlanSummary, PipelineError> {
-    Ok(compile(sql)?.summary())
+pub fn check(sql: &str, udfs: &Udfs) -> Result<PlanSummary, PipelineError> {
+    Ok(compile_with(sql, udfs)?.summary())
 }
 
 /// Runs a pipeline over files, one JSON row a line. `inputs` names the source table of each file; several files of one

@@ -8,6 +8,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `sql` | Arroyo's dialect in a portable profile: parse, check, plan |
+//! | `udf` | Rust functions that the SQL calls: build, load, call |
 //! | `watermark`, `window`, `late` | the pure rules of event time |
 //! | `partition`, `panes`, `runs`, `sessions` | how far a partition has come; rows by pane, panes into windows |
 //! | `routing`, `gathered` | rows to the inputs that read them; windows in their order |
@@ -44,6 +45,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 mod transactions;
+pub mod udf;
 pub mod watermark;
 pub mod window;
 
@@ -56,4 +58,5 @@ pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
     Aggregate, Aggregation, Branch, Closed, Computed, Format, GroupKey, Input, Join, JoinKind, Plan, PlanSummary,
     RowNumber, SinkOptions, SinkTable, SourceOptions, SourceSummary, SourceTable, Stage, StartAt, Step, compile,
+    compile_with,
 };

@@ -33,6 +33,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("datafusion*", &["pipeline"]),
     ("aws-*", &["actuate"]),
     ("redb", &["store"]),
+    ("libloading", &["pipeline"]),
+    ("syn", &["pipeline"]),
     ("arrow*", &["ingest", "pipeline", "features"]),
     ("parquet", &["ingest", "pipeline", "features"]),
     ("axum*", &["serve"]),

@@ -18,4 +18,5 @@ mod manual;
 mod schema;
 mod tidy;
 mod trouble;
+mod udf;
 mod week;

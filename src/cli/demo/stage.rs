@@ -12,6 +12,7 @@ use prescale_domain::{ScoreCard, Series, ServiceName, Span, SystemClock, Timesta
 use prescale_ingest::embedded::EmbeddedBroker;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings};
 use prescale_pipeline::Delivery;
+use prescale_pipeline::udf::Udfs;
 use prescale_simulation::sweep::SweepPoint;
 use prescale_simulation::workload::{LoadModel, LoadSettings, TraceLoad, Workload};
 use prescale_store::{MemoryStore, Store};
@@ -213,6 +214,7 @@ fn start_pipeline(
     let spec = PipelineSpec {
         name: "requests".to_owned(),
         sql: REQUESTS_SQL.to_owned(),
+        udfs: Udfs::default(),
         kafka: kafka.clone(),
         sources: BTreeMap::new(),
         features_topic: "features".to_owned(),

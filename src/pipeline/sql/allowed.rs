@@ -4,6 +4,12 @@
 
 use std::collections::BTreeSet;
 
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use crate::udf::UdfError;
+
 /// Scalar functions by their names and aliases.
 const SCALARS: &str = "
     abs acos acosh arrow_cast arrow_typeof ascii asin asinh atan atan2 atanh bit_length btrim cbrt ceil char_length
@@ -104,6 +110,32 @@ pub(super) fn refusal(name: &str) -> Option<Refusal> {
     }
     let list = ["array_", "arrays_", "list_", "map_"].iter().any(|prefix| name.starts_with(prefix));
     list.then_some(NoPlace(FLAT))
+}
+
+/// Whether a UDF may have a name: no function has it here or on Arroyo, and the parser takes it for one.
+pub(crate) fn check_udf_name(name: &str) -> Result<(), UdfError> {
+    let windows = ["tumble", "hop", "session"];
+    let taken = scalars().contains(name) || aggregates().contains(name) || windows.contains(&name);
+    let message = if taken || refusal(name).is_some() {
+        "SQL has a function of this name already"
+    } else if SPECIAL.contains(&name) || !is_callable(name) {
+        "SQL has another meaning for this word"
+    } else {
+        return Ok(());
+    };
+    let hint = "give the function and its file another name".to_owned();
+    Err(UdfError::Function { name: name.to_owned(), message: message.to_owned(), hint })
+}
+
+/// Words that open a form of their own, which the parser tries before it takes them for a function.
+const SPECIAL: [&str; 11] =
+    ["array", "case", "cast", "convert", "exists", "extract", "interval", "map", "match", "safe_cast", "try_cast"];
+
+/// Whether `name(x)` is read as a call of a function.
+fn is_callable(name: &str) -> bool {
+    let parsed =
+        Parser::new(&PostgreSqlDialect {}).try_with_sql(&format!("{name}(x)")).and_then(|mut p| p.parse_expr());
+    matches!(parsed, Ok(ast::Expr::Function(call)) if call.name.to_string() == name)
 }
 
 impl Refusal {

@@ -19,6 +19,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use allowed::check_udf_name;
 pub(crate) use functions::window_fields;
 pub use options::{Format, SinkOptions, SourceOptions, StartAt};
 pub use plan::{
@@ -26,12 +27,19 @@ pub use plan::{
     SinkTable, SourceSummary, SourceTable, Stage, Step,
 };
 pub(crate) use script::SourceText;
+pub(crate) use types::sql_name;
 
 use crate::SqlError;
+use crate::udf::Udfs;
 
-/// Reads, checks and plans a pipeline.
+/// Reads, checks and plans a pipeline that calls no UDF.
 pub fn compile(text: &str) -> Result<Plan, SqlError> {
+    compile_with(text, &Udfs::default())
+}
+
+/// Reads, checks and plans a pipeline that may call `udfs`.
+pub fn compile_with(text: &str, udfs: &Udfs) -> Result<Plan, SqlError> {
     let source = SourceText::new(text);
     let script = script::parse(&source)?;
-    validate::plan(&source, script)
+    validate::plan(&source, script, udfs)
 }

@@ -22,6 +22,7 @@ use super::script::{SourceText, lower_first};
 use super::{allowed, functions};
 use crate::SqlError;
 use crate::error::one_line;
+use crate::udf::{Function, Udfs, WRONG_TYPES};
 
 /// Plans queries over the tables given to it.
 pub(super) struct Planner {
@@ -30,10 +31,11 @@ pub(super) struct Planner {
     aggregates: HashMap<String, Arc<AggregateUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
+    udfs: Udfs,
 }
 
 impl Planner {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(udfs: &Udfs) -> Self {
         let (mut scalars, mut aggregates) = (HashMap::new(), HashMap::new());
         for udf in functions::scalars() {
             for name in udf.aliases().iter().map(String::as_str).chain([udf.name()]) {
@@ -45,8 +47,19 @@ impl Planner {
                 aggregates.insert(name.to_owned(), udaf.clone());
             }
         }
+        for udf in udfs.iter() {
+            let function = ScalarUDF::new_from_impl(Function::new(udf.clone()));
+            scalars.insert(udf.name().to_owned(), Arc::new(function));
+        }
         let planners = SessionStateDefaults::default_expr_planners();
-        Self { tables: HashMap::new(), scalars, aggregates, planners, options: ConfigOptions::default() }
+        let (options, udfs) = (ConfigOptions::default(), udfs.clone());
+        Self { tables: HashMap::new(), scalars, aggregates, planners, options, udfs }
+    }
+
+    /// The texts of the UDFs that a pipeline names, for its fingerprint.
+    pub(super) fn versions(&self, text: &SourceText<'_>) -> String {
+        let named = self.udfs.iter().filter(|udf| text.find(udf.name()).is_some());
+        named.map(|udf| format!("|{} {}", udf.name(), udf.manifest().source_hash)).collect()
     }
 
     pub(super) fn add_table(&mut self, name: &str, schema: SchemaRef) {
@@ -83,6 +96,9 @@ impl Planner {
             };
         }
         let message = lower_first(&one_line(error));
+        if let Some((_, said)) = message.split_once(WRONG_TYPES) {
+            return wrong_types(source, said, fallback);
+        }
         if let Some(name) = message.strip_prefix("invalid function '").and_then(|rest| rest.split('\'').next()) {
             return self.unknown_function(source, name, fallback);
         }
@@ -99,6 +115,9 @@ impl Planner {
 
     fn unknown_function(&self, source: &SourceText<'_>, name: &str, fallback: Span) -> SqlError {
         let span = source.find(name).unwrap_or(fallback);
+        if let Some(problem) = self.udfs.problem(name) {
+            return source.error(problem.code, span, problem.message.clone()).hint(problem.hint.clone());
+        }
         if let Some(refusal) = allowed::refusal(name) {
             return source.error(refusal.code(), span, refusal.message(name)).hint(refusal.hint());
         }
@@ -109,6 +128,14 @@ impl Planner {
             None => error,
         }
     }
+}
+
+/// A call of a UDF with other types than its own; DataFusion has added words of its own behind.
+fn wrong_types(source: &SourceText<'_>, said: &str, fallback: Span) -> SqlError {
+    let said = said.split(" No function matches").next().unwrap_or_default().trim_end();
+    let name = said.split('`').nth(1).unwrap_or_default();
+    let error = source.error("udf-arguments", source.find(name).unwrap_or(fallback), said);
+    error.hint("write CAST(… AS …) where a type differs")
 }
 
 fn diagnostic_span(error: &DataFusionError) -> Option<Span> {

@@ -23,6 +23,7 @@ use super::planner::Planner;
 use super::script::{Script, SourceText, span_of};
 use super::{functions, shape, source, syntax, types};
 use crate::SqlError;
+use crate::udf::Udfs;
 
 /// What the checks work on.
 pub(super) struct Context<'a> {
@@ -62,7 +63,7 @@ impl Context<'_> {
 }
 
 /// Checks the whole script.
-pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlError> {
+pub(super) fn plan(text: &SourceText<'_>, script: Script, udfs: &Udfs) -> Result<Plan, SqlError> {
     let (mut sources, mut sinks) = (Vec::new(), Vec::new());
     for table in &script.tables {
         match options::read(text, table)? {
@@ -71,7 +72,7 @@ pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlErr
         }
     }
     let query = span_of(script.insert.query.as_ref());
-    let mut context = Context { text, planner: Planner::new(), query };
+    let mut context = Context { text, planner: Planner::new(udfs), query };
     let (sink, sink_options) = find_sink(&context, &script, &sources, &sinks)?;
     for (_, view) in &script.views {
         syntax::check(text, view)?;
@@ -90,7 +91,7 @@ pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlErr
     let to_sink = Step::Rows(cast_to_sink(logical.schema().as_arrow(), &sink));
     let sources: Vec<_> = shape.sources.iter().filter_map(|place| tables.get(*place).cloned()).collect();
     Ok(Plan {
-        fingerprint: fingerprint(&sources, &logical, &sink.options),
+        fingerprint: fingerprint(&sources, &logical, &sink.options, &context.planner.versions(text)),
         sources,
         sink,
         windows: shape.grid.windows,
@@ -238,13 +239,13 @@ fn cast_to_sink(query: &Schema, sink: &SinkTable) -> Stage {
     Stage::Project { exprs: exprs.collect(), schema: sink.schema.clone() }
 }
 
-fn fingerprint(sources: &[super::SourceTable], logical: &LogicalPlan, sink: &SinkOptions) -> String {
+fn fingerprint(sources: &[super::SourceTable], logical: &LogicalPlan, sink: &SinkOptions, udfs: &str) -> String {
     let sources = sources.iter().map(|source| {
         let computed: Vec<String> = source.computed.iter().map(|c| format!("{} = {}", c.field, c.expr)).collect();
         format!("{}|{:?}|{:?}|{computed:?}|{}", source.name, source.options.format, source.payload, source.watermark)
     });
     let sources = sources.collect::<Vec<_>>().join("|");
-    let text = format!("1|{sources}|{}|{:?}", logical.display_indent_schema(), sink.key_field);
+    let text = format!("1|{sources}|{}|{:?}{udfs}", logical.display_indent_schema(), sink.key_field);
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
 
