@@ -148,33 +148,71 @@ fn entries<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 impl Buckets {
+    /// Adds (bucket, count) in ascending order, 12 bytes each.
     fn merge_entries(&mut self, entries: &[u8]) -> Option<()> {
-        for mut entry in entries.chunks_exact(12) {
-            let bucket = i32::from_le_bytes(take(&mut entry)?);
-            self.add(bucket, u64::from_le_bytes(take(&mut entry)?));
+        let read = |mut entry: &[u8]| -> Option<(i32, u64)> {
+            Some((i32::from_le_bytes(take(&mut entry)?), u64::from_le_bytes(take(&mut entry)?)))
+        };
+        if entries.len() > 12 * FEW
+            && let (Some(first), Some(last)) = (entries.first_chunk::<12>(), entries.last_chunk::<12>())
+        {
+            self.make_room(read(first)?.0, read(last)?.0);
+        }
+        for entry in entries.chunks_exact(12) {
+            let (bucket, count) = read(entry)?;
+            self.add(bucket, count);
         }
         Some(())
     }
 
+    #[inline]
     fn add(&mut self, bucket: i32, count: u64) {
+        if let Self::Many { first, counts } = self
+            && let Ok(index) = usize::try_from(i64::from(bucket) - i64::from(*first))
+            && let Some(found) = counts.get_mut(index)
+        {
+            *found += count;
+            return;
+        }
+        self.add_slowly(bucket, count);
+    }
+
+    fn add_slowly(&mut self, bucket: i32, count: u64) {
+        if let Self::Few(values) = self
+            && count <= (FEW - values.len()) as u64
+        {
+            values.extend(std::iter::repeat_n(bucket, count as usize));
+            return;
+        }
+        self.make_room(bucket, bucket);
+        if let Self::Many { first, counts } = self {
+            counts[index_of(bucket, *first)] += count;
+        }
+    }
+
+    /// Makes it a run that holds all buckets from one to another, and some more on the side that grows.
+    #[cold]
+    fn make_room(&mut self, least: i32, most: i32) {
+        /// A power of two: a quarter of a power of two of values.
+        const STEP: i32 = 32;
+        let (mut from, mut to) = (least & !(STEP - 1), most | (STEP - 1));
         match self {
-            Self::Many { first, counts } => {
-                let index = usize::try_from(i64::from(bucket) - i64::from(*first));
-                match index.ok().and_then(|index| counts.get_mut(index)) {
-                    Some(found) => *found += count,
-                    None => add_outside(first, counts, bucket, count),
-                }
-            }
-            Self::Few(values) if count <= (FEW - values.len()) as u64 => {
-                values.extend(std::iter::repeat_n(bucket, count as usize));
-            }
             Self::Few(values) => {
-                let ends = values.iter().copied().chain([bucket]);
-                let (least, most) = ends.fold((bucket, bucket), |(least, most), one| (least.min(one), most.max(one)));
-                let mut counts = vec![0; buckets_to(least, most)];
-                values.iter().for_each(|value| counts[buckets_to(least, *value) - 1] += 1);
-                counts[buckets_to(least, bucket) - 1] += count;
-                *self = Self::Many { first: least, counts };
+                let values = std::mem::take(values);
+                for value in &values {
+                    (from, to) = (from.min(value & !(STEP - 1)), to.max(value | (STEP - 1)));
+                }
+                let mut counts = vec![0; index_of(to, from) + 1];
+                values.iter().for_each(|value| counts[index_of(*value, from)] += 1);
+                *self = Self::Many { first: from, counts };
+            }
+            Self::Many { first, counts } => {
+                if from < *first {
+                    counts.splice(0..0, std::iter::repeat_n(0, index_of(*first, from)));
+                    *first = from;
+                }
+                let length = counts.len().max(index_of(to.max(*first), *first) + 1);
+                counts.resize(length, 0);
             }
         }
     }
@@ -231,21 +269,9 @@ impl Buckets {
     }
 }
 
-/// How many buckets there are from one to another, which is not before it.
-fn buckets_to(first: i32, last: i32) -> usize {
-    usize::try_from(i64::from(last) - i64::from(first)).unwrap_or_default() + 1
-}
-
-/// Makes the run longer, so that it holds the bucket.
-#[cold]
-fn add_outside(first: &mut i32, counts: &mut Vec<u64>, bucket: i32, count: u64) {
-    if bucket < *first {
-        counts.splice(0..0, std::iter::repeat_n(0, buckets_to(bucket, *first) - 1));
-        *first = bucket;
-    } else {
-        counts.resize(buckets_to(*first, bucket), 0);
-    }
-    counts[buckets_to(*first, bucket) - 1] += count;
+/// Where a bucket stands in a run that starts at `first`, which is not after it.
+fn index_of(bucket: i32, first: i32) -> usize {
+    usize::try_from(i64::from(bucket) - i64::from(first)).unwrap_or_default()
 }
 
 /// The bucket of a positive, normal, finite number: its exponent and the first bits of its mantissa.
