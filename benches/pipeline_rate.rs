@@ -15,15 +15,14 @@
 mod kit;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use chrono::DateTime;
+use kit::watch::{Watch, consume};
 use kit::{Broker, Result, TIMEOUT, quantile};
 use prescale_domain::{ServiceName, Span, SystemClock, Timestamp};
-use prescale_ingest::kafka::{KafkaSink, KafkaSource, KafkaSourceSettings};
-use prescale_ingest::{Polled, RawBatch, Source, SourceError};
+use prescale_ingest::kafka::KafkaSink;
 use prescale_pipeline::{Delivery, Plan, RunnerSettings, compile, run, source_settings};
 use prescale_simulation::workload::{LoadModel, LoadSettings, MINUTE, RequestRecord, ServiceShape, Workload};
 use prescale_store::MemoryStore;
@@ -132,9 +131,9 @@ fn measure(broker: &Broker, case: &Case, filled: &Filled, rounds: usize) -> Resu
     for round in 0..=rounds {
         plan.sources[0].options.group_id = Some(format!("{}-{round}", filled.topic));
         let plan = Arc::new(plan.clone());
-        let first = if round % 2 == 0 { Some(consume(broker, &plan, filled)?) } else { None };
+        let first = if round % 2 == 0 { Some(consumed(broker, &plan, filled)?) } else { None };
         let (pipeline_rate, rows_out) = pipeline(broker, case, &plan, filled, round)?;
-        let alone_rate = first.map_or_else(|| consume(broker, &plan, filled), Ok)?;
+        let alone_rate = first.map_or_else(|| consumed(broker, &plan, filled), Ok)?;
         if rows.replace(rows_out).is_some_and(|before| before != rows_out) {
             return Err(format!("{}: {rows_out} feature rows, in the round before {rows:?}", case.name).into());
         }
@@ -164,22 +163,9 @@ fn report(what: &str, values: &[f64], digits: usize, unit: &str) -> Result<()> {
 }
 
 /// Records per second of reading the topic to its end and doing nothing with it.
-fn consume(broker: &Broker, plan: &Plan, filled: &Filled) -> Result<f64> {
-    let watch = Watch::default();
-    let mut source = watch.source(source_settings(&plan.sources[0], Some(broker.kafka.clone()), None, true))?;
-    let mut read = 0;
-    loop {
-        let polled = source.poll(Span::from_millis(100))?;
-        read += polled.batches.iter().map(RawBatch::len).sum::<usize>() as u64;
-        if polled.ended {
-            break;
-        }
-    }
-    drop(source);
-    if read != filled.records {
-        return Err(format!("{}: {read} records consumed, {} sent", filled.topic, filled.records).into());
-    }
-    watch.rate(read)
+fn consumed(broker: &Broker, plan: &Plan, filled: &Filled) -> Result<f64> {
+    let took = consume(source_settings(&plan.sources[0], Some(broker.kafka.clone()), None, true), filled.records)?;
+    Ok(filled.records as f64 / took.wall)
 }
 
 /// Exactly once, where the broker can.
@@ -209,43 +195,5 @@ fn pipeline(broker: &Broker, case: &Case, plan: &Arc<Plan>, filled: &Filled, rou
         // All were well-formed and in order.
         return Err(format!("{}: not all were counted in a window: {summary:?}", filled.topic).into());
     }
-    Ok((watch.rate(counters.read)?, counters.rows_out))
-}
-
-/// From the first poll of a source until it is let go.
-#[derive(Default)]
-struct Watch(Arc<[OnceLock<Instant>; 2]>);
-
-struct Watched {
-    source: KafkaSource,
-    moments: Arc<[OnceLock<Instant>; 2]>,
-}
-
-impl Watch {
-    fn source(&self, settings: KafkaSourceSettings) -> Result<Watched> {
-        Ok(Watched { source: KafkaSource::open(settings)?, moments: Arc::clone(&self.0) })
-    }
-
-    fn rate(&self, records: u64) -> Result<f64> {
-        let [from, to] = &*self.0;
-        let (from, to) = from.get().zip(to.get()).ok_or("the source was not read")?;
-        Ok(records as f64 / to.duration_since(*from).as_secs_f64())
-    }
-}
-
-impl Source for Watched {
-    fn poll(&mut self, wait: Span) -> std::result::Result<Polled, SourceError> {
-        self.moments[0].get_or_init(Instant::now);
-        self.source.poll(wait)
-    }
-
-    fn commit(&mut self, oldest_needed: &[(i32, i64)]) -> std::result::Result<(), SourceError> {
-        self.source.commit(oldest_needed)
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.moments[1].get_or_init(Instant::now);
-    }
+    Ok((counters.read as f64 / watch.took()?.wall, counters.rows_out))
 }

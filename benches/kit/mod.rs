@@ -1,11 +1,18 @@
 //! What benches on a broker stand on: the broker, and what every bench prints. Rule: topics are new in each run.
 
+#![allow(dead_code, unused_imports, reason = "each bench uses its own part")]
+
+pub(crate) mod flink;
+pub(crate) mod piped;
 mod report;
+pub(crate) mod requests;
+pub(crate) mod usage;
+pub(crate) mod watch;
 
 use prescale_domain::{Clock as _, Span, SystemClock};
 use prescale_ingest::embedded::EmbeddedBroker;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink};
-pub(crate) use report::{Result, machine, profile, quantile, quick};
+pub(crate) use report::{Result, machine, profile, quantile, quick, spread};
 
 /// The variable under which the tests find a real Kafka.
 const KAFKA: &str = "PRESCALE_TEST_KAFKA";

@@ -1,5 +1,7 @@
 //! What every bench stands on: arguments, profile and machine, order statistics. Rule: a figure is printed with both.
 
+#![allow(dead_code, reason = "each bench uses its own part")]
+
 use std::error::Error;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -42,4 +44,10 @@ pub(crate) fn quantile(values: &[f64], quantile: f64) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     let rank = (quantile * sorted.len() as f64).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied()
+}
+
+/// Median, and the least and the greatest in brackets.
+pub(crate) fn spread(values: &[f64], digits: usize) -> String {
+    let at = |share| quantile(values, share).unwrap_or(f64::NAN);
+    format!("{:.digits$} ({:.digits$}..{:.digits$})", at(0.5), at(0.0), at(1.0))
 }

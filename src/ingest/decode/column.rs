@@ -3,15 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::array::builder::{BooleanBuilder, PrimitiveBuilder, StringBuilder};
 use arrow::array::types::{
-    Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, PrimitiveArray, StringArray};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, TimeUnit};
 
+use super::moment::Minute;
+use super::plain::Cursor;
 use super::slot::Slot;
 
 /// A column's type.
@@ -91,94 +93,236 @@ impl fmt::Display for Kind {
     }
 }
 
-macro_rules! columns {
-    ($($variant:ident: $builder:ty),+ $(,)?) => {
-        /// A column that is being built.
-        pub(super) enum Column { $($variant($builder)),+ }
+/// A column that is being built.
+pub(super) struct Column {
+    kind: Kind,
+    nullable: bool,
+    values: Values,
+    /// Rows without a value, ascending; `values` has anything there.
+    nulls: Vec<usize>,
+}
 
-        impl Column {
-            pub(super) fn finish(self) -> ArrayRef {
-                match self { $(Self::$variant(mut builder) => Arc::new(builder.finish())),+ }
+macro_rules! values {
+    ($($variant:ident: $arrow:ty),+ $(,)?) => {
+        enum Values {
+            $($variant(Vec<<$arrow as ArrowPrimitiveType>::Native>),)+
+            Bool(Vec<bool>),
+            /// `ends[i]` is where row i's text ends; it starts where the one before ends, the first at 0.
+            Text { ends: Vec<i32>, bytes: Vec<u8> },
+        }
+
+        impl Values {
+            fn len(&self) -> usize {
+                match self {
+                    $(Self::$variant(values) => values.len(),)+
+                    Self::Bool(values) => values.len(),
+                    Self::Text { ends, .. } => ends.len(),
+                }
             }
 
-            fn append_null(&mut self) {
-                match self { $(Self::$variant(builder) => builder.append_null()),+ }
+            fn truncate(&mut self, rows: usize) {
+                match self {
+                    $(Self::$variant(values) => values.truncate(rows),)+
+                    Self::Bool(values) => values.truncate(rows),
+                    Self::Text { ends, bytes } => {
+                        ends.truncate(rows);
+                        bytes.truncate(last_end(ends));
+                    }
+                }
+            }
+
+            fn push_any(&mut self) {
+                match self {
+                    $(Self::$variant(values) => values.push(Default::default()),)+
+                    Self::Bool(values) => values.push(false),
+                    Self::Text { ends, bytes } => push_text(ends, bytes, ""),
+                }
+            }
+
+            fn finish(self, nulls: Option<NullBuffer>) -> ArrayRef {
+                match self {
+                    $(Self::$variant(values) => Arc::new(PrimitiveArray::<$arrow>::new(values.into(), nulls)),)+
+                    Self::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
+                    Self::Text { ends, bytes } => {
+                        let offsets = std::iter::once(0).chain(ends).collect::<Vec<i32>>();
+                        let offsets = OffsetBuffer::new(offsets.into());
+                        Arc::new(StringArray::new(offsets, Buffer::from_vec(bytes), nulls))
+                    }
+                }
             }
         }
     };
 }
 
-columns! {
-    Bool: BooleanBuilder,
-    Int8: PrimitiveBuilder<Int8Type>,
-    Int16: PrimitiveBuilder<Int16Type>,
-    Int32: PrimitiveBuilder<Int32Type>,
-    Int64: PrimitiveBuilder<Int64Type>,
-    UInt8: PrimitiveBuilder<UInt8Type>,
-    UInt16: PrimitiveBuilder<UInt16Type>,
-    UInt32: PrimitiveBuilder<UInt32Type>,
-    UInt64: PrimitiveBuilder<UInt64Type>,
-    Float32: PrimitiveBuilder<Float32Type>,
-    Float64: PrimitiveBuilder<Float64Type>,
-    Text: StringBuilder,
-    Seconds: PrimitiveBuilder<TimestampSecondType>,
-    Millis: PrimitiveBuilder<TimestampMillisecondType>,
-    Micros: PrimitiveBuilder<TimestampMicrosecondType>,
-    Nanos: PrimitiveBuilder<TimestampNanosecondType>,
-    Date32: PrimitiveBuilder<Date32Type>,
+values! {
+    Int8: Int8Type,
+    Int16: Int16Type,
+    Int32: Int32Type,
+    Int64: Int64Type,
+    UInt8: UInt8Type,
+    UInt16: UInt16Type,
+    UInt32: UInt32Type,
+    UInt64: UInt64Type,
+    Float32: Float32Type,
+    Float64: Float64Type,
+    Seconds: TimestampSecondType,
+    Millis: TimestampMillisecondType,
+    Micros: TimestampMicrosecondType,
+    Nanos: TimestampNanosecondType,
+    Date32: Date32Type,
+}
+
+fn last_end(ends: &[i32]) -> usize {
+    ends.last().map_or(0, |end| *end as usize)
+}
+
+/// A batch's payload is below 2 GiB, and no text is longer than where it came from.
+fn push_text(ends: &mut Vec<i32>, bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend_from_slice(text.as_bytes());
+    ends.push(bytes.len() as i32);
 }
 
 impl Column {
-    pub(super) fn new(kind: Kind, rows: usize) -> Self {
-        macro_rules! primitive {
+    pub(super) fn new(kind: Kind, nullable: bool, rows: usize) -> Self {
+        macro_rules! values {
             ($variant:ident) => {
-                Self::$variant(PrimitiveBuilder::with_capacity(rows))
+                Values::$variant(Vec::with_capacity(rows))
             };
         }
-        match kind {
-            Kind::Bool => Self::Bool(BooleanBuilder::with_capacity(rows)),
-            Kind::Int8 => primitive!(Int8),
-            Kind::Int16 => primitive!(Int16),
-            Kind::Int32 => primitive!(Int32),
-            Kind::Int64 => primitive!(Int64),
-            Kind::UInt8 => primitive!(UInt8),
-            Kind::UInt16 => primitive!(UInt16),
-            Kind::UInt32 => primitive!(UInt32),
-            Kind::UInt64 => primitive!(UInt64),
-            Kind::Float32 => primitive!(Float32),
-            Kind::Float64 => primitive!(Float64),
-            Kind::Text => Self::Text(StringBuilder::with_capacity(rows, rows * 16)),
-            Kind::Timestamp(TimeUnit::Second) => primitive!(Seconds),
-            Kind::Timestamp(TimeUnit::Millisecond) => primitive!(Millis),
-            Kind::Timestamp(TimeUnit::Microsecond) => primitive!(Micros),
-            Kind::Timestamp(TimeUnit::Nanosecond) => primitive!(Nanos),
-            Kind::Date32 => primitive!(Date32),
+        let values = match kind {
+            Kind::Bool => values!(Bool),
+            Kind::Int8 => values!(Int8),
+            Kind::Int16 => values!(Int16),
+            Kind::Int32 => values!(Int32),
+            Kind::Int64 => values!(Int64),
+            Kind::UInt8 => values!(UInt8),
+            Kind::UInt16 => values!(UInt16),
+            Kind::UInt32 => values!(UInt32),
+            Kind::UInt64 => values!(UInt64),
+            Kind::Float32 => values!(Float32),
+            Kind::Float64 => values!(Float64),
+            Kind::Text => {
+                Values::Text { ends: Vec::with_capacity(rows), bytes: Vec::with_capacity(rows.saturating_mul(16)) }
+            }
+            Kind::Timestamp(TimeUnit::Second) => values!(Seconds),
+            Kind::Timestamp(TimeUnit::Millisecond) => values!(Millis),
+            Kind::Timestamp(TimeUnit::Microsecond) => values!(Micros),
+            Kind::Timestamp(TimeUnit::Nanosecond) => values!(Nanos),
+            Kind::Date32 => values!(Date32),
+        };
+        Self { kind, nullable, values, nulls: Vec::new() }
+    }
+
+    /// Reads the value of a row in the quick way; `None` = it is not plain, or the row has its value already.
+    pub(super) fn read(&mut self, cursor: &mut Cursor<'_>, row: usize, minute: &mut Minute) -> Option<()> {
+        match &mut self.values {
+            Values::Text { ends, bytes } if ends.len() == row => {
+                if let Some(text) = cursor.plain_text() {
+                    push_text(ends, bytes, text);
+                    return Some(());
+                }
+            }
+            Values::Int32(values) if values.len() == row => {
+                if let Some(value) = cursor.whole() {
+                    values.push(i32::try_from(value).ok()?);
+                    return Some(());
+                }
+            }
+            Values::Int64(values) if values.len() == row => {
+                if let Some(value) = cursor.whole() {
+                    values.push(value);
+                    return Some(());
+                }
+            }
+            Values::Float64(values) if values.len() == row => {
+                if let Some(value) = cursor.decimal() {
+                    values.push(value);
+                    return Some(());
+                }
+            }
+            Values::Millis(values) if values.len() == row => {
+                if let Some(value) = cursor.moment(TimeUnit::Millisecond, minute) {
+                    values.push(value);
+                    return Some(());
+                }
+            }
+            Values::Nanos(values) if values.len() == row => {
+                if let Some(value) = cursor.moment(TimeUnit::Nanosecond, minute) {
+                    values.push(value);
+                    return Some(());
+                }
+            }
+            values if values.len() != row => return None,
+            _ => {}
         }
+        self.read_any(cursor)
+    }
+
+    #[inline(never)]
+    fn read_any(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+        let slot = cursor.value(self.kind)?;
+        if matches!(slot, Slot::Null) && !self.nullable {
+            return None;
+        }
+        self.append(&slot);
+        Some(())
+    }
+
+    /// NULL for a row that has no value yet; `None` = the column may not be NULL.
+    pub(super) fn pad(&mut self, row: usize) -> Option<()> {
+        if self.values.len() == row {
+            if !self.nullable {
+                return None;
+            }
+            self.append_null();
+        }
+        Some(())
+    }
+
+    /// Forgets what comes after some rows.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows);
+        self.nulls.truncate(self.nulls.partition_point(|row| *row < rows));
+    }
+
+    fn append_null(&mut self) {
+        self.nulls.push(self.values.len());
+        self.values.push_any();
     }
 
     /// Adds what the slot holds. The slot was filled for this column's kind, so its value is in the column's range;
     /// NULL stands for everything else.
     pub(super) fn append(&mut self, slot: &Slot<'_>) {
-        match (self, slot) {
-            (Self::Bool(builder), Slot::Bool(value)) => builder.append_value(*value),
-            (Self::Int8(builder), Slot::Int(value)) => builder.append_value(*value as i8),
-            (Self::Int16(builder), Slot::Int(value)) => builder.append_value(*value as i16),
-            (Self::Int32(builder), Slot::Int(value)) => builder.append_value(*value as i32),
-            (Self::Int64(builder), Slot::Int(value)) => builder.append_value(*value),
-            (Self::UInt8(builder), Slot::Int(value)) => builder.append_value(*value as u8),
-            (Self::UInt16(builder), Slot::Int(value)) => builder.append_value(*value as u16),
-            (Self::UInt32(builder), Slot::Int(value)) => builder.append_value(*value as u32),
-            (Self::UInt64(builder), Slot::UInt(value)) => builder.append_value(*value),
-            (Self::Float32(builder), Slot::Single(value)) => builder.append_value(*value),
-            (Self::Float64(builder), Slot::Float(value)) => builder.append_value(*value),
-            (Self::Text(builder), Slot::Text(value)) => builder.append_value(value),
-            (Self::Text(builder), Slot::Unescaped(value)) => builder.append_value(value),
-            (Self::Seconds(builder), Slot::Int(value)) => builder.append_value(*value),
-            (Self::Millis(builder), Slot::Int(value)) => builder.append_value(*value),
-            (Self::Micros(builder), Slot::Int(value)) => builder.append_value(*value),
-            (Self::Nanos(builder), Slot::Int(value)) => builder.append_value(*value),
-            (Self::Date32(builder), Slot::Int(value)) => builder.append_value(*value as i32),
-            (column, _) => column.append_null(),
+        match (&mut self.values, slot) {
+            (Values::Bool(values), Slot::Bool(value)) => values.push(*value),
+            (Values::Int8(values), Slot::Int(value)) => values.push(*value as i8),
+            (Values::Int16(values), Slot::Int(value)) => values.push(*value as i16),
+            (Values::Int32(values), Slot::Int(value)) => values.push(*value as i32),
+            (Values::Int64(values), Slot::Int(value)) => values.push(*value),
+            (Values::UInt8(values), Slot::Int(value)) => values.push(*value as u8),
+            (Values::UInt16(values), Slot::Int(value)) => values.push(*value as u16),
+            (Values::UInt32(values), Slot::Int(value)) => values.push(*value as u32),
+            (Values::UInt64(values), Slot::UInt(value)) => values.push(*value),
+            (Values::Float32(values), Slot::Single(value)) => values.push(*value),
+            (Values::Float64(values), Slot::Float(value)) => values.push(*value),
+            (Values::Text { ends, bytes }, Slot::Text(value)) => push_text(ends, bytes, value),
+            (Values::Text { ends, bytes }, Slot::Unescaped(value)) => push_text(ends, bytes, value),
+            (Values::Seconds(values), Slot::Int(value)) => values.push(*value),
+            (Values::Millis(values), Slot::Int(value)) => values.push(*value),
+            (Values::Micros(values), Slot::Int(value)) => values.push(*value),
+            (Values::Nanos(values), Slot::Int(value)) => values.push(*value),
+            (Values::Date32(values), Slot::Int(value)) => values.push(*value as i32),
+            _ => self.append_null(),
         }
+    }
+
+    pub(super) fn finish(self) -> ArrayRef {
+        let nulls = (!self.nulls.is_empty()).then(|| {
+            let mut valid = BooleanBufferBuilder::new(self.values.len());
+            valid.append_n(self.values.len(), true);
+            self.nulls.iter().for_each(|row| valid.set_bit(*row, false));
+            NullBuffer::new(valid.finish())
+        });
+        self.values.finish(nulls)
     }
 }

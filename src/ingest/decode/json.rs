@@ -1,10 +1,10 @@
 //! JSON objects straight into columns. Rule: as Arroyo's reader: unknown fields are passed over, a missing field is NULL
 //! where the column may be, and a value of another type spoils its record only.
 //!
-//! A record is read into one slot a column that borrows from the record; only when all slots are sound are they appended,
-//! so a bad record leaves no trace in the columns. Fields mostly come in the same order in every record: the name at each
-//! place is first compared with that of the record before. Records that are plain are read by [`super::plain`], all others
-//! by a general parser.
+//! Records that are plain are read by [`super::plain`] straight into the columns, which are cut back where it gives up. All
+//! others are read by a general parser into one slot a column that borrows from the record; only when all slots are sound
+//! are they appended. So a bad record leaves no trace in the columns. Fields mostly come in the same order in every record:
+//! the name at each place is first compared with that of the record before.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,8 @@ use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::Deserializer;
 
-use super::plain::{Cursor, is_plain};
+use super::moment::Minute;
+use super::plain::{Cursor, Lead};
 use super::{BAD_DECODE, BAD_SCHEMA, BadRecord, DecodeError, Decoded, Text, Texts};
 use crate::RawBatch;
 use crate::decode::column::{Column, Kind};
@@ -55,16 +56,27 @@ impl JsonPlan {
 
     /// With `quick`, plain records are read the quick way; the result is the same.
     pub(super) fn decode_by(&self, schema: &SchemaRef, raw: &RawBatch, quick: bool) -> Decoded {
-        let mut columns: Vec<Column> =
-            self.columns.iter().map(|planned| Column::new(planned.kind, raw.len())).collect();
+        let new = |planned: &Planned| Column::new(planned.kind, planned.nullable, raw.len());
+        let mut columns: Vec<Column> = self.columns.iter().map(new).collect();
         let (mut rows, mut bad) = (Vec::with_capacity(raw.len()), Vec::new());
-        let mut record =
-            Record { plan: self, slots: self.columns.iter().map(|_| Slot::Missing).collect(), order: Vec::new() };
+        let mut record = Record {
+            plan: self,
+            slots: self.columns.iter().map(|_| Slot::Missing).collect(),
+            order: Vec::new(),
+            minute: Minute::default(),
+        };
         for (index, text) in Texts::new(raw) {
             let outcome = match text {
                 Text::Tombstone => continue,
                 Text::Invalid(error) => Err((BAD_DECODE, error)),
-                Text::Valid(text) => record.read(text, quick),
+                Text::Valid(text) if quick && record.read_plain(text, &mut columns, rows.len()).is_some() => {
+                    rows.push(index);
+                    continue;
+                }
+                Text::Valid(text) => {
+                    columns.iter_mut().for_each(|column| column.truncate(rows.len()));
+                    record.read(text)
+                }
             };
             match outcome {
                 Ok(()) => {
@@ -89,24 +101,23 @@ struct Record<'p, 'a> {
     plan: &'p JsonPlan,
     slots: Vec<Slot<'a>>,
     order: Vec<Place>,
+    minute: Minute,
 }
 
 struct Place {
     name: String,
     column: Option<usize>,
-    /// The name has nothing to escape.
-    plain: bool,
+    /// How it mostly stands in the record.
+    lead: Option<Lead>,
 }
 
 impl<'a> Record<'_, 'a> {
-    fn read(&mut self, text: &'a str, quick: bool) -> Result<(), (&'static str, String)> {
+    /// Fills the slots.
+    fn read(&mut self, text: &'a str) -> Result<(), (&'static str, String)> {
         self.slots.fill_with(|| Slot::Missing);
-        if !quick || self.read_plain(text).is_none() {
-            self.slots.fill_with(|| Slot::Missing);
-            let mut deserializer = Deserializer::from_str(text);
-            deserializer.deserialize_map(Fields(self)).map_err(|error| (BAD_DECODE, error.to_string()))?;
-            deserializer.end().map_err(|error| (BAD_DECODE, error.to_string()))?;
-        }
+        let mut deserializer = Deserializer::from_str(text);
+        deserializer.deserialize_map(Fields(self)).map_err(|error| (BAD_DECODE, error.to_string()))?;
+        deserializer.end().map_err(|error| (BAD_DECODE, error.to_string()))?;
         for (planned, slot) in self.plan.columns.iter().zip(&self.slots) {
             let fault = match slot {
                 Slot::Wrong(fault) => fault.as_str(),
@@ -119,29 +130,40 @@ impl<'a> Record<'_, 'a> {
         Ok(())
     }
 
-    /// Fills the slots if the record is plain; `None` = it is not, and the slots hold anything.
-    fn read_plain(&mut self, text: &'a str) -> Option<()> {
+    /// Appends the record to columns of `row` rows if it is plain; `None` = it is not, and there may be more in them.
+    fn read_plain(&mut self, text: &'a str, columns: &mut [Column], row: usize) -> Option<()> {
         let mut cursor = Cursor::new(text);
-        cursor.expect(b'{')?;
-        cursor.blanks();
-        let mut place = 0;
+        let (mut place, mut left) = (0, columns.len());
         loop {
-            let expected = self.order.get(place).filter(|expected| expected.plain);
-            let column = match expected.filter(|expected| cursor.pass_name(&expected.name)) {
-                Some(expected) => expected.column,
-                None => self.column(place, cursor.plain_text()?),
+            let expected = self.order.get(place);
+            let expected = expected.filter(|place| place.lead.as_ref().is_some_and(|lead| cursor.pass(lead)));
+            let column = match expected.map(|place| place.column) {
+                Some(column) => column,
+                None if place > 0 && !cursor.either(b',', b'}')? => break cursor.at_end()?,
+                None => {
+                    if place == 0 {
+                        cursor.expect(b'{')?;
+                    }
+                    cursor.blanks();
+                    let column = self.column(place, cursor.plain_text()?);
+                    cursor.expect(b':')?;
+                    column
+                }
             };
-            cursor.expect(b':')?;
             match column {
-                Some(index) => self.slots[index] = cursor.value(self.plan.columns[index].kind)?,
+                Some(index) => {
+                    columns[index].read(&mut cursor, row, &mut self.minute)?;
+                    left -= 1;
+                }
                 None => cursor.pass_value()?,
             }
             place += 1;
-            if !cursor.either(b',', b'}')? {
-                return cursor.at_end();
-            }
-            cursor.blanks();
         }
+        // No column has been filled twice.
+        if left > 0 {
+            columns.iter_mut().try_for_each(|column| column.pad(row))?;
+        }
+        Some(())
     }
 
     /// The column of a field's name that comes at `place`; `None` = not a column.
@@ -154,13 +176,13 @@ impl<'a> Record<'_, 'a> {
                 expected.name.clear();
                 expected.name.push_str(name);
                 expected.column = self.plan.by_name.get(name).copied();
-                expected.plain = is_plain(name);
+                expected.lead = Lead::new(place == 0, name);
                 expected.column
             }
             None => {
                 let column = self.plan.by_name.get(name).copied();
                 if self.order.len() < PLACES_MAX {
-                    self.order.push(Place { name: name.to_owned(), column, plain: is_plain(name) });
+                    self.order.push(Place { name: name.to_owned(), column, lead: Lead::new(place == 0, name) });
                 }
                 column
             }

@@ -1,8 +1,10 @@
 //! Raw bytes to Arrow. Rule: pure, and each record ends in exactly one of `rows`, `bad` and `tombstones`.
 
 mod column;
+mod digits;
 mod json;
 mod metadata;
+mod moment;
 mod plain;
 mod raw_string;
 mod slot;

@@ -151,6 +151,12 @@ impl GroupsAccumulator for Sketches {
         self.grow(total_num_groups);
         let floats = cast(&values[0], &DataType::Float64)?;
         let floats = floats.as_primitive::<Float64Type>();
+        if floats.null_count() == 0 && opt_filter.is_none() {
+            for (&value, &group) in floats.values().iter().zip(group_indices) {
+                self.groups[group].add(value);
+            }
+            return Ok(());
+        }
         let kept = |row: usize| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         for (row, (&value, &group)) in floats.values().iter().zip(group_indices).enumerate() {
             if floats.is_valid(row) && kept(row) {
@@ -166,8 +172,12 @@ impl GroupsAccumulator for Sketches {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let mut bytes = BinaryBuilder::new();
-        self.emit(emit_to).iter().for_each(|sketch| bytes.append_value(sketch.to_bytes()));
+        let (mut bytes, mut one) = (BinaryBuilder::new(), Vec::new());
+        for sketch in self.emit(emit_to) {
+            one.clear();
+            sketch.write_bytes(&mut one);
+            bytes.append_value(&one);
+        }
         Ok(vec![Arc::new(bytes.finish())])
     }
 

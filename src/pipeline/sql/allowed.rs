@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::RESERVED_FOR_COLUMN_ALIAS;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::udf::UdfError;
 
@@ -133,6 +135,11 @@ const SPECIAL: [&str; 11] =
 
 /// Whether `name(x)` is read as a call of a function.
 fn is_callable(name: &str) -> bool {
+    if let Token::Word(word) = Token::make_word(name, None)
+        && RESERVED_FOR_COLUMN_ALIAS.contains(&word.keyword)
+    {
+        return false;
+    }
     let parsed =
         Parser::new(&PostgreSqlDialect {}).try_with_sql(&format!("{name}(x)")).and_then(|mut p| p.parse_expr());
     matches!(parsed, Ok(ast::Expr::Function(call)) if call.name.to_string() == name)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, TableReference};
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
+use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, LogicalPlan, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem, SetExpr};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -267,6 +267,28 @@ fn watermark_expr(
         let error = context.text.error("watermark-nullable", at, "the watermark may be NULL");
         return Err(error.hint("declare the column NOT NULL, or write coalesce(<expression>, TIMESTAMP '1970-01-01 00:00:00') - INTERVAL '…'"));
     }
-    let cast = Expr::Cast(Cast::new(Box::new(known.reuse(expr)), NANOS));
-    context.physical(&cast, &schema, at)
+    let expr = by_duration(known.reuse(expr), &schema);
+    context.physical(&Expr::Cast(Cast::new(Box::new(expr), NANOS)), &schema, at)
+}
+
+/// `ts - INTERVAL '…'` with a length in nanoseconds where the interval has no months: the same for times without a zone,
+/// and many times quicker, since no calendar is asked.
+fn by_duration(expr: Expr, schema: &DFSchema) -> Expr {
+    let Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus), right }) = expr else {
+        return expr;
+    };
+    let length = match &*right {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
+            let days = i64::from(interval.days).checked_mul(86_400_000_000_000);
+            days.and_then(|days| days.checked_add(interval.nanoseconds))
+        }
+        _ => None,
+    };
+    let right = match length {
+        Some(length) if matches!(type_of(&left, schema), Some((NANOS, _))) => {
+            Box::new(Expr::Literal(ScalarValue::DurationNanosecond(Some(length)), None))
+        }
+        _ => right,
+    };
+    Expr::BinaryExpr(BinaryExpr { left, op, right })
 }
