@@ -58,7 +58,7 @@ fn count(batches: &[RecordBatch]) -> usize {
     batches.iter().map(RecordBatch::num_rows).sum()
 }
 
-/// Records per second of processor time. Everything is in this thread, whose time the kernel knows by the nanosecond.
+/// Records per second of processor time; all of it is in this thread.
 fn rate(records: usize, read: impl FnOnce() -> Result<Vec<RecordBatch>>) -> Result<(f64, Vec<RecordBatch>)> {
     let begun = thread_seconds()?;
     let batches = read()?;
@@ -66,6 +66,8 @@ fn rate(records: usize, read: impl FnOnce() -> Result<Vec<RecordBatch>>) -> Resu
 }
 
 fn thread_seconds() -> Result<f64> {
+    // The kernel brings a thread's time up to date when it is scheduled.
+    std::thread::yield_now();
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanos = stat.split(' ').next().ok_or("an empty schedstat")?;
     Ok(nanos.parse::<f64>()? / 1e9)

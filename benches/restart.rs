@@ -35,6 +35,9 @@ const HOLDER: &str = "--holder";
 const PIPELINE: &str = "restart";
 const PARTITIONS: i32 = 4;
 const WINDOW: Span = Span::from_minutes(60);
+/// Requests of each service in the window, on average. A group of one partition's requests takes some 150 bytes.
+const REQUESTS: u64 = 2;
+const SERVICES: u64 = 4_000_000;
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -71,10 +74,6 @@ fn main() -> Result<()> {
     let filled = fill(&broker, "requests", requests)?;
     measure(&broker, &filled, services, rounds, quick)
 }
-
-/// Requests of each service in the window, on average.
-const REQUESTS: u64 = 4;
-const SERVICES: u64 = 1_500_000;
 
 fn measure(broker: &Broker, filled: &Filled, services: u64, rounds: usize, quick: bool) -> Result<()> {
     let dir = tempfile::tempdir()?;
