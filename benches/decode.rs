@@ -73,7 +73,7 @@ fn rate(records: usize, read: impl FnOnce() -> Result<Vec<RecordBatch>>) -> Resu
 }
 
 fn by_us(batches: &[RawBatch]) -> Result<Vec<RecordBatch>> {
-    let decoder = Decoder::try_new(Format::Json, schema())?;
+    let decoder = Decoder::try_new(&Format::Json, schema())?;
     Ok(batches.iter().map(|batch| decoder.decode(batch).batch).collect())
 }
 

@@ -1,6 +1,7 @@
 //! Composition of the service: pipelines, the loop and the API in one process. Rule: sources block on threads of their
 //! own; one token stops everything; whoever can't go on ends the service with its reason.
 
+pub(crate) mod formats;
 pub(crate) mod pipelines;
 pub(crate) mod readers;
 
@@ -211,6 +212,7 @@ fn start_pipelines(
     inbox: &mpsc::Sender<Event>,
 ) -> Result<Vec<PipelineThread>, Failure> {
     let config = &loaded.config;
+    let formats = formats::Formats::load(config, &loaded.directory).map_err(Failure::Invalid)?;
     let left = Arc::new(AtomicUsize::new(config.features.pipelines.len()));
     let mut threads = Vec::new();
     for path in &config.features.pipelines {
@@ -221,6 +223,7 @@ fn start_pipelines(
             sql,
             kafka: kafka_settings(config),
             sources: config.features.sources.clone(),
+            formats: formats.clone(),
             features_topic: config.topics.features.clone(),
             dead_letter_topic: config.topics.dead_letters.clone(),
             epochs_topic: config.topics.epochs.clone(),

@@ -123,6 +123,6 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// A pipeline's failure by kind: wrong SQL, or a system outside.
 pub(crate) fn pipeline_failure(error: prescale_pipeline::PipelineError) -> Failure {
-    use prescale_pipeline::PipelineError::{Input, Sql};
-    if matches!(error, Sql(_) | Input { .. }) { Failure::invalid(error) } else { Failure::outside(error) }
+    use prescale_pipeline::PipelineError::{Input, NotLines, Sql};
+    if matches!(error, Sql(_) | Input { .. } | NotLines { .. }) { Failure::invalid(error) } else { Failure::outside(error) }
 }

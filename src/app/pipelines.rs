@@ -13,6 +13,7 @@ use prescale_pipeline::{
 };
 use prescale_store::Store;
 
+use super::formats::Formats;
 use crate::cli::{Failure, pipeline_failure};
 
 /// One pipeline and where it runs.
@@ -22,6 +23,7 @@ pub(crate) struct PipelineSpec {
     pub(crate) kafka: KafkaSettings,
     /// Table in the SQL → topic to read instead of the one that the SQL names.
     pub(crate) sources: BTreeMap<String, String>,
+    pub(crate) formats: Formats,
     pub(crate) features_topic: String,
     pub(crate) dead_letter_topic: String,
     pub(crate) epochs_topic: String,
@@ -55,6 +57,9 @@ impl PipelineSpec {
         if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&plan.source.name)) {
             plan.source.options.topic.clone_from(topic);
         }
+        self.formats
+            .apply(&mut plan)
+            .map_err(|fault| Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)))?;
         let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
         let reading = source_settings(&plan, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
         let source = KafkaSource::open(reading).map_err(Failure::outside)?;

@@ -8,6 +8,7 @@
 //! - [`kafka::KafkaSink`] is what it writes to: enqueue without waiting, then `flush`, which returns when the broker has
 //!   acknowledged everything. [`kafka::TransactionalSink`] writes whole transactions, all of one or nothing.
 //! - [`decode::Decoder`] turns a [`RawBatch`] into an Arrow batch and names each record that could not be used.
+//! - [`registry::Registry`] is where writer schemas come from that records name by id; the decoder says which it lacks.
 //! - [`embedded::EmbeddedBroker`] is a broker inside the process, for the demo and for tests.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -16,6 +17,7 @@ pub mod embedded;
 pub mod file;
 pub mod kafka;
 mod record;
+pub mod registry;
 mod source;
 
 pub use record::{DeadLetter, OutRecord, RawBatch};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prescale_domain::Timestamp;
-use prescale_ingest::decode::{self, Decoder};
+use prescale_ingest::decode::Decoder;
 use prescale_ingest::{DeadLetter, RawBatch};
 
 use crate::checkpoint::{Checkpoint, Counters};
@@ -17,7 +17,7 @@ use crate::exec::source_rows::{SourceRows, SourceStep};
 use crate::late;
 use crate::panes::{ClosedWindow, FirstRow, Panes};
 use crate::partition::Partition;
-use crate::sql::{Format, Plan, Step};
+use crate::sql::{Plan, Step};
 use crate::watermark::{self, ENDED, PartitionTime, UNSTARTED};
 use crate::window;
 
@@ -94,11 +94,7 @@ struct Scratch {
 impl Engine {
     /// Starts a plan, or goes on where `checkpoint` stands. The source must start at [`Checkpoint::starts`].
     pub fn new(plan: Arc<Plan>, checkpoint: Option<Checkpoint>) -> Result<Self, PipelineError> {
-        let format = match plan.source.options.format {
-            Format::Json => decode::Format::Json,
-            Format::RawString => decode::Format::RawString,
-        };
-        let decoder = Decoder::try_new(format, plan.source.payload.clone())
+        let decoder = Decoder::try_new(&plan.source.options.format, plan.source.payload.clone())
             .map_err(|error| PipelineError::Engine(error.to_string()))?;
         let step = SourceStep::new(&plan.source);
         let mut engine = Self {
@@ -213,6 +209,11 @@ impl Engine {
             lifts: self.partitions.iter().filter_map(lifts).collect(),
             counters: self.counters,
         }
+    }
+
+    /// For whoever looks up the schemas that records name by id, before they are pushed.
+    pub(crate) fn decoder_mut(&mut self) -> &mut Decoder {
+        &mut self.decoder
     }
 
     pub fn plan(&self) -> &Plan {

@@ -20,9 +20,9 @@ pub fn check(sql: &str) -> Result<PlanSummary, PipelineError> {
 }
 
 /// Runs `sql` over files, one JSON row a line. `inputs` names the source table of each file; several files of one table
-/// are its partitions. A file whose name ends in `.gz` is unpacked.
+/// are its partitions. A file whose name ends in `.gz` is unpacked. Lines have no frame of a registry.
 pub fn run_over_files(sql: &str, inputs: &[(String, PathBuf)], out: &mut dyn Write) -> Result<Counters, PipelineError> {
-    let plan = Arc::new(compile(sql)?);
+    let mut plan = compile(sql)?;
     let known = plan.source.name.clone();
     if let Some((table, _)) = inputs.iter().find(|(table, _)| !table.eq_ignore_ascii_case(&known)) {
         return Err(PipelineError::Input { table: table.clone(), known });
@@ -30,9 +30,14 @@ pub fn run_over_files(sql: &str, inputs: &[(String, PathBuf)], out: &mut dyn Wri
     if inputs.is_empty() {
         return Err(PipelineError::Input { table: String::new(), known });
     }
+    let options = &mut plan.source.options;
+    options.format = options.format.of_lines().ok_or_else(|| PipelineError::NotLines {
+        table: known.clone(),
+        format: options.format.name().to_owned(),
+    })?;
     let paths: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
     let mut source = FileSource::open(&known, &paths, &[])?;
-    let mut engine = Engine::new(plan, None)?;
+    let mut engine = Engine::new(Arc::new(plan), None)?;
     loop {
         let polled = source.poll(Span::ZERO)?;
         for batch in &polled.batches {

@@ -15,6 +15,7 @@
 //! | `engine` | batches in, closed windows, dead letters and checkpoints out; no I/O |
 //! | `commit` | the protocol that writes each epoch exactly once, as a pure state machine |
 //! | `outbox`, `transactions` | what it keeps in the store, and what it does on Kafka |
+//! | `schemas` | writer schemas out of a registry, before the records that name them are decoded |
 //! | `runner` | the engine between a source, a sink and a store |
 //! | `files` | the same engine over files |
 
@@ -33,6 +34,7 @@ mod panes;
 mod partition;
 mod runner;
 mod runs;
+mod schemas;
 mod sketch;
 mod sql;
 #[cfg(test)]
@@ -48,6 +50,6 @@ pub use files::{check, run_over_files};
 pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_settings};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
-    Aggregate, Aggregation, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
+    Aggregate, Aggregation, Computed, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
     SourceTable, Stage, StartAt, Step, compile,
 };

@@ -18,6 +18,7 @@ use crate::attempts::Attempts;
 use crate::checkpoint::{Checkpoint, Counters};
 use crate::engine::{Engine, EpochOutput, PartitionView};
 use crate::outbox::Outbox;
+use crate::schemas::Schemas;
 use crate::sql::{Plan, StartAt};
 use crate::transactions::Transactions;
 
@@ -150,6 +151,8 @@ pub fn run(
     let checkpoint = Checkpoint::load(store, &settings.pipeline)?;
     PipelineStarted { pipeline: &settings.pipeline, resumed: checkpoint.is_some() }.emit();
     let engine = Engine::new(settings.plan.clone(), checkpoint.clone())?;
+    let table = &settings.plan.source;
+    let schemas = Schemas::new(&settings.pipeline, &table.name, &table.options)?;
     let outbox = Outbox::load(store, &settings.pipeline)?;
     let transactions = match settings.delivery {
         Delivery::ExactlyOnce => Some(Transactions::new(&settings, sink, stop, outbox.as_ref())),
@@ -164,6 +167,7 @@ pub fn run(
         clock,
         stop,
         engine,
+        schemas,
         source,
         silence: Silence::default(),
         saved: checkpoint,
@@ -179,6 +183,7 @@ struct Runner<'a> {
     clock: &'a dyn Clock,
     stop: &'a AtomicBool,
     engine: Engine,
+    schemas: Schemas,
     source: Box<dyn Source>,
     silence: Silence,
     saved: Option<Checkpoint>,
@@ -202,7 +207,7 @@ impl Runner<'_> {
             return Ok(self.summary(false));
         }
         while !self.stopped() {
-            let polled = self.epoch()?;
+            let Some(polled) = self.epoch()? else { break };
             let now = self.clock.now();
             let idle = self.silence.idle(&polled, now, self.settings.idle);
             let view = PartitionView {
@@ -241,8 +246,9 @@ impl Runner<'_> {
         if self.settings.until_end { &polled.at_end } else { &[] }
     }
 
-    /// Polls until the epoch is full or nothing more is there; returns what the last poll said.
-    fn epoch(&mut self) -> Result<Polled, PipelineError> {
+    /// Polls until the epoch is full or nothing more is there; returns what the last poll said, or `None` when stopped with
+    /// records that could not be decoded yet: the epoch is then not to be closed.
+    fn epoch(&mut self) -> Result<Option<Polled>, PipelineError> {
         let (start, mut records) = (self.clock.now(), 0);
         loop {
             let wait = if records == 0 { self.settings.poll_wait } else { Span::ZERO };
@@ -251,11 +257,17 @@ impl Runner<'_> {
             self.silence.see(&polled, now);
             for batch in &polled.batches {
                 records += batch.len();
+                let asked = self.clock.now();
+                if !self.schemas.supply(self.engine.decoder_mut(), batch, self.stop) {
+                    return Ok(None);
+                }
+                // A wait for the registry is not the source's silence.
+                self.silence.skip(self.clock.now().since(asked));
                 self.engine.push(batch)?;
             }
             let full = records >= self.settings.epoch_records || now.since(start) >= self.settings.epoch;
             if full || polled.batches.is_empty() || polled.ended || self.stopped() {
-                return Ok(polled);
+                return Ok(Some(polled));
             }
         }
     }

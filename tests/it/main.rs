@@ -13,6 +13,7 @@ mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;
 mod layers;
+mod registry;
 mod schema;
 mod tidy;
 mod trouble;

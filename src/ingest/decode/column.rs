@@ -1,10 +1,10 @@
-//! The columns that JSON can be read into, and their builders. Rule: `append` adds exactly one value.
+//! The columns that records can be read into, and their builders. Rule: `append` adds exactly one value.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::array::builder::{BooleanBuilder, PrimitiveBuilder, StringBuilder};
+use arrow::array::builder::{BinaryBuilder, BooleanBuilder, PrimitiveBuilder, StringBuilder};
 use arrow::array::types::{
     Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
@@ -29,12 +29,13 @@ pub(super) enum Kind {
     Float32,
     Float64,
     Text,
+    Bytes,
     Timestamp(TimeUnit),
     Date32,
 }
 
 impl Kind {
-    /// `None` = JSON can't be read into this type.
+    /// `None` = no record can be read into this type.
     pub(super) fn of(data_type: &DataType) -> Option<Self> {
         Some(match data_type {
             DataType::Boolean => Self::Bool,
@@ -49,10 +50,31 @@ impl Kind {
             DataType::Float32 => Self::Float32,
             DataType::Float64 => Self::Float64,
             DataType::Utf8 => Self::Text,
+            DataType::Binary => Self::Bytes,
             DataType::Timestamp(unit, None) => Self::Timestamp(*unit),
             DataType::Date32 => Self::Date32,
             _ => return None,
         })
+    }
+
+    pub(super) fn data_type(self) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Int8 => DataType::Int8,
+            Self::Int16 => DataType::Int16,
+            Self::Int32 => DataType::Int32,
+            Self::Int64 => DataType::Int64,
+            Self::UInt8 => DataType::UInt8,
+            Self::UInt16 => DataType::UInt16,
+            Self::UInt32 => DataType::UInt32,
+            Self::UInt64 => DataType::UInt64,
+            Self::Float32 => DataType::Float32,
+            Self::Float64 => DataType::Float64,
+            Self::Text => DataType::Utf8,
+            Self::Bytes => DataType::Binary,
+            Self::Timestamp(unit) => DataType::Timestamp(unit, None),
+            Self::Date32 => DataType::Date32,
+        }
     }
 
     /// The values of the integer types.
@@ -85,6 +107,7 @@ impl fmt::Display for Kind {
             Self::UInt64 => "a BIGINT UNSIGNED",
             Self::Float32 | Self::Float64 => "a number",
             Self::Text => "a text",
+            Self::Bytes => "bytes",
             Self::Timestamp(_) => "a time such as 2026-11-23T08:00:00Z",
             Self::Date32 => "a date such as 2026-11-23",
         })
@@ -121,6 +144,7 @@ columns! {
     Float32: PrimitiveBuilder<Float32Type>,
     Float64: PrimitiveBuilder<Float64Type>,
     Text: StringBuilder,
+    Bytes: BinaryBuilder,
     Seconds: PrimitiveBuilder<TimestampSecondType>,
     Millis: PrimitiveBuilder<TimestampMillisecondType>,
     Micros: PrimitiveBuilder<TimestampMicrosecondType>,
@@ -148,6 +172,7 @@ impl Column {
             Kind::Float32 => primitive!(Float32),
             Kind::Float64 => primitive!(Float64),
             Kind::Text => Self::Text(StringBuilder::with_capacity(rows, rows * 16)),
+            Kind::Bytes => Self::Bytes(BinaryBuilder::with_capacity(rows, rows * 16)),
             Kind::Timestamp(TimeUnit::Second) => primitive!(Seconds),
             Kind::Timestamp(TimeUnit::Millisecond) => primitive!(Millis),
             Kind::Timestamp(TimeUnit::Microsecond) => primitive!(Micros),
@@ -173,6 +198,7 @@ impl Column {
             (Self::Float64(builder), Slot::Float(value)) => builder.append_value(*value),
             (Self::Text(builder), Slot::Text(value)) => builder.append_value(value),
             (Self::Text(builder), Slot::Unescaped(value)) => builder.append_value(value),
+            (Self::Bytes(builder), Slot::Bytes(value)) => builder.append_value(value),
             (Self::Seconds(builder), Slot::Int(value)) => builder.append_value(*value),
             (Self::Millis(builder), Slot::Int(value)) => builder.append_value(*value),
             (Self::Micros(builder), Slot::Int(value)) => builder.append_value(*value),

@@ -19,7 +19,7 @@ mod validate;
 mod tests;
 
 pub(crate) use functions::window_fields;
-pub use options::{Format, SinkOptions, SourceOptions, StartAt};
+pub use options::{SinkOptions, SourceOptions, StartAt};
 pub use plan::{Aggregate, Aggregation, Computed, GroupKey, Plan, PlanSummary, SinkTable, SourceTable, Stage, Step};
 pub(crate) use script::SourceText;
 
