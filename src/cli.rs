@@ -124,5 +124,9 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// A pipeline's failure by kind: wrong SQL, or a system outside.
 pub(crate) fn pipeline_failure(error: prescale_pipeline::PipelineError) -> Failure {
     use prescale_pipeline::PipelineError::{Input, NotLines, Sql};
-    if matches!(error, Sql(_) | Input { .. } | NotLines { .. }) { Failure::invalid(error) } else { Failure::outside(error) }
+    if matches!(error, Sql(_) | Input { .. } | NotLines { .. }) {
+        Failure::invalid(error)
+    } else {
+        Failure::outside(error)
+    }
 }

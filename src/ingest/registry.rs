@@ -54,7 +54,9 @@ pub enum RegistryError {
     Status { endpoint: String, path: String, status: u16, body: String, hint: &'static str },
     #[error("schema registry `{endpoint}`: the answer for `{path}` can't be used: {error}")]
     Answer { endpoint: String, path: String, error: String },
-    #[error("schema registry endpoint `{endpoint}` is not a URL: {error}\nhint: write schema_registry.endpoint = 'https://host:port'")]
+    #[error(
+        "schema registry endpoint `{endpoint}` is not a URL: {error}\nhint: write schema_registry.endpoint = 'https://host:port'"
+    )]
     Endpoint { endpoint: String, error: String },
 }
 
@@ -123,7 +125,8 @@ impl Registry {
         body: SchemaBody,
         left: &mut usize,
     ) -> Result<RegisteredSchema, RegistryError> {
-        let answer = |error: String| RegistryError::Answer { endpoint: self.endpoint.clone(), path: path.to_owned(), error };
+        let answer =
+            |error: String| RegistryError::Answer { endpoint: self.endpoint.clone(), path: path.to_owned(), error };
         let kind = match body.schema_type.as_deref() {
             None | Some("AVRO") => SchemaKind::Avro,
             Some("JSON") => SchemaKind::Json,
@@ -132,7 +135,8 @@ impl Registry {
         };
         let mut references = Vec::with_capacity(body.references.len());
         for ReferenceBody { name, subject, version } in body.references {
-            *left = left.checked_sub(1).ok_or_else(|| answer(format!("it has more than {MAX_REFERENCES} references")))?;
+            *left =
+                left.checked_sub(1).ok_or_else(|| answer(format!("it has more than {MAX_REFERENCES} references")))?;
             let path = format!("/subjects/{}/versions/{version}", escaped(&subject));
             let missing = || answer(format!("its reference `{name}`, version {version} of `{subject}`, is not there"));
             let body = self.get(&path)?.ok_or_else(missing)?;
@@ -144,7 +148,8 @@ impl Registry {
     /// `None` = the registry says that it has no such thing.
     fn get(&self, path: &str) -> Result<Option<SchemaBody>, RegistryError> {
         let endpoint = || self.endpoint.clone();
-        let unreachable = |error: ureq::Error| RegistryError::Unreachable { endpoint: endpoint(), error: error.to_string() };
+        let unreachable =
+            |error: ureq::Error| RegistryError::Unreachable { endpoint: endpoint(), error: error.to_string() };
         let mut request = self.agent.get(format!("{}{path}", self.endpoint));
         request = request.header("accept", "application/vnd.schemaregistry.v1+json, application/json");
         if let Some(authorization) = &self.authorization {

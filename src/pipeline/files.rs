@@ -31,10 +31,10 @@ pub fn run_over_files(sql: &str, inputs: &[(String, PathBuf)], out: &mut dyn Wri
         return Err(PipelineError::Input { table: String::new(), known });
     }
     let options = &mut plan.source.options;
-    options.format = options.format.of_lines().ok_or_else(|| PipelineError::NotLines {
-        table: known.clone(),
-        format: options.format.name().to_owned(),
-    })?;
+    options.format = options
+        .format
+        .of_lines()
+        .ok_or_else(|| PipelineError::NotLines { table: known.clone(), format: options.format.name().to_owned() })?;
     let paths: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
     let mut source = FileSource::open(&known, &paths, &[])?;
     let mut engine = Engine::new(Arc::new(plan), None)?;

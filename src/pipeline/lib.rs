@@ -50,6 +50,6 @@ pub use files::{check, run_over_files};
 pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_settings};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
-    Aggregate, Aggregation, Computed, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
-    SourceTable, Stage, StartAt, Step, compile,
+    Aggregate, Aggregation, Computed, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions, SourceTable,
+    Stage, StartAt, Step, compile,
 };

@@ -188,11 +188,25 @@ fn avro_json_and_protobuf_are_read_by_the_schemas_that_records_name_also_when_th
     let proto_records: Vec<_> = first.chain(second).collect();
 
     let mut setup = Setup::new(&kafka, "registry")
-        .with(&format!("[schema_registry]\nendpoint = \"{registry}\"\n[features]\npipelines = [\"a.sql\", \"j.sql\", \"p.sql\"]"))
+        .with(&format!(
+            "[schema_registry]\nendpoint = \"{registry}\"\n[features]\npipelines = [\"a.sql\", \"j.sql\", \"p.sql\"]"
+        ))
         .with("[features.formats]\nProtoRequests = { kind = \"protobuf-registry\" }");
     for (file, table, topic, with, records) in [
-        ("a.sql", "avro_requests", "in-avro", "format = 'avro', 'avro.confluent_schema_registry' = 'true', 'schema_registry.endpoint' = 'http://127.0.0.1:1'", &avro_records),
-        ("j.sql", "json_requests", "in-json", "format = 'json', 'json.confluent_schema_registry' = 'true'", &json_records),
+        (
+            "a.sql",
+            "avro_requests",
+            "in-avro",
+            "format = 'avro', 'avro.confluent_schema_registry' = 'true', 'schema_registry.endpoint' = 'http://127.0.0.1:1'",
+            &avro_records,
+        ),
+        (
+            "j.sql",
+            "json_requests",
+            "in-json",
+            "format = 'json', 'json.confluent_schema_registry' = 'true'",
+            &json_records,
+        ),
         ("p.sql", "protorequests", "in-protobuf", "format = 'json'", &proto_records),
     ] {
         let topic = setup.topic(topic);
@@ -309,7 +323,8 @@ fn a_registry_that_is_killed_holds_the_pipeline_back_and_nothing_is_lost() {
     own.bring_up();
     let fates = wait_for_read(port, 300);
     let by = |wanted: &str| fates.iter().find(|(name, _)| name == wanted).map(|(_, count)| *count);
-    let others: u64 = fates.iter().filter(|(name, _)| name != "read" && name != "windowed").map(|(_, count)| count).sum();
+    let others: u64 =
+        fates.iter().filter(|(name, _)| name != "read" && name != "windowed").map(|(_, count)| count).sum();
     assert_eq!((by("windowed"), others), (Some(300), 0), "{fates:?}");
     assert_eq!(kit::consume(&kafka, &setup.topic("dead-letters")).len(), 0);
 }

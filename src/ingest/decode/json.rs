@@ -39,12 +39,13 @@ impl JsonPlan {
     pub(super) fn try_new(schema: &SchemaRef, frame: usize) -> Result<Self, DecodeError> {
         let mut columns = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
-            let kind = Kind::of(field.data_type()).filter(|kind| *kind != Kind::Bytes).ok_or_else(|| DecodeError::Type {
-                column: field.name().clone(),
-                found: field.data_type().to_string(),
-                format: "json",
-                hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, TIMESTAMP without a zone, or DATE",
-            })?;
+            let kind =
+                Kind::of(field.data_type()).filter(|kind| *kind != Kind::Bytes).ok_or_else(|| DecodeError::Type {
+                    column: field.name().clone(),
+                    found: field.data_type().to_string(),
+                    format: "json",
+                    hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, TIMESTAMP without a zone, or DATE",
+                })?;
             columns.push(Planned { name: field.name().clone(), kind, nullable: field.is_nullable() });
         }
         let by_name = columns.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect();

@@ -243,16 +243,14 @@ fn metadata_follows_the_rows() {
 fn tables_that_a_format_can_not_fill_are_refused() {
     let schema = |data_type| Arc::new(Schema::new(vec![Field::new("x", data_type, true)]));
     let zoned = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    for (format, data_type) in
-        [
-            (Format::Json, DataType::Binary),
-            (Format::Json, zoned.clone()),
-            (Format::RawString, DataType::Int64),
-            (Format::RawBytes, DataType::Utf8),
-            (Format::Avro(AvroEncoding::Registry), zoned.clone()),
-            (Format::Protobuf(ProtobufEncoding::Registry), zoned),
-        ]
-    {
+    for (format, data_type) in [
+        (Format::Json, DataType::Binary),
+        (Format::Json, zoned.clone()),
+        (Format::RawString, DataType::Int64),
+        (Format::RawBytes, DataType::Utf8),
+        (Format::Avro(AvroEncoding::Registry), zoned.clone()),
+        (Format::Protobuf(ProtobufEncoding::Registry), zoned),
+    ] {
         let error = Decoder::try_new(&format, schema(data_type)).unwrap_err().to_string();
         assert!(error.contains("column `x`") && error.contains("hint:"), "{error}");
     }

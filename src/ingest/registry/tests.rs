@@ -16,7 +16,8 @@ fn server(answers: Vec<(&'static str, String)>) -> (String, JoinHandle<Vec<Vec<S
             let lines = BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
             let request: Vec<String> = lines.collect();
             let length = body.len();
-            write!(&stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").unwrap();
+            write!(&stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+                .unwrap();
             request
         };
         answers.into_iter().map(answer).collect()
@@ -31,7 +32,8 @@ fn registry(endpoint: &str, key: Option<&str>) -> Registry {
 
 #[test]
 fn a_schema_comes_with_what_it_refers_to() {
-    let main = r#"{"schema":"main","schemaType":"PROTOBUF","references":[{"name":"a.proto","subject":"a/b c","version":3}]}"#;
+    let main =
+        r#"{"schema":"main","schemaType":"PROTOBUF","references":[{"name":"a.proto","subject":"a/b c","version":3}]}"#;
     let (endpoint, served) = server(vec![
         ("200 OK", main.to_owned()),
         ("200 OK", r#"{"subject":"a/b c","id":1,"version":3,"schema":"inner","schemaType":"PROTOBUF"}"#.to_owned()),
@@ -42,7 +44,10 @@ fn a_schema_comes_with_what_it_refers_to() {
     let requests = served.join().unwrap();
     assert_eq!(requests[0][0], "GET /api/schemas/ids/7 HTTP/1.1");
     assert_eq!(requests[1][0], "GET /api/subjects/a%2Fb%20c/versions/3 HTTP/1.1");
-    assert!(requests[0].iter().any(|line| line.eq_ignore_ascii_case("authorization: Basic a2V5OnM6Y3JldA==")), "{requests:?}");
+    assert!(
+        requests[0].iter().any(|line| line.eq_ignore_ascii_case("authorization: Basic a2V5OnM6Y3JldA==")),
+        "{requests:?}"
+    );
 }
 
 #[test]

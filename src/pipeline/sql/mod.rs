@@ -16,6 +16,8 @@ mod types;
 mod validate;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use functions::window_fields;

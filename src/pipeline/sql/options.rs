@@ -318,7 +318,11 @@ impl Options<'_> {
         match self.table.options.iter().find(|option| option.key.starts_with(&prefix) && option.value != "false") {
             Some(option) if !(option.key == "json.timestamp_format") => Err(self
                 .source
-                .error("option-value", option.key_span, format!("option `{}` goes with format = '{kind}', not '{format}'", option.key))
+                .error(
+                    "option-value",
+                    option.key_span,
+                    format!("option `{}` goes with format = '{kind}', not '{format}'", option.key),
+                )
                 .hint("leave it out")),
             _ => Ok(()),
         }
@@ -337,7 +341,10 @@ impl Options<'_> {
         let (api_key, api_secret) = (self.owned("schema_registry.api_key"), self.owned("schema_registry.api_secret"));
         match endpoint {
             Some(endpoint) => Ok(Some(RegistrySettings { endpoint, api_key, api_secret })),
-            None => match ["schema_registry.api_key", "schema_registry.api_secret"].into_iter().find(|k| self.get(k).is_some()) {
+            None => match ["schema_registry.api_key", "schema_registry.api_secret"]
+                .into_iter()
+                .find(|k| self.get(k).is_some())
+            {
                 Some(key) => Err(self.refuse(
                     key,
                     &format!("option `{key}` without schema_registry.endpoint"),

@@ -117,7 +117,8 @@ fn check_columns(context: &Context<'_>, table: &TableDefinition, options: &Sourc
         }
     }
     let payload: Vec<_> = table.columns.iter().filter(|c| matches!(c.origin, Origin::Payload)).collect();
-    let one_value = |kind: &DataType| payload.len() == 1 && payload[0].kind == *kind && payload[0].name.value == "value";
+    let one_value =
+        |kind: &DataType| payload.len() == 1 && payload[0].kind == *kind && payload[0].name.value == "value";
     let whole = match options.format {
         Format::RawString => Some(("raw_string", "raw-string-columns", "TEXT", DataType::Utf8)),
         Format::RawBytes => Some(("raw_bytes", "raw-bytes-columns", "BYTEA", DataType::Binary)),
@@ -134,13 +135,8 @@ fn check_columns(context: &Context<'_>, table: &TableDefinition, options: &Sourc
 }
 
 /// Whether each payload column can be read from the format.
-fn check_format(
-    context: &Context<'_>,
-    payload: &[&ColumnDefinition],
-    format: &Format,
-) -> Result<(), SqlError> {
-    let fields: Vec<Field> =
-        payload.iter().map(|c| Field::new(&c.name.value, c.kind.clone(), !c.not_null)).collect();
+fn check_format(context: &Context<'_>, payload: &[&ColumnDefinition], format: &Format) -> Result<(), SqlError> {
+    let fields: Vec<Field> = payload.iter().map(|c| Field::new(&c.name.value, c.kind.clone(), !c.not_null)).collect();
     let Err(error) = Decoder::try_new(format, Arc::new(Schema::new(fields))) else { return Ok(()) };
     let span = match &error {
         DecodeError::Type { column, .. } => payload.iter().find(|c| c.name.value == *column).map(|c| c.name.span),

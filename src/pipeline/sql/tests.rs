@@ -267,7 +267,10 @@ fn formats_are_read_from_their_options() {
     }
     let with = "format = 'avro', 'avro.confluent_schema_registry' = 'true', 'value.subject' = 't-value', 'schema_registry.endpoint' = 'https://a', 'schema_registry.api_key' = 'k', 'schema_registry.api_secret' = 's'";
     let registry = format(with).schema_registry.unwrap();
-    assert_eq!((registry.endpoint.as_str(), registry.api_key.as_deref(), registry.api_secret.as_deref()), ("https://a", Some("k"), Some("s")));
+    assert_eq!(
+        (registry.endpoint.as_str(), registry.api_key.as_deref(), registry.api_secret.as_deref()),
+        ("https://a", Some("k"), Some("s"))
+    );
 }
 
 #[test]

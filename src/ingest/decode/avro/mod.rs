@@ -98,7 +98,8 @@ impl AvroPlan {
     pub(super) fn learn(&mut self, id: u32, schema: Option<&RegisteredSchema>) {
         if let Encoding::Registry(known) = &mut self.encoding {
             let columns = &self.columns;
-            known.learn(id, schema, |schema| WriterPlan::parse(&schema.text, &schema.references, columns).map(Arc::new));
+            known
+                .learn(id, schema, |schema| WriterPlan::parse(&schema.text, &schema.references, columns).map(Arc::new));
         }
     }
 

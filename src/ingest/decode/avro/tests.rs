@@ -164,8 +164,16 @@ fn null_where_the_table_allows_none_is_a_schema_fault() {
 #[test]
 fn schemas_that_can_not_fill_the_table_say_why() {
     for (from, to, expected) in [
-        (r#""service", "type": "string""#, r#""service", "type": "int""#, "column `service`: expected a text, found int"),
-        (r#""service", "type": "string""#, r#""name", "type": "string""#, "NOT NULL and the writer's schema has no such field"),
+        (
+            r#""service", "type": "string""#,
+            r#""service", "type": "int""#,
+            "column `service`: expected a text, found int",
+        ),
+        (
+            r#""service", "type": "string""#,
+            r#""name", "type": "string""#,
+            "NOT NULL and the writer's schema has no such field",
+        ),
         (r#"["null", "int"]"#, r#"["null", "int", "string"]"#, "found a union of 3 types"),
         (r#"{"type": "long", "logicalType": "timestamp-millis"}"#, r#""long""#, "found long"),
         (r#""type": "float""#, r#""type": {"type": "map", "values": "int"}"#, "found map"),
@@ -219,7 +227,8 @@ fn ids_are_looked_up_before_and_each_schema_reads_its_own() {
     long(5, &mut other);
     other.extend_from_slice(&1.0_f64.to_le_bytes());
     let one = framed(1, &datum(1, "a", Some(1), 1.0));
-    let records = [one.clone(), framed(2, &other), one, framed(9, b"?"), b"{}".to_vec(), framed(3, b""), framed(2, &other)];
+    let records =
+        [one.clone(), framed(2, &other), one, framed(9, b"?"), b"{}".to_vec(), framed(3, b""), framed(2, &other)];
     let raw = raw(&records.map(Some));
     assert_eq!(decoder.lacks(&raw), [1, 2, 3, 9]);
     decoder.learn(1, Some(&avro(WRITER)));
@@ -231,7 +240,10 @@ fn ids_are_looked_up_before_and_each_schema_reads_its_own() {
     assert_eq!(decoded.rows, [0, 1, 2, 6], "{:?}", decoded.bad);
     let services: Vec<_> = decoded.batch.column(1).as_string::<i32>().iter().flatten().collect();
     assert_eq!(services, ["a", "b", "a", "b"]);
-    assert_eq!(decoded.batch.column(0).as_primitive::<TimestampNanosecondType>().values(), &[1_000_000, 5_000, 1_000_000, 5_000]);
+    assert_eq!(
+        decoded.batch.column(0).as_primitive::<TimestampNanosecondType>().values(),
+        &[1_000_000, 5_000, 1_000_000, 5_000]
+    );
     assert_eq!(bad(&decoded), [(3, "decode"), (4, "decode"), (5, "schema")]);
     assert_eq!(decoded.bad[0].error, "schema 9 is not in the registry");
     decoder.forget_unknown();

@@ -86,7 +86,8 @@ impl WriterPlan {
         let (mut read, mut read_places) = (Vec::new(), 0);
         let list = record.get("fields").and_then(Value::as_array).ok_or("its record has no list of fields")?;
         for (number, field) in list.iter().enumerate() {
-            let name = field.get("name").and_then(Value::as_str).ok_or_else(|| format!("field {number} has no name"))?;
+            let name =
+                field.get("name").and_then(Value::as_str).ok_or_else(|| format!("field {number} has no name"))?;
             let kind = field.get("type").ok_or_else(|| format!("field `{name}` has no type"))?;
             let mut bytes = form.bytes(kind, &namespace).map_err(|error| format!("field `{name}`: {error}"))?;
             let plain_name = format!("f{number}");
@@ -143,7 +144,8 @@ impl WriterPlan {
         let mut reader = self.reader(records.len()).map_err(|error| (0, error))?;
         for (at, (_, bytes)) in records.iter().enumerate() {
             let room = reader.capacity();
-            let fault = |error: &dyn std::fmt::Display| (at, format!("the record can't be read by its schema: {error}"));
+            let fault =
+                |error: &dyn std::fmt::Display| (at, format!("the record can't be read by its schema: {error}"));
             reader.decode(&FRAME).map_err(|error| fault(&error))?;
             // A record without bytes is read as soon as there is something behind it, here the beginning of a frame.
             let shown: &[u8] = if bytes.is_empty() { &FRAME[..1] } else { bytes };
@@ -219,7 +221,9 @@ impl<'s> Form<'s> {
                 _ => Err("it is not a record".to_owned()),
             },
             Value::String(name) => match self.names.get(name) {
-                Some((Value::Object(map), inner)) if map.get("type") == Some(&json!("record")) => Ok((map, inner.clone())),
+                Some((Value::Object(map), inner)) if map.get("type") == Some(&json!("record")) => {
+                    Ok((map, inner.clone()))
+                }
                 _ => Err("it is not a record".to_owned()),
             },
             _ => Err("it is not a record".to_owned()),

@@ -26,6 +26,8 @@ struct Field {
     scalar: Scalar,
     /// The field is a wrapper message (`google.protobuf.Int64Value`, …) around the scalar.
     wrapped: bool,
+    /// The value of a wrapper that is there and has none.
+    zero: Absent,
     /// Columns that become empty when this field comes.
     clears: Vec<usize>,
 }
@@ -35,13 +37,23 @@ struct Field {
 enum Scalar {
     Bool,
     /// `int32`, `int64`.
-    Signed { bits: u32 },
+    Signed {
+        bits: u32,
+    },
     /// `sint32`, `sint64`.
-    Zigzag { bits: u32 },
+    Zigzag {
+        bits: u32,
+    },
     /// `uint32`, `uint64`.
-    Unsigned { bits: u32 },
-    Fixed32 { signed: bool },
-    Fixed64 { signed: bool },
+    Unsigned {
+        bits: u32,
+    },
+    Fixed32 {
+        signed: bool,
+    },
+    Fixed64 {
+        signed: bool,
+    },
     Float,
     Double,
     Text,
@@ -82,7 +94,8 @@ impl MessagePlan {
                 .filter(|(scalar, _)| scalar.fits(column.kind))
                 .ok_or_else(|| wrong(column, &descriptor))?;
             defaults.push(absent(&descriptor, &scalar, wrapped, column.kind));
-            fields.push(Field { number: descriptor.number(), column: Some(index), scalar, wrapped, clears: Vec::new() });
+            let (number, zero) = (descriptor.number(), scalar.zero());
+            fields.push(Field { number, column: Some(index), scalar, wrapped, zero, clears: Vec::new() });
         }
         for oneof in message.oneofs() {
             let members: Vec<u32> = oneof.fields().map(|field| field.number()).collect();
@@ -95,10 +108,14 @@ impl MessagePlan {
                 continue;
             }
             for member in members {
-                let clears = columns.iter().filter(|(number, _)| *number != member).map(|(_, column)| *column).collect();
+                let clears =
+                    columns.iter().filter(|(number, _)| *number != member).map(|(_, column)| *column).collect();
                 match fields.iter_mut().find(|field| field.number == member) {
                     Some(field) => field.clears = clears,
-                    None => fields.push(Field { number: member, column: None, scalar: Scalar::Bytes, wrapped: false, clears }),
+                    None => {
+                        let (scalar, zero) = (Scalar::Bytes, Absent::Null);
+                        fields.push(Field { number: member, column: None, scalar, wrapped: false, zero, clears });
+                    }
                 }
             }
         }
@@ -152,7 +169,7 @@ impl Field {
         let mut inner = delimited(wire, bytes)?;
         if matches!(slot, Slot::Missing) {
             // The message is there: its value, if that is absent, is the default.
-            *slot = self.scalar.zero().slot(kind);
+            *slot = self.zero.slot(kind);
         }
         while !inner.is_empty() {
             let (number, wire) = decode_key(&mut inner).map_err(|error| (BAD_DECODE, error.to_string()))?;
@@ -168,9 +185,11 @@ impl Scalar {
         let whole = kind.range().is_some() && kind != Kind::Date32;
         match self {
             Self::Bool => kind == Kind::Bool,
-            Self::Signed { .. } | Self::Zigzag { .. } | Self::Unsigned { .. } | Self::Fixed32 { .. } | Self::Fixed64 { .. } => {
-                whole || matches!(kind, Kind::Float32 | Kind::Float64)
-            }
+            Self::Signed { .. }
+            | Self::Zigzag { .. }
+            | Self::Unsigned { .. }
+            | Self::Fixed32 { .. }
+            | Self::Fixed64 { .. } => whole || matches!(kind, Kind::Float32 | Kind::Float64),
             Self::Float => matches!(kind, Kind::Float32 | Kind::Float64),
             Self::Double => kind == Kind::Float64,
             Self::Text | Self::Bytes => matches!(kind, Kind::Text | Kind::Bytes),

@@ -117,11 +117,7 @@ impl ProtobufPlan {
     }
 
     /// The records that are messages, and how each is read.
-    fn messages<'a>(
-        &self,
-        raw: &'a RawBatch,
-        bad: &mut Vec<BadRecord>,
-    ) -> Vec<(u32, Arc<MessagePlan>, &'a [u8])> {
+    fn messages<'a>(&self, raw: &'a RawBatch, bad: &mut Vec<BadRecord>) -> Vec<(u32, Arc<MessagePlan>, &'a [u8])> {
         let mut plans: BTreeMap<Place, Result<Arc<MessagePlan>, String>> = BTreeMap::new();
         let mut found = Vec::with_capacity(raw.len());
         for (index, bytes) in frame::records(raw) {

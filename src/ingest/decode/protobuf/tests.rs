@@ -156,7 +156,12 @@ fn the_last_of_equal_fields_counts_and_a_oneof_has_one_member() {
     let early = message(&[("ts", timestamp(5, 0)), ("service", Value::String("x".to_owned()))]);
     let late = message(&[("ts", timestamp(0, 1_000)), ("service", Value::String("y".to_owned()))]);
     let other = message(&[("other", Value::Message(DynamicMessage::new(descriptor(0))))]);
-    let records = [[&host[..], &port].concat(), [&port[..], &host].concat(), [&early[..], &late].concat(), [&host[..], &other].concat()];
+    let records = [
+        [&host[..], &port].concat(),
+        [&port[..], &host].concat(),
+        [&early[..], &late].concat(),
+        [&host[..], &other].concat(),
+    ];
     let decoded = decoder().decode(&raw(&records.map(Some)));
     let hosts: Vec<_> = decoded.batch.column(10).as_string::<i32>().iter().collect();
     assert_eq!(hosts, [None, Some("a"), None, None]);
@@ -239,30 +244,41 @@ fn a_frame_names_the_schema_and_the_message_in_it() {
     let decoded = decoder.decode(&raw);
     assert_eq!(decoded.rows, [0, 1, 2], "{:?}", decoded.bad);
     assert_eq!(decoded.batch.column(0).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["a", "b", "a"]);
-    let expected = [(3, "schema"), (4, "decode"), (5, "decode"), (6, "decode"), (7, "schema"), (8, "decode"), (9, "decode")];
+    let expected =
+        [(3, "schema"), (4, "decode"), (5, "decode"), (6, "decode"), (7, "schema"), (8, "decode"), (9, "decode")];
     assert_eq!(bad(&decoded), expected, "{:?}", decoded.bad);
 }
 
 fn sound() -> impl Strategy<Value = Vec<u8>> {
-    let first = (any::<i64>(), any::<i32>(), any::<String>(), proptest::option::of(any::<i32>()), any::<i64>(), any::<f32>());
-    let second = (0_i32..4, proptest::option::of(any::<f64>()), any::<u64>(), proptest::collection::vec(any::<u8>(), 0..9), any::<bool>(), 0_u32..100_000);
-    (first, second).prop_map(|((seconds, nanos, service, status, delta, ratio), (level, cost, bytes, body, ok, port))| {
-        let mut fields = vec![
-            ("ts", timestamp(seconds >> 20, nanos)),
-            ("service", Value::String(service)),
-            ("delta", Value::I64(delta)),
-            ("ratio", Value::F32(ratio)),
-            ("level", Value::EnumNumber(level)),
-            ("bytes", Value::U64(bytes)),
-            ("body", Value::Bytes(body.into())),
-            ("ok", Value::Bool(ok)),
-            ("tags", Value::List(vec![Value::String("t".to_owned())])),
-        ];
-        fields.extend(status.map(|status| ("status", Value::I32(status))));
-        fields.extend(cost.map(|cost| ("cost", double(cost))));
-        fields.push(if ok { ("port", Value::U32(port)) } else { ("host", Value::String(port.to_string())) });
-        message(&fields)
-    })
+    let first =
+        (any::<i64>(), any::<i32>(), any::<String>(), proptest::option::of(any::<i32>()), any::<i64>(), any::<f32>());
+    let second = (
+        0_i32..4,
+        proptest::option::of(any::<f64>()),
+        any::<u64>(),
+        proptest::collection::vec(any::<u8>(), 0..9),
+        any::<bool>(),
+        0_u32..100_000,
+    );
+    (first, second).prop_map(
+        |((seconds, nanos, service, status, delta, ratio), (level, cost, bytes, body, ok, port))| {
+            let mut fields = vec![
+                ("ts", timestamp(seconds >> 20, nanos)),
+                ("service", Value::String(service)),
+                ("delta", Value::I64(delta)),
+                ("ratio", Value::F32(ratio)),
+                ("level", Value::EnumNumber(level)),
+                ("bytes", Value::U64(bytes)),
+                ("body", Value::Bytes(body.into())),
+                ("ok", Value::Bool(ok)),
+                ("tags", Value::List(vec![Value::String("t".to_owned())])),
+            ];
+            fields.extend(status.map(|status| ("status", Value::I32(status))));
+            fields.extend(cost.map(|cost| ("cost", double(cost))));
+            fields.push(if ok { ("port", Value::U32(port)) } else { ("host", Value::String(port.to_string())) });
+            message(&fields)
+        },
+    )
 }
 
 /// Sound records, two of them end to end (which is one message), and damaged ones.
