@@ -119,7 +119,8 @@ fn avro_json(name: &str) -> Value {
 
 /// Whether consumers of the one schema get along with producers of the other, both ways.
 fn compatible(before: &Value, now: &Value) -> Result<(), String> {
-    let [before, now] = [before, now].map(|schema| AvroSchema::parse(&schema.to_string()).unwrap());
+    let parse = |schema: &Value| AvroSchema::parse(&schema.to_string());
+    let (before, now) = (parse(before)?, parse(now)?);
     now.reads(&before).map_err(|fault| format!("records that are there already: {fault}"))?;
     before.reads(&now).map_err(|fault| format!("readers that are there already: {fault}"))
 }

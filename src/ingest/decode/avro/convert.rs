@@ -18,7 +18,7 @@ use arrow::datatypes::{
 use super::{BAD_DECODE, BAD_SCHEMA, Kind, Planned};
 
 /// What a field holds, whatever its nullability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum From {
     Null,
     Boolean,
@@ -28,7 +28,8 @@ pub(super) enum From {
     Double,
     Bytes,
     Text,
-    Symbol,
+    /// An enum, as the number of one of these symbols.
+    Symbol(Arc<[String]>),
     Date,
     /// Time since 1970 in units of so many nanoseconds.
     Moment(i64),
@@ -45,7 +46,7 @@ impl fmt::Display for From {
             Self::Double => "double",
             Self::Bytes => "bytes",
             Self::Text => "string",
-            Self::Symbol => "enum",
+            Self::Symbol(_) => "enum",
             Self::Date => "date",
             Self::Moment(1) => "timestamp-nanos",
             Self::Moment(1_000) => "timestamp-micros",
@@ -56,7 +57,7 @@ impl fmt::Display for From {
 
 impl From {
     /// Whether values may go into columns of this kind.
-    pub(super) fn fits(self, kind: Kind) -> bool {
+    pub(super) fn fits(&self, kind: Kind) -> bool {
         let whole = kind.range().is_some() && kind != Kind::Date32;
         match self {
             Self::Null => true,
@@ -65,7 +66,7 @@ impl From {
             Self::Float => matches!(kind, Kind::Float32 | Kind::Float64),
             Self::Double => kind == Kind::Float64,
             Self::Bytes | Self::Text => matches!(kind, Kind::Bytes | Kind::Text),
-            Self::Symbol => kind == Kind::Text,
+            Self::Symbol(_) => kind == Kind::Text,
             Self::Date => whole || kind == Kind::Date32,
             Self::Moment(_) => whole || matches!(kind, Kind::Timestamp(_)),
         }
@@ -98,7 +99,7 @@ impl Faults {
 /// The values of `column`; where there is a fault they are NULL.
 pub(super) fn convert(
     column: &Planned,
-    found: Option<(&ArrayRef, From)>,
+    found: Option<(&ArrayRef, &From)>,
     rows: usize,
     faults: &mut Faults,
 ) -> ArrayRef {
@@ -108,10 +109,11 @@ pub(super) fn convert(
         (From::Null, _) => new_null_array(&data_type, rows),
         (From::Boolean, _) | (From::Bytes | From::Text, Kind::Bytes) => Arc::clone(array),
         (From::Bytes | From::Text, _) => text(column, array, faults),
+        (From::Symbol(symbols), _) => symbol(column, array.as_primitive(), symbols, faults),
         (From::Date, Kind::Date32) => {
             Arc::new(array.as_primitive::<Int32Type>().reinterpret_cast::<Date32Type>()) as ArrayRef
         }
-        (From::Moment(nanos), Kind::Timestamp(unit)) => moment(column, array.as_primitive(), nanos, unit, faults),
+        (From::Moment(nanos), Kind::Timestamp(unit)) => moment(column, array.as_primitive(), *nanos, unit, faults),
         _ => cast(column, array, &data_type, faults),
     };
     if !column.nullable && array.null_count() > 0 {
@@ -120,6 +122,23 @@ pub(super) fn convert(
         }
     }
     array
+}
+
+fn symbol(column: &Planned, array: &PrimitiveArray<Int32Type>, symbols: &[String], faults: &mut Faults) -> ArrayRef {
+    let mut builder = StringBuilder::with_capacity(array.len(), array.len() * 8);
+    for (row, number) in array.iter().enumerate() {
+        let symbol = number.map(|number| usize::try_from(number).ok().and_then(|number| symbols.get(number)));
+        match symbol {
+            Some(Some(symbol)) => builder.append_value(symbol),
+            Some(None) => {
+                let (number, known) = (array.value(row), symbols.len());
+                faults.add(row, BAD_DECODE, column, format!("symbol {number} of an enum of {known}"));
+                builder.append_null();
+            }
+            None => builder.append_null(),
+        }
+    }
+    Arc::new(builder.finish())
 }
 
 /// Casts by Arrow's rules; what is out of range is a fault.

@@ -188,7 +188,13 @@ impl AvroPlan {
                     self.cast(plan, &arrays, left, out, bad);
                     return;
                 }
+                Err((None, _)) if left.len() > 1 => {
+                    let (first, second) = left.split_at(left.len() / 2);
+                    self.read(plan, first, out, bad);
+                    left = second;
+                }
                 Err((at, error)) => {
+                    let at = at.unwrap_or_default();
                     self.read(plan, &left[..at], out, bad);
                     bad.push(BadRecord { index: left[at].0, reason: BAD_DECODE, error });
                     left = &left[at + 1..];

@@ -2,8 +2,8 @@
 //! is handed to arrow-avro (types without names, defaults, logical types or documentation), so that it reads the same bytes
 //! for every schema that Avro allows; what they mean is decided here.
 //!
-//! A type that holds itself is refused. Text is read as bytes: whether it is UTF-8 is checked for each column, not by the
-//! reader, which would fail for all records at once.
+//! A type that holds itself is refused. Text is read as bytes and an enum as a number: what they may be is checked for each
+//! column, not by the reader, which would fail for all records at once.
 
 use std::collections::HashMap;
 
@@ -99,7 +99,7 @@ impl WriterPlan {
                 if !from.fits(columns[column].kind) {
                     return Err(wrong(&from));
                 }
-                text_as_bytes(&mut bytes);
+                unchecked(&mut bytes);
                 if wanted[column].replace((read_places, from)).is_some() {
                     return Err(format!("field `{name}` is there twice"));
                 }
@@ -121,8 +121,8 @@ impl WriterPlan {
         Ok(plan)
     }
 
-    pub(super) fn sources(&self) -> impl Iterator<Item = Option<(usize, From)>> {
-        self.sources.iter().copied()
+    pub(super) fn sources(&self) -> impl Iterator<Item = Option<(usize, &From)>> {
+        self.sources.iter().map(|source| source.as_ref().map(|(place, from)| (*place, from)))
     }
 
     fn reader(&self, records: usize) -> Result<Decoder, String> {
@@ -139,13 +139,13 @@ impl WriterPlan {
         .map_err(|error| format!("the schema can't be read by: {error}"))
     }
 
-    /// Reads all records, or says which is the first that can't be read, and why.
-    pub(super) fn read(&self, records: &[(u32, &[u8])]) -> Result<Vec<ArrayRef>, (usize, String)> {
-        let mut reader = self.reader(records.len()).map_err(|error| (0, error))?;
+    /// Reads all records, or says which is the first that can't be read, and why; `None` = some of them, it is not known which.
+    pub(super) fn read(&self, records: &[(u32, &[u8])]) -> Result<Vec<ArrayRef>, (Option<usize>, String)> {
+        let mut reader = self.reader(records.len()).map_err(|error| (None, error))?;
         for (at, (_, bytes)) in records.iter().enumerate() {
             let room = reader.capacity();
             let fault =
-                |error: &dyn std::fmt::Display| (at, format!("the record can't be read by its schema: {error}"));
+                |error: &dyn std::fmt::Display| (Some(at), format!("the record can't be read by its schema: {error}"));
             reader.decode(&FRAME).map_err(|error| fault(&error))?;
             // A record without bytes is read as soon as there is something behind it, here the beginning of a frame.
             let shown: &[u8] = if bytes.is_empty() { &FRAME[..1] } else { bytes };
@@ -159,8 +159,8 @@ impl WriterPlan {
         }
         match reader.flush() {
             Ok(Some(batch)) => Ok(batch.columns().to_vec()),
-            Ok(None) => Err((0, "nothing was read".to_owned())),
-            Err(error) => Err((0, error.to_string())),
+            Ok(None) => Err((None, "nothing was read".to_owned())),
+            Err(error) => Err((None, error.to_string())),
         }
     }
 }
@@ -305,16 +305,20 @@ impl<'s> Form<'s> {
                 "bytes" => From::Bytes,
                 "string" => From::Text,
                 "record" | "error" | "array" | "map" | "fixed" => return Err(format!("{name}")),
-                "enum" => From::Symbol,
+                "enum" => return Err("an enum without symbols".to_owned()),
                 other => {
                     let (_, definition, inner) = self.named(other, namespace)?;
-                    return self.meaning(&definition["type"], &inner);
+                    return self.meaning(definition, &inner);
                 }
             }),
             Value::Array(branches) => match &branches[..] {
                 [null, one] | [one, null] if null == "null" && one != "null" => self.meaning(one, namespace),
                 _ => Err(format!("a union of {} types", branches.len())),
             },
+            Value::Object(map) if map.get("type").is_some_and(|kind| kind == "enum") => {
+                let symbols = map.get("symbols").and_then(Value::as_array).into_iter().flatten();
+                Ok(From::Symbol(symbols.filter_map(Value::as_str).map(str::to_owned).collect()))
+            }
             Value::Object(map) => {
                 let plain = self.meaning(map.get("type").unwrap_or(&Value::Null), namespace)?;
                 let logical = map.get("logicalType").and_then(Value::as_str).unwrap_or_default();
@@ -333,10 +337,11 @@ impl<'s> Form<'s> {
     }
 }
 
-fn text_as_bytes(schema: &mut Value) {
+fn unchecked(schema: &mut Value) {
     match schema {
         Value::String(name) if name == "string" => *schema = json!("bytes"),
-        Value::Array(branches) => branches.iter_mut().for_each(text_as_bytes),
+        Value::Object(map) if map.get("type").is_some_and(|kind| kind == "enum") => *schema = json!("int"),
+        Value::Array(branches) => branches.iter_mut().for_each(unchecked),
         _ => {}
     }
 }
