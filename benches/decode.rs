@@ -74,7 +74,7 @@ fn thread_seconds() -> Result<f64> {
 }
 
 fn by_us(batches: &[RawBatch]) -> Result<Vec<RecordBatch>> {
-    let decoder = Decoder::try_new(Format::Json, schema())?;
+    let decoder = Decoder::try_new(&Format::Json, schema())?;
     Ok(batches.iter().map(|batch| decoder.decode(batch).batch).collect())
 }
 

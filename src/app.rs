@@ -2,10 +2,12 @@
 //! own; one token stops everything; whoever can't go on ends the service with its reason.
 
 mod event_minutes;
+pub(crate) mod formats;
 pub(crate) mod pipelines;
 pub(crate) mod readers;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -100,7 +102,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     stop_on_signal(shutdown.clone(), inbox_sender.clone());
     let server = tokio::spawn(prescale_serve::serve(listener, controller.handle(), shutdown.clone()));
     let calendar = start_event_minutes(config, &files, mode, &stop)?;
-    let pipelines = start_pipelines(config, files, mode, &store, &stop, &inbox_sender)?;
+    let pipelines = start_pipelines(config, &loaded.directory, files, mode, &store, &stop, &inbox_sender)?;
     let reader = readers::Readers {
         features: source_settings(&kafka, &topics.features, controller.features_start()),
         events: source_settings(&kafka, &topics.events, controller.events_start()),
@@ -238,12 +240,14 @@ fn start_event_minutes(
 
 fn start_pipelines(
     config: &Config,
+    directory: &Path,
     files: Vec<PipelineFile>,
     mode: RunMode,
     store: &Arc<dyn Store>,
     stop: &Arc<AtomicBool>,
     inbox: &mpsc::Sender<Event>,
 ) -> Result<Vec<PipelineThread>, Failure> {
+    let formats = formats::Formats::load(config, directory).map_err(Failure::Invalid)?;
     let left = Arc::new(AtomicUsize::new(files.len()));
     let mut threads = Vec::new();
     for PipelineFile { name, sql, udfs, .. } in files {
@@ -253,6 +257,7 @@ fn start_pipelines(
             udfs,
             kafka: kafka_settings(config),
             sources: config.features.sources.clone(),
+            formats: formats.clone(),
             features_topic: config.topics.features.clone(),
             dead_letter_topic: config.topics.dead_letters.clone(),
             epochs_topic: config.topics.epochs.clone(),

@@ -126,9 +126,9 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// A pipeline's failure by kind: wrong SQL, or a system outside.
 pub(crate) fn pipeline_failure(error: prescale_pipeline::PipelineError) -> Failure {
-    use prescale_pipeline::PipelineError::{Input, Sql, Udf};
+    use prescale_pipeline::PipelineError::{Input, NoInput, NotLines, Sql, Udf};
     let invalid = match &error {
-        Sql(_) | Input { .. } => true,
+        Sql(_) | Input { .. } | NoInput { .. } | NotLines { .. } => true,
         Udf(error) => !error.is_outside(),
         _ => false,
     };

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The test command. Fetches what the tests need, starts a real Kafka, a moto server and a recording proxy on free ports of
-# this machine, runs every test of the workspace, and ends what it started.
+# The test command. Fetches what the tests need, starts a real Kafka, a schema registry, a moto server and a recording proxy
+# on free ports of this machine, runs every test of the workspace, and ends what it started.
 #
 #   tests/run.sh [FILTER...]                    all tests, or those that nextest's filters name
 #   tests/run.sh --services-only -- COMMAND...  only the services, around one command
@@ -28,6 +28,7 @@ finish() {
   trap - EXIT
   [ -z "$proxy_pid" ] || kill "$proxy_pid" 2>/dev/null || true
   "$kit/moto.sh" stop "$state/moto" || true
+  "$kit/registry.sh" stop "$state/registry" || true
   "$kit/kafka.sh" stop "$state/kafka" || true
   if [ "$status" -ne 0 ] && [ -n "${PRESCALE_KEEP_STATE:-}" ]; then say "logs are kept in $state"; else rm -rf "$state"; fi
   exit "$status"
@@ -44,7 +45,7 @@ timed() { # what, command...: the command's status, and its seconds in words
   return "$status"
 }
 
-free_ports() { # three: broker, controller (the one after it), and so on; bound together so that they differ
+free_ports() { # so many, each with the one after it free as well (for a controller or a management); bound together so that they differ
   python3 - "$1" <<'PY'
 import random, socket, sys
 found = []
@@ -87,13 +88,15 @@ debian_package() { # program, package: there already, or installed where this is
 }
 
 start_services() {
-  local kafka_port moto_port proxy_port
-  read -r kafka_port moto_port proxy_port <<<"$(free_ports 3)"
+  local kafka_port moto_port proxy_port registry_port
+  read -r kafka_port moto_port proxy_port registry_port <<<"$(free_ports 4)"
   # Everything that is slow to fetch or to start goes at once.
   "$kit/kafka.sh" start "$state/kafka" "$kafka_port" >"$state/kafka.out" 2>&1 &
   local kafka_job=$!
   "$kit/moto.sh" start "$state/moto" "$moto_port" >"$state/moto.out" 2>&1 &
   local moto_job=$!
+  "$kit/registry.sh" start "$state/registry" "$registry_port" >"$state/registry.out" 2>&1 &
+  local registry_job=$!
   if wait "$kafka_job"; then
     export PRESCALE_TEST_KAFKA=127.0.0.1:$kafka_port
     say "Kafka at $PRESCALE_TEST_KAFKA"
@@ -114,6 +117,12 @@ start_services() {
     fi
   else
     lack "moto: $(tail -n 3 "$state/moto.out" | tr '\n' ' ')"
+  fi
+  if wait "$registry_job"; then
+    export PRESCALE_TEST_REGISTRY=http://127.0.0.1:$registry_port/apis/ccompat/v7
+    say "schema registry at $PRESCALE_TEST_REGISTRY"
+  else
+    lack "Apicurio Registry: $(tail -n 3 "$state/registry.out" | tr '\n' ' ')"
   fi
   # What moto takes for an account; nothing here reaches a real one.
   export AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing AWS_EC2_METADATA_DISABLED=true

@@ -15,6 +15,7 @@ use prescale_pipeline::{
 };
 use prescale_store::Store;
 
+use super::formats::Formats;
 use super::pipeline_name;
 use crate::cli::{Failure, pipeline_failure};
 use crate::config::Loaded;
@@ -28,6 +29,7 @@ pub(crate) struct PipelineSpec {
     pub(crate) kafka: KafkaSettings,
     /// Table in the SQL → topic to read instead of the one that the SQL names.
     pub(crate) sources: BTreeMap<String, String>,
+    pub(crate) formats: Formats,
     pub(crate) features_topic: String,
     pub(crate) dead_letter_topic: String,
     pub(crate) epochs_topic: String,
@@ -96,6 +98,9 @@ impl PipelineSpec {
         if let Some(fault) = unfit(&plan, self.step, &self.features_topic) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
+        self.formats
+            .apply(&mut plan)
+            .map_err(|fault| Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)))?;
         let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
         let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(plan.sources.len());
         for source in &mut plan.sources {

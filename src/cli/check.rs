@@ -8,6 +8,7 @@ use prescale_domain::{Mode, Span};
 use prescale_pipeline::PipelineError;
 
 use super::{Failure, print};
+use crate::app::formats::Formats;
 use crate::app::pipelines::{udfs, unfit};
 use crate::config::{self, Config, Loaded};
 
@@ -34,10 +35,11 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let formats = Formats::load(&loaded.config, &loaded.directory).map_err(Failure::Invalid)?;
     let mut faults = Vec::new();
     let mut pipelines = Vec::new();
     for pipeline in &loaded.config.features.pipelines {
-        match read_pipeline(&loaded, pipeline) {
+        match read_pipeline(&loaded, &formats, pipeline) {
             Ok(summary) => pipelines.push(format!("{pipeline}: {summary}")),
             Err(error) => faults.push(format!("{pipeline}: {error}")),
         }
@@ -57,10 +59,12 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_pipeline(loaded: &Loaded, pipeline: &str) -> Result<String, String> {
+fn read_pipeline(loaded: &Loaded, formats: &Formats, pipeline: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(loaded.directory.join(pipeline)).map_err(|error| error.to_string())?;
     let udfs = udfs(loaded, pipeline).map_err(|error| error.to_string())?;
-    let plan = prescale_pipeline::compile_with(&text, &udfs).map_err(|error| PipelineError::from(error).to_string())?;
+    let mut plan =
+        prescale_pipeline::compile_with(&text, &udfs).map_err(|error| PipelineError::from(error).to_string())?;
+    formats.apply(&mut plan)?;
     match unfit(&plan, loaded.config.features.step, &loaded.config.topics.features) {
         Some(fault) => Err(fault),
         None => Ok(super::sql::describe(&plan.summary())),

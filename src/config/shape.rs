@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use prescale_actuate::TargetSettings;
 use prescale_domain::{Mode, PolicySettings, Span};
 use prescale_forecast::online::OnlineSettings;
+use prescale_ingest::registry::RegistrySettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ pub(crate) struct Config {
     pub(crate) kafka: Kafka,
     pub(crate) topics: Topics,
     pub(crate) features: Features,
+    pub(crate) schema_registry: SchemaRegistry,
     pub(crate) state: State,
     pub(crate) serve: Serve,
     pub(crate) policy: Policy,
@@ -71,6 +73,41 @@ pub(crate) struct Features {
     pub(crate) delivery: Delivery,
     /// Table name in the SQL → topic to read instead.
     pub(crate) sources: BTreeMap<String, String>,
+    /// Table name in the SQL → how its records are written, instead of the table's format.
+    pub(crate) formats: BTreeMap<String, TableFormat>,
+}
+
+/// How the records of a table are written, where the SQL can't say it. Paths are relative to the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum TableFormat {
+    /// One Protobuf message a record, described by what `protoc --include_imports --descriptor_set_out` writes.
+    Protobuf { descriptor_set: String, message: String },
+    /// Protobuf in Confluent's wire format, described in the schema registry.
+    ProtobufRegistry {},
+    /// Bare Avro data of the schema in this file.
+    Avro { schema: String },
+    /// Avro in Confluent's wire format, described in the schema registry.
+    AvroRegistry {},
+}
+
+/// Where schemas are that records name by id, for all tables that read such records.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SchemaRegistry {
+    /// Empty: as the SQL says.
+    pub(crate) endpoint: String,
+    pub(crate) api_key: String,
+    pub(crate) api_secret: String,
+}
+
+impl SchemaRegistry {
+    /// `None` = as the SQL says.
+    pub(crate) fn settings(&self) -> Option<RegistrySettings> {
+        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let endpoint = given(&self.endpoint)?;
+        Some(RegistrySettings { endpoint, api_key: given(&self.api_key), api_secret: given(&self.api_secret) })
+    }
 }
 
 /// How often a feature row is written to its topic.

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{parse, refusal};
+use super::{TableFormat, parse, refusal};
 
 const SERVICE: &str = r#"
 [[services]]
@@ -102,4 +102,23 @@ fn a_lead_time_beyond_the_horizon_is_refused_with_the_specified_json() {
     let text = format!("[lead_time]\nprovisioning_latency = \"30m\"\n{SERVICE}");
     let loaded = parse(&text, "test.toml", PathBuf::from(".")).unwrap();
     assert!(refusal(&loaded.config).unwrap().contains("lead-time-beyond-horizon"));
+}
+
+#[test]
+fn formats_and_the_registry_of_tables_are_read() {
+    let text = "[features.formats]\na = { kind = \"protobuf\", descriptor_set = \"a.binpb\", message = \"shop.A\" }\n\
+        b = { kind = \"protobuf-registry\" }\n[schema_registry]\nendpoint = \"https://registry\"\napi_key = \"me\"\napi_secret = \"hush\"\n";
+    let loaded = parse(text, "test.toml", PathBuf::from(".")).unwrap();
+    let formats = &loaded.config.features.formats;
+    assert_eq!(formats["b"], TableFormat::ProtobufRegistry {});
+    assert!(matches!(&formats["a"], TableFormat::Protobuf { message, .. } if message == "shop.A"));
+    let registry = loaded.config.schema_registry.settings().unwrap();
+    assert_eq!((registry.endpoint.as_str(), registry.api_secret.as_deref()), ("https://registry", Some("hush")));
+    assert!(loaded.resolved.lines.iter().all(|line| !line.contains("hush")), "{:?}", loaded.resolved.lines);
+    let none = parse("", "test.toml", PathBuf::from(".")).unwrap();
+    assert_eq!(none.config.schema_registry.settings(), None);
+    for wrong in ["{ kind = \"thrift\" }", "{ kind = \"protobuf\" }", "{ kind = \"avro-registry\", schema = \"x\" }"] {
+        let found = faults(&format!("[features.formats]\na = {wrong}\n"));
+        assert!(found.iter().any(|(path, _)| path.starts_with("features.formats.a")), "{wrong}: {found:?}");
+    }
 }

@@ -9,6 +9,7 @@
 //!   acknowledged everything. [`kafka::TransactionalSink`] writes whole transactions, all of one or nothing.
 //! - [`decode::Decoder`] turns a [`RawBatch`] into an Arrow batch and names each record that could not be used.
 //! - [`event_minutes::EventMinutes`] is the calendar of events as rows that a pipeline can join, minute by minute.
+//! - [`registry::Registry`] is where writer schemas come from that records name by id; the decoder says which it lacks.
 //! - [`embedded::EmbeddedBroker`] is a broker inside the process, for the demo and for tests.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -19,6 +20,7 @@ pub mod event_minutes;
 pub mod file;
 pub mod kafka;
 mod record;
+pub mod registry;
 mod source;
 
 pub use calendar::CalendarMessage;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prescale_domain::Timestamp;
-use prescale_ingest::decode::{self, Decoder};
+use prescale_ingest::decode::Decoder;
 use prescale_ingest::{DeadLetter, RawBatch};
 
 use crate::checkpoint::{Checkpoint, Counters, SourceCheckpoint};
@@ -19,7 +19,7 @@ use crate::panes::FirstRow;
 use crate::partition::Partition;
 use crate::routing::{Share, route};
 use crate::silence::Silence;
-use crate::sql::{Format, Plan};
+use crate::sql::Plan;
 use crate::watermark::{self, ENDED, PartitionTime, UNSTARTED};
 use crate::window;
 
@@ -137,11 +137,7 @@ impl Engine {
     pub fn new(plan: Arc<Plan>, checkpoint: Option<Checkpoint>) -> Result<Self, PipelineError> {
         let mut readers = Vec::with_capacity(plan.sources.len());
         for source in &plan.sources {
-            let format = match source.options.format {
-                Format::Json => decode::Format::Json,
-                Format::RawString => decode::Format::RawString,
-            };
-            let decoder = Decoder::try_new(format, source.payload.clone())
+            let decoder = Decoder::try_new(&source.options.format, source.payload.clone())
                 .map_err(|error| PipelineError::Engine(error.to_string()))?;
             readers.push(Reader { decoder, step: SourceStep::new(source), partitions: BTreeMap::new() });
         }
@@ -282,6 +278,11 @@ impl Engine {
             sources: readers.map(|(place, (source, reader))| (source.name.clone(), of(place, reader))).collect(),
             counters: self.counters,
         }
+    }
+
+    /// For whoever looks up the schemas that records of a source name by id, before they are pushed.
+    pub(crate) fn decoder_mut(&mut self, source: usize) -> Option<&mut Decoder> {
+        self.readers.get_mut(source).map(|reader| &mut reader.decoder)
     }
 
     pub fn plan(&self) -> &Plan {

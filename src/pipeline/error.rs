@@ -75,6 +75,12 @@ pub enum PipelineError {
         "pipeline `{pipeline}`: Kafka does not take its transactions: {error}\nhint: allow the configured user to write with this transactional id, or set features.delivery = \"at-least-once\""
     )]
     Transactions { pipeline: String, error: String },
+    #[error("{error}")]
+    Registry { error: String },
+    #[error(
+        "table `{table}`: records of format `{format}` can't be read from a file of lines\nhint: write them to a topic, or as NDJSON with format = 'json'"
+    )]
+    NotLines { table: String, format: String },
     #[error("read `{path}`: {error}")]
     File { path: String, error: String },
     #[error("table `{table}` is not a source of this pipeline\nhint: its sources are {known}")]

@@ -22,19 +22,20 @@ pub fn check(sql: &str, udfs: &Udfs) -> Result<PlanSummary, PipelineError> {
 
 /// Runs a pipeline over files, one JSON row a line. `inputs` names the source table of each file; several files of one
 /// table are its partitions, and a table without any is read from the file that the SQL names. A file whose name ends in
-/// `.gz` is unpacked.
+/// `.gz` is unpacked. Lines have no frame of a registry.
 pub fn run_over_files(
-    plan: Plan,
+    mut plan: Plan,
     inputs: &[(String, PathBuf)],
     out: &mut dyn Write,
 ) -> Result<Counters, PipelineError> {
-    let plan = Arc::new(plan);
     let names = || plan.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some((table, _)) = inputs.iter().find(|(table, _)| plan.source(table).is_none()) {
         return Err(PipelineError::Input { table: table.clone(), known: names() });
     }
     let mut sources = Vec::with_capacity(plan.sources.len());
-    for source in &plan.sources {
+    for source in &mut plan.sources {
+        let (table, format) = (source.name.clone(), source.options.format.name().to_owned());
+        source.options.format = source.options.format.of_lines().ok_or(PipelineError::NotLines { table, format })?;
         let of = |(table, path): &(String, PathBuf)| table.eq_ignore_ascii_case(&source.name).then(|| path.clone());
         let mut paths: Vec<PathBuf> = inputs.iter().filter_map(of).collect();
         if paths.is_empty() {
@@ -45,7 +46,7 @@ pub fn run_over_files(
         }
         sources.push(FileSource::open(&source.name, &paths, &[])?);
     }
-    let mut engine = Engine::new(plan, None)?;
+    let mut engine = Engine::new(Arc::new(plan), None)?;
     loop {
         let mut polled = Vec::with_capacity(sources.len());
         for (place, source) in sources.iter_mut().enumerate() {

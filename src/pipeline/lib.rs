@@ -18,6 +18,7 @@
 //! | `engine` | batches in, closed windows, dead letters and checkpoints out; no I/O |
 //! | `commit` | the protocol that writes each epoch exactly once, as a pure state machine |
 //! | `outbox`, `transactions` | what it keeps in the store, and what it does on Kafka |
+//! | `schemas` | writer schemas out of a registry, before the records that name them are decoded |
 //! | `runner` | the engine between a source, a sink and a store |
 //! | `files` | the same engine over files |
 
@@ -38,6 +39,7 @@ mod partition;
 mod routing;
 mod runner;
 mod runs;
+mod schemas;
 mod sessions;
 mod silence;
 mod sketch;
@@ -56,7 +58,6 @@ pub use files::{check, run_over_files};
 pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_settings};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
-    Aggregate, Aggregation, Branch, Closed, Computed, Format, GroupKey, Input, Join, JoinKind, Plan, PlanSummary,
-    RowNumber, SinkOptions, SinkTable, SourceOptions, SourceSummary, SourceTable, Stage, StartAt, Step, compile,
-    compile_with,
+    Aggregate, Aggregation, Branch, Closed, Computed, GroupKey, Input, Join, JoinKind, Plan, PlanSummary, RowNumber,
+    SinkOptions, SinkTable, SourceOptions, SourceSummary, SourceTable, Stage, StartAt, Step, compile, compile_with,
 };

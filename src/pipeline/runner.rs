@@ -18,6 +18,7 @@ use crate::attempts::Attempts;
 use crate::checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
 use crate::engine::{Engine, EpochOutput, PartitionView};
 use crate::outbox::{GroupOffset, Outbox};
+use crate::schemas::Schemas;
 use crate::sql::{Plan, SourceTable, StartAt};
 use crate::transactions::Transactions;
 
@@ -154,6 +155,8 @@ pub fn run(
     let checkpoint = Checkpoint::load(store, &settings.pipeline)?;
     PipelineStarted { pipeline: &settings.pipeline, resumed: checkpoint.is_some() }.emit();
     let engine = Engine::new(settings.plan.clone(), checkpoint.clone())?;
+    let schemas = |table: &SourceTable| Schemas::new(&settings.pipeline, &table.name, &table.options);
+    let schemas = settings.plan.sources.iter().map(schemas).collect::<Result<_, _>>()?;
     let outbox = Outbox::load(store, &settings.pipeline)?;
     let transactions = match settings.delivery {
         Delivery::ExactlyOnce => Some(Transactions::new(&settings, sink, stop, outbox.as_ref())),
@@ -168,6 +171,7 @@ pub fn run(
         clock,
         stop,
         engine,
+        schemas,
         silences: sources.iter().map(|_| Silence::default()).collect(),
         sources,
         turn: 0,
@@ -184,6 +188,8 @@ struct Runner<'a> {
     clock: &'a dyn Clock,
     stop: &'a AtomicBool,
     engine: Engine,
+    /// In the order of the sources.
+    schemas: Vec<Schemas>,
     sources: Vec<Box<dyn Source>>,
     /// In the order of the sources.
     silences: Vec<Silence>,
@@ -210,7 +216,7 @@ impl Runner<'_> {
             return Ok(self.summary(false));
         }
         while !self.stopped() {
-            let polled = self.epoch()?;
+            let Some(polled) = self.epoch()? else { break };
             let now = self.clock.now();
             let idle: Vec<Vec<i32>> = self
                 .silences
@@ -262,8 +268,9 @@ impl Runner<'_> {
         }
     }
 
-    /// Polls until the epoch is full or nothing more is there; returns what the last poll of each source said.
-    fn epoch(&mut self) -> Result<Vec<Polled>, PipelineError> {
+    /// Polls until the epoch is full or nothing more is there; returns what the last poll of each source said, or
+    /// `None` when stopped with records that could not be decoded yet: the epoch is then not to be closed.
+    fn epoch(&mut self) -> Result<Option<Vec<Polled>>, PipelineError> {
         let (start, mut records) = (self.clock.now(), 0);
         loop {
             let before = records;
@@ -271,25 +278,36 @@ impl Runner<'_> {
             for place in 0..self.sources.len() {
                 // One source is waited for as long as none has brought anything, each in its turn.
                 let wait = if records == 0 && place == self.turn { self.settings.poll_wait } else { Span::ZERO };
-                polled.push(self.poll(place, wait)?);
+                let Some(read) = self.poll(place, wait)? else { return Ok(None) };
+                polled.push(read);
                 records += polled.last().map_or(0, |polled| polled.batches.iter().map(RawBatch::len).sum());
             }
             self.turn = (self.turn + 1) % self.sources.len().max(1);
             let ended = polled.iter().all(|polled| polled.ended);
             let full = records >= self.settings.epoch_records || self.clock.now().since(start) >= self.settings.epoch;
             if full || records == before || ended || self.stopped() {
-                return Ok(polled);
+                return Ok(Some(polled));
             }
         }
     }
 
-    fn poll(&mut self, place: usize, wait: Span) -> Result<Polled, PipelineError> {
+    /// `None` when stopped while the schemas of its records could not be had.
+    fn poll(&mut self, place: usize, wait: Span) -> Result<Option<Polled>, PipelineError> {
         let polled = self.sources[place].poll(wait)?;
         self.silences[place].see(&polled, self.clock.now());
         for batch in &polled.batches {
+            let asked = self.clock.now();
+            if let Some(decoder) = self.engine.decoder_mut(place)
+                && !self.schemas[place].supply(decoder, batch, self.stop)
+            {
+                return Ok(None);
+            }
+            // A wait for the registry is not the sources' silence.
+            let waited = self.clock.now().since(asked);
+            self.silences.iter_mut().for_each(|silence| silence.skip(waited));
             self.engine.push(place, batch)?;
         }
-        Ok(polled)
+        Ok(Some(polled))
     }
 
     /// Makes sure that the topics exist; `None` when stopped before the broker could be reached.

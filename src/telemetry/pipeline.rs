@@ -54,6 +54,35 @@ pub struct OutputResumed<'a> {
     pub attempts: u32,
 }
 
+/// The schema registry can't be asked; the records that need its answer wait, and it is asked again.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistryDelayed<'a> {
+    pub pipeline: &'a str,
+    pub endpoint: &'a str,
+    /// The schema that is needed.
+    pub id: u32,
+    /// Counts from 1.
+    pub attempt: u32,
+    pub error: &'a str,
+}
+
+/// A schema registry that could not be asked has answered.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistryBack<'a> {
+    pub pipeline: &'a str,
+    pub endpoint: &'a str,
+    pub attempts: u32,
+}
+
+/// The schema registry has said what an id stands for.
+#[derive(Clone, Copy, Debug)]
+pub struct SchemaResolved<'a> {
+    pub pipeline: &'a str,
+    pub id: u32,
+    /// The language of the schema; `None` = the registry has none of this id.
+    pub kind: Option<&'static str>,
+}
+
 /// A run begins with output that the one before had not written, as far as it knew.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxFound<'a> {
@@ -100,6 +129,8 @@ struct Metrics {
     watermark: Family<Labels, Gauge<f64, AtomicU64>>,
     gaps: Family<Labels, Counter>,
     delays: Family<Labels, Counter>,
+    registry_delays: Family<Labels, Counter>,
+    schemas: Family<Labels, Counter>,
     transactions: Family<Labels, Counter>,
     transaction_seconds: Family<Labels, Counter<f64, AtomicU64>>,
 }
@@ -121,6 +152,12 @@ fn metrics() -> &'static Metrics {
         ),
         gaps: register("pipeline_gaps", "Silences of the source that left a gap in event time", Family::default()),
         delays: register("pipeline_output_delays", "Attempts to write output that failed", Family::default()),
+        registry_delays: register(
+            "pipeline_registry_delays",
+            "Requests to the schema registry that failed; records wait meanwhile",
+            Family::default(),
+        ),
+        schemas: register("pipeline_schemas", "Schemas looked up in the registry, by type", Family::default()),
         transactions: register("pipeline_transactions", "Transactions committed", Family::default()),
         transaction_seconds: register(
             "pipeline_transaction_seconds",
@@ -180,6 +217,34 @@ impl OutputDelayed<'_> {
 impl OutputResumed<'_> {
     pub fn emit(&self) {
         tracing::info!(pipeline = self.pipeline, attempts = self.attempts, "output written");
+    }
+}
+
+impl RegistryDelayed<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, endpoint, id, attempt, error } = *self;
+        metrics().registry_delays.get_or_create(&labels(pipeline)).inc();
+        tracing::warn!(pipeline, endpoint, id, attempt, error, "schema registry can't be asked, records wait");
+    }
+}
+
+impl RegistryBack<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, endpoint, attempts } = *self;
+        tracing::info!(pipeline, endpoint, attempts, "schema registry answers");
+    }
+}
+
+impl SchemaResolved<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, id, kind } = *self;
+        let mut labels = labels(pipeline);
+        labels.push(("type", kind.unwrap_or("unknown").to_owned()));
+        metrics().schemas.get_or_create(&labels).inc();
+        match kind {
+            Some(kind) => tracing::info!(pipeline, id, kind, "schema looked up"),
+            None => tracing::warn!(pipeline, id, "schema is not in the registry, its records become dead letters"),
+        }
     }
 }
 

@@ -32,6 +32,11 @@ pub(crate) fn kafka() -> Option<String> {
     given("PRESCALE_TEST_KAFKA", "Kafka")
 }
 
+/// URL of a schema registry, where Confluent's API begins.
+pub(crate) fn registry() -> Option<String> {
+    given("PRESCALE_TEST_REGISTRY", "schema registry")
+}
+
 /// URL of a moto server.
 pub(crate) fn moto() -> Option<String> {
     given("PRESCALE_TEST_MOTO", "moto server")
@@ -138,6 +143,10 @@ impl Running {
         Self { child: command.spawn().unwrap(), log: log.to_owned() }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn printed(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -185,6 +194,13 @@ pub(crate) fn http_get(url: &str) -> (u16, String) {
 pub(crate) fn try_http_get(url: &str) -> Option<(u16, String)> {
     let mut answer = agent().get(url).call().ok()?;
     Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
+}
+
+/// Posts JSON.
+#[track_caller]
+pub(crate) fn http_post(url: &str, body: &str) -> (u16, String) {
+    let mut answer = agent().post(url).header("content-type", "application/json").send(body).unwrap();
+    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
 }
 
 fn agent() -> ureq::Agent {
@@ -379,10 +395,54 @@ impl OwnKafka {
     }
 
     fn script(&self, verb: &str, more: &[&str]) -> bool {
-        let mut command = Command::new(root().join("tests/kit/kafka.sh"));
-        // The broker outlives the script: it must not hold a pipe that somebody waits on.
-        command.arg(verb).arg(self.folder.path()).args(more).stdin(Stdio::null()).stdout(Stdio::null());
-        command.status().unwrap().success()
+        kit_script("kafka.sh", verb, self.folder.path(), more)
+    }
+}
+
+/// Runs a script of the kit. What it starts outlives it and must not hold a pipe that somebody waits on.
+fn kit_script(name: &str, verb: &str, folder: &Path, more: &[&str]) -> bool {
+    let mut command = Command::new(root().join("tests/kit").join(name));
+    command.arg(verb).arg(folder).args(more).stdin(Stdio::null()).stdout(Stdio::null());
+    command.status().unwrap().success()
+}
+
+/// A schema registry of one test alone, to be killed and brought back. Ended with its holder.
+pub(crate) struct OwnRegistry {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl OwnRegistry {
+    /// `None` where there is none on this machine at all.
+    #[track_caller]
+    pub(crate) fn start() -> Option<Self> {
+        registry()?;
+        let own = Self { folder: tempfile::tempdir().unwrap(), port: free_port_pair() };
+        own.bring_up();
+        Some(own)
+    }
+
+    /// Where Confluent's API begins.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}/apis/ccompat/v7", self.port)
+    }
+
+    /// Starts it, with the schemas that it had.
+    #[track_caller]
+    pub(crate) fn bring_up(&self) {
+        assert!(kit_script("registry.sh", "start", self.folder.path(), &[&self.port.to_string()]));
+    }
+
+    /// Ends it as a crash does.
+    #[track_caller]
+    pub(crate) fn kill(&self) {
+        assert!(kit_script("registry.sh", "kill", self.folder.path(), &[]));
+    }
+}
+
+impl Drop for OwnRegistry {
+    fn drop(&mut self) {
+        kit_script("registry.sh", "kill", self.folder.path(), &[]);
     }
 }
 

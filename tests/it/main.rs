@@ -15,6 +15,7 @@ mod kafka;
 mod kit;
 mod layers;
 mod manual;
+mod registry;
 mod schema;
 mod tidy;
 mod trouble;

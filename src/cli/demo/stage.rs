@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::score;
+use crate::app::formats::Formats;
 use crate::app::readers::Readers;
 use crate::app::{self, PipelineSpec, PipelineThread, RunMode};
 use crate::cli::{Failure, forecast::progress_bar, say};
@@ -217,6 +218,7 @@ fn start_pipeline(
         udfs: Udfs::default(),
         kafka: kafka.clone(),
         sources: BTreeMap::new(),
+        formats: Formats::default(),
         features_topic: "features".to_owned(),
         dead_letter_topic: "dead-letters".to_owned(),
         epochs_topic: String::new(),

@@ -1,4 +1,4 @@
-//! The columns that JSON can be read into, and their builders. Rule: `append` adds exactly one value.
+//! The columns that records can be read into, and their builders. Rule: `append` adds exactly one value.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use arrow::array::types::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, PrimitiveArray, StringArray};
+use arrow::array::{ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, PrimitiveArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, TimeUnit};
 
@@ -31,12 +31,13 @@ pub(super) enum Kind {
     Float32,
     Float64,
     Text,
+    Bytes,
     Timestamp(TimeUnit),
     Date32,
 }
 
 impl Kind {
-    /// `None` = JSON can't be read into this type.
+    /// `None` = no record can be read into this type.
     pub(super) fn of(data_type: &DataType) -> Option<Self> {
         Some(match data_type {
             DataType::Boolean => Self::Bool,
@@ -51,10 +52,31 @@ impl Kind {
             DataType::Float32 => Self::Float32,
             DataType::Float64 => Self::Float64,
             DataType::Utf8 => Self::Text,
+            DataType::Binary => Self::Bytes,
             DataType::Timestamp(unit, None) => Self::Timestamp(*unit),
             DataType::Date32 => Self::Date32,
             _ => return None,
         })
+    }
+
+    pub(super) fn data_type(self) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Int8 => DataType::Int8,
+            Self::Int16 => DataType::Int16,
+            Self::Int32 => DataType::Int32,
+            Self::Int64 => DataType::Int64,
+            Self::UInt8 => DataType::UInt8,
+            Self::UInt16 => DataType::UInt16,
+            Self::UInt32 => DataType::UInt32,
+            Self::UInt64 => DataType::UInt64,
+            Self::Float32 => DataType::Float32,
+            Self::Float64 => DataType::Float64,
+            Self::Text => DataType::Utf8,
+            Self::Bytes => DataType::Binary,
+            Self::Timestamp(unit) => DataType::Timestamp(unit, None),
+            Self::Date32 => DataType::Date32,
+        }
     }
 
     /// The values of the integer types.
@@ -87,6 +109,7 @@ impl fmt::Display for Kind {
             Self::UInt64 => "a BIGINT UNSIGNED",
             Self::Float32 | Self::Float64 => "a number",
             Self::Text => "a text",
+            Self::Bytes => "bytes",
             Self::Timestamp(_) => "a time such as 2026-11-23T08:00:00Z",
             Self::Date32 => "a date such as 2026-11-23",
         })
@@ -109,6 +132,8 @@ macro_rules! values {
             Bool(Vec<bool>),
             /// `ends[i]` is where row i's text ends; it starts where the one before ends, the first at 0.
             Text { ends: Vec<i32>, bytes: Vec<u8> },
+            /// As of texts.
+            Bytes { ends: Vec<i32>, bytes: Vec<u8> },
         }
 
         impl Values {
@@ -116,7 +141,7 @@ macro_rules! values {
                 match self {
                     $(Self::$variant(values) => values.len(),)+
                     Self::Bool(values) => values.len(),
-                    Self::Text { ends, .. } => ends.len(),
+                    Self::Text { ends, .. } | Self::Bytes { ends, .. } => ends.len(),
                 }
             }
 
@@ -124,7 +149,7 @@ macro_rules! values {
                 match self {
                     $(Self::$variant(values) => values.truncate(rows),)+
                     Self::Bool(values) => values.truncate(rows),
-                    Self::Text { ends, bytes } => {
+                    Self::Text { ends, bytes } | Self::Bytes { ends, bytes } => {
                         ends.truncate(rows);
                         bytes.truncate(last_end(ends));
                     }
@@ -135,7 +160,7 @@ macro_rules! values {
                 match self {
                     $(Self::$variant(values) => values.push(Default::default()),)+
                     Self::Bool(values) => values.push(false),
-                    Self::Text { ends, bytes } => push_text(ends, bytes, ""),
+                    Self::Text { ends, bytes } | Self::Bytes { ends, bytes } => push_bytes(ends, bytes, b""),
                 }
             }
 
@@ -144,9 +169,10 @@ macro_rules! values {
                     $(Self::$variant(values) => Arc::new(PrimitiveArray::<$arrow>::new(values.into(), nulls)),)+
                     Self::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
                     Self::Text { ends, bytes } => {
-                        let offsets = std::iter::once(0).chain(ends).collect::<Vec<i32>>();
-                        let offsets = OffsetBuffer::new(offsets.into());
-                        Arc::new(StringArray::new(offsets, Buffer::from_vec(bytes), nulls))
+                        Arc::new(StringArray::new(offsets(ends), Buffer::from_vec(bytes), nulls))
+                    }
+                    Self::Bytes { ends, bytes } => {
+                        Arc::new(BinaryArray::new(offsets(ends), Buffer::from_vec(bytes), nulls))
                     }
                 }
             }
@@ -176,9 +202,17 @@ fn last_end(ends: &[i32]) -> usize {
     ends.last().map_or(0, |end| *end as usize)
 }
 
-/// A batch's payload is below 2 GiB, and no text is longer than where it came from.
+fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
+    OffsetBuffer::new(std::iter::once(0).chain(ends).collect::<Vec<i32>>().into())
+}
+
 fn push_text(ends: &mut Vec<i32>, bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend_from_slice(text.as_bytes());
+    push_bytes(ends, bytes, text.as_bytes());
+}
+
+/// A batch's payload is below 2 GiB, and no value is longer than where it came from.
+fn push_bytes(ends: &mut Vec<i32>, bytes: &mut Vec<u8>, value: &[u8]) {
+    bytes.extend_from_slice(value);
     ends.push(bytes.len() as i32);
 }
 
@@ -203,6 +237,9 @@ impl Column {
             Kind::Float64 => values!(Float64),
             Kind::Text => {
                 Values::Text { ends: Vec::with_capacity(rows), bytes: Vec::with_capacity(rows.saturating_mul(16)) }
+            }
+            Kind::Bytes => {
+                Values::Bytes { ends: Vec::with_capacity(rows), bytes: Vec::with_capacity(rows.saturating_mul(16)) }
             }
             Kind::Timestamp(TimeUnit::Second) => values!(Seconds),
             Kind::Timestamp(TimeUnit::Millisecond) => values!(Millis),
@@ -307,6 +344,7 @@ impl Column {
             (Values::Float64(values), Slot::Float(value)) => values.push(*value),
             (Values::Text { ends, bytes }, Slot::Text(value)) => push_text(ends, bytes, value),
             (Values::Text { ends, bytes }, Slot::Unescaped(value)) => push_text(ends, bytes, value),
+            (Values::Bytes { ends, bytes }, Slot::Bytes(value)) => push_bytes(ends, bytes, value),
             (Values::Seconds(values), Slot::Int(value)) => values.push(*value),
             (Values::Millis(values), Slot::Int(value)) => values.push(*value),
             (Values::Micros(values), Slot::Int(value)) => values.push(*value),

@@ -25,6 +25,8 @@ use crate::decode::slot::{CellSeed, Slot};
 pub(super) struct JsonPlan {
     columns: Vec<Planned>,
     by_name: HashMap<String, usize>,
+    /// Bytes of a frame before each object.
+    frame: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -35,19 +37,20 @@ struct Planned {
 }
 
 impl JsonPlan {
-    pub(super) fn try_new(schema: &SchemaRef) -> Result<Self, DecodeError> {
+    pub(super) fn try_new(schema: &SchemaRef, frame: usize) -> Result<Self, DecodeError> {
         let mut columns = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
-            let kind = Kind::of(field.data_type()).ok_or_else(|| DecodeError::Type {
-                column: field.name().clone(),
-                found: field.data_type().to_string(),
-                format: "json",
-                hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, TIMESTAMP without a zone, or DATE",
-            })?;
+            let kind =
+                Kind::of(field.data_type()).filter(|kind| *kind != Kind::Bytes).ok_or_else(|| DecodeError::Type {
+                    column: field.name().clone(),
+                    found: field.data_type().to_string(),
+                    format: "json",
+                    hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, TIMESTAMP without a zone, or DATE",
+                })?;
             columns.push(Planned { name: field.name().clone(), kind, nullable: field.is_nullable() });
         }
         let by_name = columns.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect();
-        Ok(Self { columns, by_name })
+        Ok(Self { columns, by_name, frame })
     }
 
     pub(super) fn decode(&self, schema: &SchemaRef, raw: &RawBatch) -> Decoded {
@@ -65,7 +68,7 @@ impl JsonPlan {
             order: Vec::new(),
             minute: Minute::default(),
         };
-        for (index, text) in Texts::new(raw) {
+        for (index, text) in Texts::new(raw, self.frame) {
             let outcome = match text {
                 Text::Tombstone => continue,
                 Text::Invalid(error) => Err((BAD_DECODE, error)),

@@ -37,7 +37,7 @@ fn whole(raw: &RawBatch) -> Option<StringArray> {
 fn one_by_one(raw: &RawBatch) -> (StringArray, Vec<u32>, Vec<BadRecord>) {
     let mut column = StringBuilder::with_capacity(raw.len(), raw.payload.len());
     let (mut rows, mut bad) = (Vec::with_capacity(raw.len()), Vec::new());
-    for (index, text) in Texts::new(raw) {
+    for (index, text) in Texts::new(raw, 0) {
         match text {
             Text::Valid(text) => {
                 column.append_value(text);

@@ -27,6 +27,7 @@ pub(super) enum Slot<'a> {
     Text(&'a str),
     /// Text with escapes, which can't be borrowed.
     Unescaped(String),
+    Bytes(&'a [u8]),
     /// Of another type; why.
     Wrong(String),
 }
@@ -153,7 +154,7 @@ impl Kind {
             P::parse(text).map(|value| Slot::Int(value.into()))
         }
         match self {
-            Self::Bool | Self::Text => None,
+            Self::Bool | Self::Text | Self::Bytes => None,
             Self::Int8 => parsed::<Int8Type>(text),
             Self::Int16 => parsed::<Int16Type>(text),
             Self::Int32 => parsed::<Int32Type>(text),

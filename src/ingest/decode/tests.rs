@@ -22,7 +22,7 @@ fn raw(records: &[Option<&[u8]>]) -> RawBatch {
 
 /// Decodes lines and shows each row as JSON, then each bad record as `index reason: error`.
 fn show(schema: Schema, lines: &[&[u8]]) -> String {
-    let decoder = Decoder::try_new(Format::Json, Arc::new(schema)).unwrap();
+    let decoder = Decoder::try_new(&Format::Json, Arc::new(schema)).unwrap();
     let decoded = decoder.decode(&raw(&lines.iter().map(|line| Some(*line)).collect::<Vec<_>>()));
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(&decoded.batch).unwrap();
@@ -168,7 +168,7 @@ fn text_is_checked_record_by_record() {
     // The two halves of one character: together text, apart not.
     let (first, second): (&[u8], &[u8]) = (b"a\xc3", b"\xa9b");
     let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8, false)]));
-    let decoder = Decoder::try_new(Format::RawString, schema).unwrap();
+    let decoder = Decoder::try_new(&Format::RawString, schema).unwrap();
     let decoded = decoder.decode(&raw(&[Some(first), None, Some(second), Some("é".as_bytes()), Some(b"")]));
     assert_eq!(decoded.rows, [3, 4]);
     assert_eq!(
@@ -182,6 +182,37 @@ fn text_is_checked_record_by_record() {
     assert_eq!(decoded.rows, [0, 1, 2]);
     assert_eq!(decoded.batch.column(0).as_string::<i32>().value(2), "two");
     assert_eq!(decoder.decode(&raw(&[])).batch.num_rows(), 0);
+}
+
+#[test]
+fn bytes_are_taken_as_they_are() {
+    let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Binary, false)]));
+    let decoder = Decoder::try_new(&Format::RawBytes, schema).unwrap();
+    for records in [&[Some(&b"\xff\0"[..]), Some(b""), Some(b"a")][..], &[Some(b"\xff\0"), None, Some(b"a")]] {
+        let decoded = decoder.decode(&raw(records));
+        let read: Vec<_> = decoded.batch.column(0).as_binary::<i32>().iter().collect();
+        assert_eq!(read, records.iter().copied().filter(Option::is_some).collect::<Vec<_>>());
+        assert_eq!((decoded.rows.len() + decoded.tombstones, decoded.bad.len()), (records.len(), 0));
+    }
+}
+
+#[test]
+fn a_frame_before_json_is_taken_off() {
+    let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Utf8, true)]));
+    let decoder = Decoder::try_new(&Format::FramedJson, schema).unwrap();
+    let records: [&[u8]; 6] = [
+        b"\0\0\0\0\x07{\"x\":\"\xc3\xa9\"}",
+        b"\0\xff\xff\xff\xff{\"x\":\"b\"}",
+        b"{\"x\":\"c\"}",
+        b"\0\0\0",
+        b"\0\0\0\0\x07{\"x\":\"\xff\"}",
+        b"\0\0\0\0\x07",
+    ];
+    let decoded = decoder.decode(&raw(&records.map(Some)));
+    assert_eq!(decoded.rows, [0, 1], "{:?}", decoded.bad);
+    assert_eq!(decoded.batch.column(0).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["é", "b"]);
+    assert!(decoded.bad.iter().all(|bad| bad.reason == "decode"));
+    assert!(decoder.lacks(&raw(&[Some(records[0])])).is_empty());
 }
 
 #[test]
@@ -212,13 +243,18 @@ fn metadata_follows_the_rows() {
 fn tables_that_a_format_can_not_fill_are_refused() {
     let schema = |data_type| Arc::new(Schema::new(vec![Field::new("x", data_type, true)]));
     let zoned = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    for (format, data_type) in
-        [(Format::Json, DataType::Binary), (Format::Json, zoned), (Format::RawString, DataType::Int64)]
-    {
-        let error = Decoder::try_new(format, schema(data_type)).unwrap_err().to_string();
+    for (format, data_type) in [
+        (Format::Json, DataType::Binary),
+        (Format::Json, zoned.clone()),
+        (Format::RawString, DataType::Int64),
+        (Format::RawBytes, DataType::Utf8),
+        (Format::Avro(AvroEncoding::Registry), zoned.clone()),
+        (Format::Protobuf(ProtobufEncoding::Registry), zoned),
+    ] {
+        let error = Decoder::try_new(&format, schema(data_type)).unwrap_err().to_string();
         assert!(error.contains("column `x`") && error.contains("hint:"), "{error}");
     }
-    assert!(Decoder::try_new(Format::RawString, Arc::new(Schema::empty())).is_err());
+    assert!(Decoder::try_new(&Format::RawString, Arc::new(Schema::empty())).is_err());
 }
 
 fn wide() -> Schema {
@@ -307,7 +343,7 @@ proptest! {
     ) {
         let schema: SchemaRef = Arc::new(wide());
         let raw = raw(&records.iter().map(Option::as_deref).collect::<Vec<_>>());
-        let decoded = Decoder::try_new(Format::Json, schema.clone()).unwrap().decode(&raw);
+        let decoded = Decoder::try_new(&Format::Json, schema.clone()).unwrap().decode(&raw);
         let (mut batches, mut rows, mut bad, mut tombstones) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for (index, record) in (0..).zip(&records) {
             match record.as_deref().map(|record| reference(&schema, record)) {
@@ -342,7 +378,7 @@ proptest! {
         let records: Vec<Option<Vec<u8>>> = damaged.collect();
         let raw = raw(&records.iter().map(Option::as_deref).collect::<Vec<_>>());
         let schema: SchemaRef = Arc::new(wide());
-        let plan = JsonPlan::try_new(&schema).unwrap();
+        let plan = JsonPlan::try_new(&schema, 0).unwrap();
         let [quick, general] = [true, false].map(|quick| plan.decode_by(&schema, &raw, quick));
         prop_assert_eq!(quick.batch, general.batch);
         prop_assert_eq!(quick.rows, general.rows);
@@ -355,8 +391,18 @@ proptest! {
     ) {
         let raw = raw(&records.iter().map(Option::as_deref).collect::<Vec<_>>());
         let text = Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8, false)]));
-        for (format, schema) in [(Format::Json, Arc::new(wide())), (Format::RawString, text)] {
-            let decoded = Decoder::try_new(format, schema).unwrap().decode(&raw);
+        let bytes = Arc::new(Schema::new(vec![Field::new("value", DataType::Binary, false)]));
+        for (format, schema) in [
+            (Format::Json, Arc::new(wide())),
+            (Format::FramedJson, Arc::new(wide())),
+            (Format::RawString, text),
+            (Format::RawBytes, bytes),
+            (Format::Avro(AvroEncoding::Container), Arc::new(wide())),
+            (Format::Avro(AvroEncoding::Datum(None)), Arc::new(wide())),
+            (Format::Avro(AvroEncoding::Registry), Arc::new(wide())),
+            (Format::Protobuf(ProtobufEncoding::Registry), Arc::new(wide())),
+        ] {
+            let decoded = Decoder::try_new(&format, schema).unwrap().decode(&raw);
             prop_assert_eq!(decoded.rows.len(), decoded.batch.num_rows());
             let mut seen: Vec<u32> = decoded.rows.iter().copied().chain(decoded.bad.iter().map(|bad| bad.index)).collect();
             seen.extend(raw.tombstones.iter().map(|index| *index as u32));

@@ -56,9 +56,10 @@ fn decoding(lines: &[String]) -> Result<(), Box<dyn Error>> {
     ]));
     let text = Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8, false)]));
     println!("mean record: {} bytes", raw.payload.len() / raw.len());
-    for (name, decoder) in
-        [("json", Decoder::try_new(Format::Json, schema)?), ("raw_string", Decoder::try_new(Format::RawString, text)?)]
-    {
+    for (name, decoder) in [
+        ("json", Decoder::try_new(&Format::Json, schema)?),
+        ("raw_string", Decoder::try_new(&Format::RawString, text)?),
+    ] {
         let mut best = f64::INFINITY;
         for _ in 0..10 {
             let start = Instant::now();

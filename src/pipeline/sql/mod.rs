@@ -17,11 +17,13 @@ mod types;
 mod validate;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use allowed::check_udf_name;
 pub(crate) use functions::window_fields;
-pub use options::{Format, SinkOptions, SourceOptions, StartAt};
+pub use options::{SinkOptions, SourceOptions, StartAt};
 pub use plan::{
     Aggregate, Aggregation, Branch, Closed, Computed, GroupKey, Input, Join, JoinKind, Plan, PlanSummary, RowNumber,
     SinkTable, SourceSummary, SourceTable, Stage, Step,

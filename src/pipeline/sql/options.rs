@@ -1,17 +1,12 @@
 //! `WITH (…)` of Arroyo's Kafka connector. Rule: names are Arroyo's, verbatim; an unknown option is an error.
 
 use datafusion::sql::sqlparser::tokenizer::Span;
+use prescale_ingest::decode::{AvroEncoding, Format};
+use prescale_ingest::registry::RegistrySettings;
 
 use super::ddl::{OptionDefinition, TableDefinition};
 use super::script::SourceText;
 use crate::SqlError;
-
-/// How payloads are written in the topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Json,
-    RawString,
-}
 
 /// Where a source begins without a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +17,7 @@ pub enum StartAt {
     Group,
 }
 
-/// A Kafka source as the SQL describes it; the service's configuration may override the first two.
+/// A Kafka source as the SQL describes it; the service's configuration may override the first four.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceOptions {
     pub bootstrap_servers: Option<String>,
@@ -31,6 +26,8 @@ pub struct SourceOptions {
     /// `single_file`: the file to read.
     pub file: Option<String>,
     pub format: Format,
+    /// Where writer schemas are that records name by id.
+    pub schema_registry: Option<RegistrySettings>,
     pub start_at: StartAt,
     pub group_id: Option<String>,
     pub group_id_prefix: Option<String>,
@@ -68,7 +65,7 @@ pub(super) enum TableOptions {
 
 const FIVE_MINUTES_MICROS: i64 = 300_000_000;
 
-const SOURCE_KEYS: [&str; 19] = [
+const SOURCE_KEYS: [&str; 25] = [
     "connector",
     "type",
     "bootstrap_servers",
@@ -85,6 +82,12 @@ const SOURCE_KEYS: [&str; 19] = [
     "json.unstructured",
     "json.include_schema",
     "json.confluent_schema_registry",
+    "avro.confluent_schema_registry",
+    "avro.raw_datums",
+    "avro.into_unstructured_json",
+    "schema_registry.endpoint",
+    "schema_registry.api_key",
+    "schema_registry.api_secret",
     "framing",
     "value.subject",
     "connection_profile",
@@ -229,9 +232,9 @@ impl Options<'_> {
             ("json.timestamp_format", "RFC3339"),
             ("json.unstructured", "false"),
             ("json.include_schema", "false"),
-            ("json.confluent_schema_registry", "false"),
+            ("avro.into_unstructured_json", "false"),
         ])?;
-        for key in ["framing", "value.subject", "connection_profile"] {
+        for key in ["framing", "connection_profile"] {
             if self.get(key).is_some() {
                 return Err(self.refuse(key, &format!("option `{key}` is not supported here"), "leave it out"));
             }
@@ -242,6 +245,7 @@ impl Options<'_> {
             topic: self.topic()?,
             file: None,
             format: self.format()?,
+            schema_registry: self.schema_registry()?,
             start_at: match self.value("source.offset") {
                 Some("earliest") => StartAt::Earliest,
                 None | Some("latest") => StartAt::Latest,
@@ -293,6 +297,7 @@ impl Options<'_> {
             topic: self.table.name.value.clone(),
             file: Some(self.owned("path").ok_or_else(|| self.missing("path", "path = '…'"))?),
             format: self.format()?,
+            schema_registry: None,
             start_at: StartAt::Earliest,
             group_id: None,
             group_id_prefix: None,
@@ -328,26 +333,98 @@ impl Options<'_> {
     }
 
     fn format(&self) -> Result<Format, SqlError> {
+        for kind in ["json", "avro"] {
+            self.check_of(kind)?;
+        }
         match self.value("format") {
+            Some("json") if self.flag("json.confluent_schema_registry")? => Ok(Format::FramedJson),
             Some("json") => Ok(Format::Json),
             Some("raw_string") => Ok(Format::RawString),
+            Some("raw_bytes") => Ok(Format::RawBytes),
+            Some("avro") => {
+                match (self.flag("avro.confluent_schema_registry")?, self.flag("avro.raw_datums")?) {
+                    (false, false) => Ok(Format::Avro(AvroEncoding::Container)),
+                    (false, true) => Ok(Format::Avro(AvroEncoding::Datum(None))),
+                    (true, false) => Ok(Format::Avro(AvroEncoding::Registry)),
+                    (true, true) => Err(self.refuse(
+                        "avro.raw_datums",
+                        "avro.raw_datums and avro.confluent_schema_registry exclude each other",
+                        "leave one of them out: a record names its schema by an id, or it is a bare datum",
+                    )),
+                }
+            }
+            Some("protobuf") => Err(self.refuse(
+                "format",
+                "format `protobuf` can't be given in a table",
+                "write format = 'json', and name the message under [features.formats] in the configuration of the service",
+            )),
             Some(other) => Err(self.refuse(
                 "format",
                 &format!("format `{other}` is not supported"),
-                "format is 'json' or 'raw_string'",
+                "format is 'json', 'avro', 'raw_string' or 'raw_bytes'",
             )),
             None => Err(self.missing("format", "format = 'json'")),
         }
     }
 
+    /// Options of a format belong to a table of that format.
+    fn check_of(&self, kind: &str) -> Result<(), SqlError> {
+        let Some(format) = self.value("format").filter(|format| *format != kind) else { return Ok(()) };
+        let prefix = format!("{kind}.");
+        match self.table.options.iter().find(|option| option.key.starts_with(&prefix) && option.value != "false") {
+            Some(option) if !(option.key == "json.timestamp_format") => Err(self
+                .source
+                .error(
+                    "option-value",
+                    option.key_span,
+                    format!("option `{}` goes with format = '{kind}', not '{format}'", option.key),
+                )
+                .hint("leave it out")),
+            _ => Ok(()),
+        }
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, SqlError> {
+        match self.value(key) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(self.refuse(key, &format!("{key} is `{other}`"), "write 'true' or 'false'")),
+        }
+    }
+
+    fn schema_registry(&self) -> Result<Option<RegistrySettings>, SqlError> {
+        let endpoint = self.owned("schema_registry.endpoint");
+        let (api_key, api_secret) = (self.owned("schema_registry.api_key"), self.owned("schema_registry.api_secret"));
+        match endpoint {
+            Some(endpoint) => Ok(Some(RegistrySettings { endpoint, api_key, api_secret })),
+            None => match ["schema_registry.api_key", "schema_registry.api_secret"]
+                .into_iter()
+                .find(|k| self.get(k).is_some())
+            {
+                Some(key) => Err(self.refuse(
+                    key,
+                    &format!("option `{key}` without schema_registry.endpoint"),
+                    "write schema_registry.endpoint = 'https://host:port' as well, or leave it to the configuration",
+                )),
+                None => Ok(None),
+            },
+        }
+    }
+
     fn sink_table(&self) -> Result<SinkOptions, SqlError> {
         self.check_keys("kafka sink", &SINK_KEYS)?;
-        self.check_only(&[
-            ("json.timestamp_format", "RFC3339"),
-            ("sink.commit_mode", "at_least_once"),
-            ("format", "json"),
-        ])?;
-        self.format()?;
+        self.check_only(&[("json.timestamp_format", "RFC3339"), ("sink.commit_mode", "at_least_once")])?;
+        match self.value("format") {
+            Some("json") => {}
+            Some(other) => {
+                return Err(self.refuse(
+                    "format",
+                    &format!("format `{other}` of a sink is not supported"),
+                    "write format = 'json': readers of features get JSON, whatever the sources are",
+                ));
+            }
+            None => return Err(self.missing("format", "format = 'json'")),
+        }
         Ok(SinkOptions {
             bootstrap_servers: self.owned("bootstrap_servers"),
             topic: self.topic()?,

@@ -13,8 +13,10 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use prescale_ingest::decode::{DecodeError, Decoder, Format};
+
 use super::ddl::{ColumnDefinition, Origin, TableDefinition, WatermarkDefinition};
-use super::options::{Format, SourceOptions};
+use super::options::SourceOptions;
 use super::plan::{Computed, SourceTable};
 use super::script::span_of;
 use super::validate::{Context, check, type_of};
@@ -115,15 +117,35 @@ fn check_columns(context: &Context<'_>, table: &TableDefinition, options: &Sourc
         }
     }
     let payload: Vec<_> = table.columns.iter().filter(|c| matches!(c.origin, Origin::Payload)).collect();
-    let one_text = payload.len() == 1 && payload[0].kind == DataType::Utf8 && payload[0].name.value == "value";
-    if options.format == Format::RawString && !one_text {
-        let message = "a raw_string source has one payload column, `value TEXT`";
+    let one_value =
+        |kind: &DataType| payload.len() == 1 && payload[0].kind == *kind && payload[0].name.value == "value";
+    let whole = match options.format {
+        Format::RawString => Some(("raw_string", "raw-string-columns", "TEXT", DataType::Utf8)),
+        Format::RawBytes => Some(("raw_bytes", "raw-bytes-columns", "BYTEA", DataType::Binary)),
+        _ => None,
+    };
+    if let Some((format, code, name, _)) = whole.filter(|(_, _, _, kind)| !one_value(kind)) {
+        let message = format!("a {format} source has one payload column, `value {name}`");
         return Err(context
             .text
-            .error("raw-string-columns", table.name.span, message)
-            .hint("write value TEXT NOT NULL and derive the others with GENERATED ALWAYS AS (…)"));
+            .error(code, table.name.span, message)
+            .hint(format!("write value {name} NOT NULL and derive the others with GENERATED ALWAYS AS (…)")));
     }
-    Ok(())
+    check_format(context, &payload, &options.format)
+}
+
+/// Whether each payload column can be read from the format.
+fn check_format(context: &Context<'_>, payload: &[&ColumnDefinition], format: &Format) -> Result<(), SqlError> {
+    let fields: Vec<Field> = payload.iter().map(|c| Field::new(&c.name.value, c.kind.clone(), !c.not_null)).collect();
+    let Err(error) = Decoder::try_new(format, Arc::new(Schema::new(fields))) else { return Ok(()) };
+    let span = match &error {
+        DecodeError::Type { column, .. } => payload.iter().find(|c| c.name.value == *column).map(|c| c.name.span),
+        _ => None,
+    };
+    let text = error.to_string();
+    let (message, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+    let error = context.text.error("column-format", span.unwrap_or_else(Span::empty), message);
+    Err(if hint.is_empty() { error } else { error.hint(hint) })
 }
 
 /// Generated columns so far, so that a later expression that repeats one reads it instead.

@@ -59,8 +59,8 @@ fn the_examples_of_the_manual_compile() {
     let (tables, whole): (Vec<&str>, Vec<&str>) =
         examples.iter().filter(|example| example.starts_with("CREATE")).partition(|text| !text.contains("INSERT INTO"));
     let queries: Vec<&&str> = examples.iter().filter(|example| example.starts_with("INSERT")).collect();
-    assert_eq!((tables.len(), whole.len(), queries.len()), (1, 1, 6));
-    let texts = queries.iter().map(|query| format!("{}{query}", tables[0])).chain([whole[0].to_owned()]);
+    assert_eq!((tables.len(), whole.len(), queries.len()), (2, 1, 7));
+    let texts = queries.iter().map(|query| format!("{}{query}", tables.concat())).chain([whole[0].to_owned()]);
     for text in texts {
         compile(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     }
@@ -296,6 +296,52 @@ fn refused_in_tables() {
 }
 
 #[test]
+fn refused_formats() {
+    let table = |columns: &str, with: &str| {
+        format!(
+            "CREATE TABLE t ({columns}, WATERMARK FOR ts)\nWITH (connector = 'kafka', type = 'source', topic = 't', {with});"
+        )
+    };
+    let ts = |with: &str| table("ts TIMESTAMP NOT NULL", with);
+    insta::assert_snapshot!(refused_tables(&[
+        &ts("format = 'parquet'"),
+        &ts("format = 'protobuf'"),
+        &ts("format = 'avro', 'avro.raw_datums' = 'yes'"),
+        &ts("format = 'avro', 'avro.raw_datums' = 'true', 'avro.confluent_schema_registry' = 'true'"),
+        &ts("format = 'avro', 'avro.into_unstructured_json' = 'true'"),
+        &ts("format = 'avro', 'json.confluent_schema_registry' = 'true'"),
+        &ts("format = 'json', 'avro.raw_datums' = 'true'"),
+        &ts("format = 'json', 'schema_registry.api_key' = 'me'"),
+        &table("ts TIMESTAMP NOT NULL, body BYTEA", "format = 'json'"),
+        &table("line TEXT, ts TIMESTAMP NOT NULL GENERATED ALWAYS AS (TIMESTAMP '2026-01-01')", "format = 'raw_bytes'"),
+    ]));
+}
+
+#[test]
+fn formats_are_read_from_their_options() {
+    use prescale_ingest::decode::{AvroEncoding, Format};
+    let format = |with: &str| {
+        let table = SOURCE.replace("format = 'json'", with);
+        compile(&format!("{table}{SINK}{QUERY}")).unwrap_or_else(|error| panic!("{with}:\n{error}")).sources.remove(0).options
+    };
+    for (with, expected) in [
+        ("format = 'json'", Format::Json),
+        ("format = 'json', 'json.confluent_schema_registry' = 'true'", Format::FramedJson),
+        ("format = 'avro'", Format::Avro(AvroEncoding::Container)),
+        ("format = 'avro', 'avro.raw_datums' = 'true'", Format::Avro(AvroEncoding::Datum(None))),
+        ("format = 'avro', 'avro.confluent_schema_registry' = 'true'", Format::Avro(AvroEncoding::Registry)),
+    ] {
+        assert_eq!(format(with).format, expected);
+    }
+    let with = "format = 'avro', 'avro.confluent_schema_registry' = 'true', 'value.subject' = 't-value', 'schema_registry.endpoint' = 'https://a', 'schema_registry.api_key' = 'k', 'schema_registry.api_secret' = 's'";
+    let registry = format(with).schema_registry.unwrap();
+    assert_eq!(
+        (registry.endpoint.as_str(), registry.api_key.as_deref(), registry.api_secret.as_deref()),
+        ("https://a", Some("k"), Some("s"))
+    );
+}
+
+#[test]
 fn refused_sinks() {
     let sink = |columns: &str| {
         format!(
@@ -309,6 +355,7 @@ fn refused_sinks() {
         format!("{SOURCE}{SINK}{}", QUERY.replace("INTO features", "INTO t")),
         format!("{SOURCE}{SINK}{QUERY}{QUERY}"),
         format!("{SOURCE}{SINK}"),
+        format!("{SOURCE}{}{QUERY}", SINK.replace("'json'", "'avro'")),
     ];
     let out = texts.iter().fold(String::new(), |mut out, text| {
         writeln!(out, "{}\n", refusal(text)).unwrap();

@@ -2,6 +2,7 @@
 //! shipped pipelines under every way of feeding them; each shape of a query against an oracle.
 
 mod broker;
+mod formats;
 mod joins;
 mod late_rule;
 mod metadata;

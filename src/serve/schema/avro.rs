@@ -1,5 +1,5 @@
-//! A strict reading of Avro 1.12 schemas, for tests: names, unions, defaults, logical types; and whether a JSON record
-//! of a topic has an Avro form. Rule: an RFC 3339 time in JSON is a `timestamp-millis` in Avro, a pair in JSON is a
+//! A strict reading of Avro 1.12 schemas, for tests: names, unions, defaults, logical types; whether a JSON record of a
+//! topic has an Avro form; and whether one schema reads what another wrote. Rule: an RFC 3339 time in JSON is a `timestamp-millis` in Avro, a pair in JSON is a
 //! record of two fields in Avro; everything else is the same.
 
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ pub(super) struct AvroSchema {
 enum Kind {
     Null,
     Boolean,
-    /// `int` or `long`.
-    Whole,
-    /// `float` or `double`.
-    Number,
+    Int,
+    Long,
+    Float,
+    Double,
     Text,
     Bytes,
     Moment,
@@ -46,6 +46,50 @@ impl AvroSchema {
         self.fits(&self.root, record, "")
     }
 
+    /// Whether every record that was written by `writer` can be read by this schema, as Avro resolves them.
+    pub(super) fn reads(&self, writer: &Self) -> Result<(), String> {
+        self.resolves(&self.root, writer, &writer.root, "")
+    }
+
+    fn resolves(&self, reader: &Kind, other: &Self, writer: &Kind, at: &str) -> Result<(), String> {
+        match (reader, writer) {
+            (Kind::Named(name), _) => self.resolves(&self.named[name], other, writer, at),
+            (_, Kind::Named(name)) => self.resolves(reader, other, &other.named[name], at),
+            (_, Kind::Union(branches)) => {
+                branches.iter().try_for_each(|branch| self.resolves(reader, other, branch, at))
+            }
+            (Kind::Union(branches), _) => {
+                let read = branches.iter().any(|branch| self.resolves(branch, other, writer, at).is_ok());
+                if read { Ok(()) } else { Err(format!("{at}: no branch reads {writer:?}")) }
+            }
+            (Kind::List(reader), Kind::List(writer)) => self.resolves(reader, other, writer, &format!("{at}[]")),
+            (Kind::Map(reader), Kind::Map(writer)) => self.resolves(reader, other, writer, &format!("{at}{{}}")),
+            (Kind::Symbols(reader), Kind::Symbols(writer)) => {
+                match writer.iter().find(|symbol| !reader.contains(symbol)) {
+                    Some(symbol) => Err(format!("{at}: symbol `{symbol}` is not known")),
+                    None => Ok(()),
+                }
+            }
+            (Kind::Record(reader), Kind::Record(writer)) => reader.iter().try_for_each(|(name, kind, default)| {
+                let at = format!("{at}.{name}");
+                match writer.iter().find(|(other, ..)| other == name) {
+                    Some((_, written, _)) => self.resolves(kind, other, written, &at),
+                    None if *default => Ok(()),
+                    None => Err(format!("{at} is not written and has no default")),
+                }
+            }),
+            (Kind::Null, Kind::Null)
+            | (Kind::Boolean, Kind::Boolean)
+            | (Kind::Moment, Kind::Moment)
+            | (Kind::Text | Kind::Bytes, Kind::Text | Kind::Bytes)
+            | (Kind::Int, Kind::Int)
+            | (Kind::Long, Kind::Int | Kind::Long)
+            | (Kind::Float, Kind::Int | Kind::Long | Kind::Float)
+            | (Kind::Double, Kind::Int | Kind::Long | Kind::Float | Kind::Double) => Ok(()),
+            _ => Err(format!("{at}: {reader:?} does not read {writer:?}")),
+        }
+    }
+
     fn fits(&self, kind: &Kind, value: &Value, at: &str) -> Result<(), String> {
         let wrong = || Err(format!("{at}: {value} is not {kind:?}"));
         let fits = match (kind, value) {
@@ -69,8 +113,9 @@ impl AvroSchema {
                     .try_for_each(|((name, kind, _), one)| self.fits(kind, one, &format!("{at}.{name}")));
             }
             (Kind::Null, Value::Null) | (Kind::Boolean, Value::Bool(_)) => true,
-            (Kind::Whole, Value::Number(number)) => number.is_i64(),
-            (Kind::Number, Value::Number(_)) | (Kind::Text | Kind::Bytes, Value::String(_)) => true,
+            (Kind::Int, Value::Number(number)) => number.as_i64().is_some_and(|value| i32::try_from(value).is_ok()),
+            (Kind::Long, Value::Number(number)) => number.is_i64(),
+            (Kind::Float | Kind::Double, Value::Number(_)) | (Kind::Text | Kind::Bytes, Value::String(_)) => true,
             (Kind::Moment, Value::String(text)) => text.parse::<Timestamp>().is_ok(),
             (Kind::Symbols(symbols), Value::String(text)) => symbols.contains(text),
             _ => false,
@@ -118,8 +163,10 @@ fn plain(name: &str) -> Option<Kind> {
     Some(match name {
         "null" => Kind::Null,
         "boolean" => Kind::Boolean,
-        "int" | "long" => Kind::Whole,
-        "float" | "double" => Kind::Number,
+        "int" => Kind::Int,
+        "long" => Kind::Long,
+        "float" => Kind::Float,
+        "double" => Kind::Double,
         "string" => Kind::Text,
         "bytes" => Kind::Bytes,
         _ => return None,

@@ -107,8 +107,95 @@ fn avro_schemas_are_valid_and_their_samples_conform() {
         }
         seen.push(stem);
     }
-    let topics = ["actuations", "dead-letters", "decisions", "events", "features", "forecasts", "metrics", "requests"];
-    assert_eq!(seen, topics);
+    assert_eq!(seen, TOPICS);
+}
+
+const TOPICS: [&str; 8] =
+    ["actuations", "dead-letters", "decisions", "events", "features", "forecasts", "metrics", "requests"];
+
+fn avro_json(name: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(folder().join(name)).unwrap()).unwrap()
+}
+
+/// Whether consumers of the one schema get along with producers of the other, both ways.
+fn compatible(before: &Value, now: &Value) -> Result<(), String> {
+    let parse = |schema: &Value| AvroSchema::parse(&schema.to_string());
+    let (before, now) = (parse(before)?, parse(now)?);
+    now.reads(&before).map_err(|fault| format!("records that are there already: {fault}"))?;
+    before.reads(&now).map_err(|fault| format!("readers that are there already: {fault}"))
+}
+
+#[test]
+fn each_schema_is_compatible_with_its_baseline_both_ways() {
+    let mut baselines: Vec<String> = fs::read_dir(folder().join("baseline"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    baselines.sort();
+    assert_eq!(baselines, TOPICS);
+    for topic in TOPICS {
+        let [before, now] = [format!("baseline/{topic}.avsc"), format!("{topic}.avsc")].map(|name| avro_json(&name));
+        compatible(&before, &now).unwrap_or_else(|fault| panic!("{topic}.avsc: {fault}"));
+    }
+}
+
+#[test]
+fn a_change_that_breaks_readers_or_records_fails_the_comparison() {
+    for topic in TOPICS {
+        let before = avro_json(&format!("baseline/{topic}.avsc"));
+        // The topic of features has two kinds of records.
+        let place = if before.is_array() { "/0/fields" } else { "/fields" };
+        let changed = |change: &dyn Fn(&mut Vec<Value>)| {
+            let mut now = before.clone();
+            change(now.pointer_mut(place).unwrap().as_array_mut().unwrap());
+            compatible(&before, &now)
+        };
+        let fields = before.pointer(place).unwrap().as_array().unwrap();
+        for (number, field) in fields.iter().enumerate() {
+            let removed = changed(&|fields| drop(fields.remove(number)));
+            assert_eq!(removed.is_ok(), field.get("default").is_some(), "{topic}: without {field}: {removed:?}");
+            let retyped = changed(&|fields| {
+                fields[number] =
+                    json!({ "name": fields[number]["name"], "type": { "type": "array", "items": "boolean" } });
+            });
+            assert!(retyped.is_err(), "{topic}: {field} of another type");
+        }
+        assert!(changed(&|fields| fields.push(json!({ "name": "more", "type": "int" }))).is_err(), "{topic}");
+        changed(&|fields| fields.push(json!({ "name": "more", "type": "int", "default": 0 }))).unwrap();
+    }
+}
+
+#[test]
+fn schemas_resolve_as_avro_says() {
+    let reads = |reader: Value, writer: Value| {
+        let record = |kind: Value| {
+            let text = json!({ "type": "record", "name": "r", "fields": [{ "name": "a", "type": kind }] }).to_string();
+            AvroSchema::parse(&text).unwrap()
+        };
+        record(reader).reads(&record(writer)).is_ok()
+    };
+    for (reader, writer, expected) in [
+        (json!("long"), json!("int"), true),
+        (json!("int"), json!("long"), false),
+        (json!("double"), json!("float"), true),
+        (json!("float"), json!("double"), false),
+        (json!(["null", "string"]), json!("string"), true),
+        (json!("string"), json!(["null", "string"]), false),
+        (
+            json!({ "type": "enum", "name": "e", "symbols": ["A", "B"] }),
+            json!({ "type": "enum", "name": "e", "symbols": ["A"] }),
+            true,
+        ),
+        (
+            json!({ "type": "enum", "name": "e", "symbols": ["A"] }),
+            json!({ "type": "enum", "name": "e", "symbols": ["A", "B"] }),
+            false,
+        ),
+        (json!({ "type": "map", "values": "long" }), json!({ "type": "map", "values": "int" }), true),
+        (json!({ "type": "long", "logicalType": "timestamp-millis" }), json!("string"), false),
+    ] {
+        assert_eq!(reads(reader.clone(), writer.clone()), expected, "{reader} of {writer}");
+    }
 }
 
 #[test]
