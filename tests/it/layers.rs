@@ -35,6 +35,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["store"]),
     ("arrow*", &["ingest", "pipeline", "features"]),
     ("parquet", &["ingest", "pipeline", "features"]),
+    ("prost*", &["ingest"]),
+    ("protox", &["ingest"]),
     ("axum*", &["serve"]),
 ];
 
