@@ -37,6 +37,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("syn", &["pipeline"]),
     ("arrow*", &["ingest", "pipeline", "features"]),
     ("parquet", &["ingest", "pipeline", "features"]),
+    ("prost*", &["ingest"]),
+    ("protox", &["ingest"]),
     ("axum*", &["serve"]),
 ];
 

@@ -3,7 +3,7 @@
 
 use prost::encoding::decode_varint;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
-use protox::file::{ChainFileResolver, File as ProtoFile, FileResolver, GoogleFileResolver};
+use protox::file::{ChainFileResolver, File as Source, FileResolver, GoogleFileResolver};
 use protox::{Compiler, Error};
 
 use crate::decode::RegisteredSchema;
@@ -47,12 +47,9 @@ pub(super) fn of_text(schema: &RegisteredSchema) -> Result<Vec<MessageDescriptor
 struct Texts(Vec<(String, String)>);
 
 impl FileResolver for Texts {
-    fn open_file(&self, name: &str) -> Result<ProtoFile, Error> {
+    fn open_file(&self, name: &str) -> Result<Source, Error> {
         match self.0.iter().find(|(known, _)| known == name) {
-            Some((_, text)) => {
-                let parse = ProtoFile::from_source;
-                parse(name, text)
-            }
+            Some((_, text)) => Source::from_source(name, text),
             None => Err(Error::file_not_found(name)),
         }
     }
