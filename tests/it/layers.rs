@@ -33,6 +33,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("datafusion*", &["pipeline"]),
     ("aws-*", &["actuate"]),
     ("redb", &["store"]),
+    ("object_store", &["store"]),
     ("arrow*", &["ingest", "pipeline", "features"]),
     ("parquet", &["ingest", "pipeline", "features"]),
     ("axum*", &["serve"]),
