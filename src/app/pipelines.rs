@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use prescale_domain::{Span, SystemClock};
+use prescale_domain::Span;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use prescale_pipeline::window::Windows;
 use prescale_pipeline::{
-    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, Summary, compile, run, source_settings,
+    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, SteadyClock, Summary, compile, run, source_settings,
 };
 use prescale_store::Store;
+use prescale_telemetry::pipeline::SqlWarned;
 
 use crate::cli::{Failure, pipeline_failure};
 
@@ -30,6 +31,12 @@ pub(crate) struct PipelineSpec {
     pub(crate) until_end: bool,
     /// `None` = as the SQL says.
     pub(crate) idle: Option<Span>,
+    /// `None` = a partition that has been read up to the broker's high watermark falls idle no sooner than others.
+    pub(crate) caught_up_idle: Option<Span>,
+    /// How often the source topic is asked for new partitions.
+    pub(crate) refresh: Span,
+    /// How far a row may be ahead of its record's timestamp; `None` = any way.
+    pub(crate) max_future: Option<Span>,
     /// Width of the windows that are read from the features topic.
     pub(crate) step: Span,
 }
@@ -52,11 +59,16 @@ impl PipelineSpec {
         if let Some(fault) = unfit(&plan, self.step) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
+        for warning in &plan.source.options.warnings {
+            SqlWarned { pipeline: &self.name, warning }.emit();
+        }
         if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&plan.source.name)) {
             plan.source.options.topic.clone_from(topic);
         }
+        plan.source.options.max_future_millis = self.max_future.map(Span::millis);
         let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
-        let reading = source_settings(&plan, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
+        let mut reading = source_settings(&plan, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
+        reading.refresh = self.refresh;
         let source = KafkaSource::open(reading).map_err(Failure::outside)?;
         let sink = KafkaSink::open(&self.kafka).map_err(Failure::outside)?;
         let settings = RunnerSettings {
@@ -66,11 +78,12 @@ impl PipelineSpec {
             delivery: self.delivery,
             until_end: self.until_end,
             new_topic_partitions: self.topic_partitions,
+            caught_up_idle: self.caught_up_idle,
             ..RunnerSettings::new(&self.name, Arc::new(plan))
         };
         let settings = RunnerSettings { idle: self.idle.or(settings.idle), ..settings };
         let work = move || {
-            let summary = run(settings, Box::new(source), &sink, store.as_ref(), &SystemClock, &stop);
+            let summary = run(settings, Box::new(source), &sink, store.as_ref(), &SteadyClock::start(), &stop);
             ended(summary.is_ok() && !stop.load(Ordering::Relaxed));
             summary
         };

@@ -63,7 +63,9 @@ pub(crate) fn sql(arguments: Arguments) -> Result<(), Failure> {
         (Some(Command::Run(arguments)), _) | (None, Some(arguments)) => run(&arguments),
         (Some(Command::Check(arguments)), _) => {
             let text = read(&arguments.pipeline)?;
-            print(&describe(&prescale_pipeline::check(&text).map_err(pipeline_failure)?));
+            let summary = prescale_pipeline::check(&text).map_err(pipeline_failure)?;
+            print(&describe(&summary));
+            summary.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
             Ok(())
         }
         (None, None) => Err(Failure::Invalid("no pipeline is given\nhint: prescale sql --help".to_owned())),

@@ -169,6 +169,10 @@ impl Engine {
             self.counters.null_event_time += 1;
             self.dead_letters.push(dead_letter(raw, record, "null_event_time", "event time is NULL"));
         }
+        for (record, error) in source.future.iter().filter(|(record, _)| live(*record)) {
+            self.counters.future += 1;
+            self.dead_letters.push(dead_letter(raw, *record, "future", error.clone()));
+        }
         self.advance(raw, &source);
         let mut rows = self.branches(raw, live_from, source.rows)?;
         let inputs = self.inputs(raw, live_from, &mut rows)?;

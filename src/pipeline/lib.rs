@@ -16,6 +16,7 @@
 //! | `commit` | the protocol that writes each epoch exactly once, as a pure state machine |
 //! | `outbox`, `transactions` | what it keeps in the store, and what it does on Kafka |
 //! | `runner` | the engine between a source, a sink and a store |
+//! | `steady` | the clock that silence is measured with |
 //! | `files` | the same engine over files |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
@@ -35,6 +36,7 @@ mod runner;
 mod runs;
 mod sketch;
 mod sql;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -51,3 +53,4 @@ pub use sql::{
     Aggregate, Aggregation, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
     SourceTable, Stage, StartAt, Step, compile,
 };
+pub use steady::SteadyClock;

@@ -1,5 +1,6 @@
 //! Running a plan's expressions over batches. Rule: a row that fails is taken out by itself; the others go on.
 
+mod future;
 pub(crate) mod output;
 pub(crate) mod pane;
 pub(crate) mod quantile_udaf;

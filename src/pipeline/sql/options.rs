@@ -3,6 +3,7 @@
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::ddl::{OptionDefinition, TableDefinition};
+use super::older;
 use super::script::SourceText;
 use crate::SqlError;
 
@@ -31,11 +32,17 @@ pub struct SourceOptions {
     pub start_at: StartAt,
     pub group_id: Option<String>,
     pub group_id_prefix: Option<String>,
-    pub read_committed: bool,
+    /// As the SQL says; where it does not, only committed records are read.
+    pub read_committed: Option<bool>,
     /// Microseconds without rows after which a partition stops holding the watermark back; `None` = never.
     pub idle_micros: Option<i64>,
+    /// How far a row may be ahead of its record's timestamp, in milliseconds; never in the SQL, the service's configuration
+    /// says it.
+    pub max_future_millis: Option<i64>,
     /// Settings passed through to librdkafka.
     pub client_configs: Vec<(String, String)>,
+    /// What is written in a way that will not stay.
+    pub warnings: Vec<String>,
 }
 
 /// A Kafka sink as the SQL describes it; the service's configuration may override the first two.
@@ -55,7 +62,9 @@ pub(super) enum TableOptions {
 
 const FIVE_MINUTES_MICROS: i64 = 300_000_000;
 
-const SOURCE_KEYS: [&str; 19] = [
+const SOURCE_KEYS: [&str; 21] = [
+    older::KEYS[0],
+    older::KEYS[1],
     "connector",
     "type",
     "bootstrap_servers",
@@ -244,8 +253,9 @@ impl Options<'_> {
             group_id: self.owned("source.group_id"),
             group_id_prefix: self.owned("source.group_id_prefix"),
             read_committed: match self.value("source.read_mode") {
-                None | Some("read_uncommitted") => false,
-                Some("read_committed") => true,
+                None => None,
+                Some("read_uncommitted") => Some(false),
+                Some("read_committed") => Some(true),
                 Some(other) => {
                     let message = format!("source.read_mode is `{other}`");
                     return Err(self.refuse(
@@ -256,7 +266,9 @@ impl Options<'_> {
                 }
             },
             idle_micros: self.idle_micros()?,
+            max_future_millis: None,
             client_configs: self.client_configs()?,
+            warnings: older::warnings(self.table),
         })
     }
 

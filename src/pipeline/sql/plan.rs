@@ -122,6 +122,9 @@ pub struct PlanSummary {
     /// `name TYPE` of each output column.
     pub columns: Vec<String>,
     pub fingerprint: String,
+    /// What is written in a way that will not stay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -140,6 +143,7 @@ impl Plan {
             },
             columns: self.sink.schema.fields().iter().map(column).collect(),
             fingerprint: self.fingerprint.clone(),
+            warnings: self.source.options.warnings.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! shipped pipelines under every way of feeding them; each shape of a query against an oracle.
 
 mod broker;
+mod future;
 mod late_rule;
 mod metadata;
 mod shapes;
