@@ -13,7 +13,9 @@ mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;
 mod layers;
+mod partitions;
 mod schema;
+mod state;
 mod tidy;
 mod trouble;
 mod week;
