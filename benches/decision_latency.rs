@@ -191,19 +191,19 @@ fn start_pipeline(
     stop: &Arc<AtomicBool>,
 ) -> Result<JoinHandle<std::result::Result<Summary, PipelineError>>> {
     let mut plan = compile(REQUESTS_SQL)?;
-    plan.source.options.topic.clone_from(&topics.requests);
-    let source = KafkaSource::open(source_settings(&plan, Some(broker.kafka.clone()), None, false))?;
+    plan.sources[0].options.topic.clone_from(&topics.requests);
+    let source = KafkaSource::open(source_settings(&plan.sources[0], Some(broker.kafka.clone()), None, false))?;
     let sink = KafkaSink::open(&broker.kafka)?;
     let settings = RunnerSettings {
         features_topic: topics.features.clone(),
         dead_letter_topic: topics.dead_letters.clone(),
         delivery: delivery(broker),
         // Between two minutes the source is silent because it waits for the decisions.
-        idle: Some(NEVER),
+        idle: vec![Some(NEVER)],
         ..RunnerSettings::new("requests", Arc::new(plan))
     };
     let (store, stop) = (Arc::clone(store), Arc::clone(stop));
-    Ok(thread::spawn(move || run(settings, Box::new(source), &sink, store.as_ref(), &SystemClock, &stop)))
+    Ok(thread::spawn(move || run(settings, vec![Box::new(source)], &sink, store.as_ref(), &SystemClock, &stop)))
 }
 
 /// Hands on what is new, as `src/app/readers.rs` does.

@@ -126,11 +126,11 @@ fn access_log_line(request: &RequestRecord, line: &mut String) -> Result<()> {
 
 fn measure(broker: &Broker, case: &Case, filled: &Filled, rounds: usize) -> Result<()> {
     let mut plan = compile(case.sql)?;
-    plan.source.options.topic.clone_from(&filled.topic);
+    plan.sources[0].options.topic.clone_from(&filled.topic);
     let (mut alone, mut piped, mut ratios, mut rows) = (Vec::new(), Vec::new(), Vec::new(), None);
     // The first round is the warm-up.
     for round in 0..=rounds {
-        plan.source.options.group_id = Some(format!("{}-{round}", filled.topic));
+        plan.sources[0].options.group_id = Some(format!("{}-{round}", filled.topic));
         let plan = Arc::new(plan.clone());
         let first = if round % 2 == 0 { Some(consume(broker, &plan, filled)?) } else { None };
         let (pipeline_rate, rows_out) = pipeline(broker, case, &plan, filled, round)?;
@@ -166,7 +166,7 @@ fn report(what: &str, values: &[f64], digits: usize, unit: &str) -> Result<()> {
 /// Records per second of reading the topic to its end and doing nothing with it.
 fn consume(broker: &Broker, plan: &Plan, filled: &Filled) -> Result<f64> {
     let watch = Watch::default();
-    let mut source = watch.source(source_settings(plan, Some(broker.kafka.clone()), None, true))?;
+    let mut source = watch.source(source_settings(&plan.sources[0], Some(broker.kafka.clone()), None, true))?;
     let mut read = 0;
     loop {
         let polled = source.poll(Span::from_millis(100))?;
@@ -198,9 +198,9 @@ fn pipeline(broker: &Broker, case: &Case, plan: &Arc<Plan>, filled: &Filled, rou
         ..RunnerSettings::new(case.name, Arc::clone(plan))
     };
     let watch = Watch::default();
-    let source = watch.source(source_settings(plan, Some(broker.kafka.clone()), None, true))?;
+    let source = watch.source(source_settings(&plan.sources[0], Some(broker.kafka.clone()), None, true))?;
     let stop = AtomicBool::new(false);
-    let summary = run(settings, Box::new(source), &sink, &MemoryStore::default(), &SystemClock, &stop)?;
+    let summary = run(settings, vec![Box::new(source)], &sink, &MemoryStore::default(), &SystemClock, &stop)?;
     let counters = summary.counters;
     if !summary.ended || counters.read != filled.records || !counters.is_conserved() || counters.rows_out == 0 {
         return Err(format!("{}: {} records sent: {summary:?}", filled.topic, filled.records).into());

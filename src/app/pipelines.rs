@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use prescale_domain::Span;
+use prescale_ingest::Source;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use prescale_pipeline::window::Windows;
 use prescale_pipeline::{
@@ -59,17 +60,20 @@ impl PipelineSpec {
         if let Some(fault) = unfit(&plan, self.step) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
-        for warning in &plan.source.options.warnings {
+        for warning in plan.sources.iter().flat_map(|source| &source.options.warnings) {
             SqlWarned { pipeline: &self.name, warning }.emit();
         }
-        if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&plan.source.name)) {
-            plan.source.options.topic.clone_from(topic);
-        }
-        plan.source.options.max_future_millis = self.max_future.map(Span::millis);
         let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
-        let mut reading = source_settings(&plan, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
-        reading.refresh = self.refresh;
-        let source = KafkaSource::open(reading).map_err(Failure::outside)?;
+        let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(plan.sources.len());
+        for source in &mut plan.sources {
+            if let Some((_, topic)) = self.sources.iter().find(|(table, _)| table.eq_ignore_ascii_case(&source.name)) {
+                source.options.topic.clone_from(topic);
+            }
+            source.options.max_future_millis = self.max_future.map(Span::millis);
+            let mut reading = source_settings(source, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
+            reading.refresh = self.refresh;
+            sources.push(Box::new(KafkaSource::open(reading).map_err(Failure::outside)?));
+        }
         let sink = KafkaSink::open(&self.kafka).map_err(Failure::outside)?;
         let settings = RunnerSettings {
             features_topic: self.features_topic,
@@ -81,9 +85,10 @@ impl PipelineSpec {
             caught_up_idle: self.caught_up_idle,
             ..RunnerSettings::new(&self.name, Arc::new(plan))
         };
-        let settings = RunnerSettings { idle: self.idle.or(settings.idle), ..settings };
+        let idle = settings.idle.iter().map(|idle| self.idle.or(*idle)).collect();
+        let settings = RunnerSettings { idle, ..settings };
         let work = move || {
-            let summary = run(settings, Box::new(source), &sink, store.as_ref(), &SteadyClock::start(), &stop);
+            let summary = run(settings, sources, &sink, store.as_ref(), &SteadyClock::start(), &stop);
             ended(summary.is_ok() && !stop.load(Ordering::Relaxed));
             summary
         };
@@ -96,7 +101,7 @@ impl PipelineSpec {
 /// Why the windows of a plan can't be those of the service, if they can't.
 pub(crate) fn unfit(plan: &Plan, step: Span) -> Option<String> {
     let window = plan.summary().window;
-    let fits = plan.windows == Windows::tumble(step.millis().saturating_mul(1_000_000));
+    let fits = plan.session_gap.is_none() && plan.windows == Windows::tumble(step.millis().saturating_mul(1_000_000));
     (!fits).then(|| {
         format!(
             "makes windows `{window}`, and features.step is {step}\nhint: write tumble(…) of that width, or run this file with `prescale sql run`"

@@ -99,6 +99,8 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
 
 /// A pipeline in one line.
 pub(super) fn describe(summary: &PlanSummary) -> String {
-    let PlanSummary { source, source_topic, sink, sink_topic, window, columns, .. } = summary;
-    format!("{source} (topic {source_topic}), {window} into {sink} (topic {sink_topic}): {}", columns.join(", "))
+    let PlanSummary { sources, sink, sink_topic, window, columns, .. } = summary;
+    let sources: Vec<String> =
+        sources.iter().map(|source| format!("{} (topic {})", source.table, source.topic)).collect();
+    format!("{}, {window} into {sink} (topic {sink_topic}): {}", sources.join(" and "), columns.join(", "))
 }

@@ -7,6 +7,7 @@ use prescale_store::{Store, Table, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::silence::Silence;
 
 /// Rows by their fate. Conservation law: `read = windowed + filtered + late + future + decode + expression +
 /// null_event_time`.
@@ -44,7 +45,17 @@ pub struct PartitionCheckpoint {
     pub oldest_watermark: i64,
 }
 
-/// All that a restart needs beside the source itself; written once for each epoch, with its output or after it.
+/// One source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceCheckpoint {
+    pub partitions: BTreeMap<i32, PartitionCheckpoint>,
+    /// By partition: the offsets, after its oldest needed one, before which its watermark was lifted to a value in
+    /// nanoseconds by others' rows, because it had fallen idle.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lifts: BTreeMap<i32, Vec<(i64, i64)>>,
+}
+
+/// All that a restart needs beside the sources themselves; written once for each epoch, with its output or after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Of the plan that wrote it.
@@ -55,15 +66,9 @@ pub struct Checkpoint {
     pub told: Option<i64>,
     /// The end of the last window that had a row.
     pub last_end: Option<i64>,
-    /// The watermark at which the source fell silent, until rows are back.
-    pub silent_from: Option<i64>,
-    /// The first window that had a row after the silence.
-    pub silent_to: Option<i64>,
-    pub partitions: BTreeMap<i32, PartitionCheckpoint>,
-    /// By partition: the offsets, after its oldest needed one, before which its watermark was lifted to a value in
-    /// nanoseconds by others' rows, because it had fallen idle.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub lifts: BTreeMap<i32, Vec<(i64, i64)>>,
+    pub silence: Silence,
+    /// By table.
+    pub sources: BTreeMap<String, SourceCheckpoint>,
     pub counters: Counters,
 }
 
@@ -79,9 +84,10 @@ impl Counters {
 }
 
 impl Checkpoint {
-    /// Where the source must start so that no open window lacks a row.
-    pub fn starts(&self) -> Vec<PartitionStart> {
-        self.partitions.iter().map(|(&partition, at)| PartitionStart { partition, offset: Some(at.oldest) }).collect()
+    /// Where the source of a table must start so that no open window lacks a row.
+    pub fn starts(&self, table: &str) -> Vec<PartitionStart> {
+        let partitions = self.sources.get(table).into_iter().flat_map(|source| &source.partitions);
+        partitions.map(|(&partition, at)| PartitionStart { partition, offset: Some(at.oldest) }).collect()
     }
 
     /// The checkpoint of `pipeline`, if it ever wrote one.

@@ -8,16 +8,18 @@ use prescale_domain::Timestamp;
 use prescale_ingest::decode::{self, Decoder};
 use prescale_ingest::{DeadLetter, RawBatch};
 
-use crate::checkpoint::{Checkpoint, Counters};
+use crate::checkpoint::{Checkpoint, Counters, SourceCheckpoint};
 use crate::error::PipelineError;
+use crate::exec::closed::{self, Window};
 use crate::exec::output;
-use crate::exec::pane::{self, Inputs};
-use crate::exec::rows::{Failure, Rows};
 use crate::exec::source_rows::{SourceRows, SourceStep};
+use crate::gathered::{Gathered, Gathering};
 use crate::late;
-use crate::panes::{ClosedWindow, FirstRow, Panes};
+use crate::panes::FirstRow;
 use crate::partition::Partition;
-use crate::sql::{Format, Plan, Step};
+use crate::routing::{Share, route};
+use crate::silence::Silence;
+use crate::sql::{Format, Plan};
 use crate::watermark::{self, ENDED, PartitionTime, UNSTARTED};
 use crate::window;
 
@@ -42,7 +44,7 @@ pub struct ProgressNote {
 /// What one epoch has to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EpochOutput {
-    /// By window start, then key.
+    /// By window start, then key; sessions by their end, then key.
     pub rows: Vec<OutRow>,
     /// By partition and offset.
     pub dead_letters: Vec<DeadLetter>,
@@ -51,7 +53,7 @@ pub struct EpochOutput {
     pub counters: Counters,
 }
 
-/// What is known of the source's partitions when an epoch closes.
+/// What is known of a source's partitions when an epoch closes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PartitionView<'a> {
     /// All partitions, also those without rows.
@@ -69,18 +71,23 @@ pub struct PartitionView<'a> {
 /// Runs one plan.
 pub struct Engine {
     plan: Arc<Plan>,
-    decoder: Decoder,
-    step: SourceStep,
-    partitions: BTreeMap<i32, Partition>,
-    panes: Panes,
+    /// In the order of the plan's sources.
+    readers: Vec<Reader>,
+    gathered: Gathered,
     watermark: i64,
     told: Option<i64>,
     last_end: Option<i64>,
-    silent_from: Option<i64>,
-    silent_to: Option<i64>,
+    silence: Silence,
     counters: Counters,
     dead_letters: Vec<DeadLetter>,
     scratch: Scratch,
+}
+
+/// One source, on its way into rows.
+struct Reader {
+    decoder: Decoder,
+    step: SourceStep,
+    partitions: BTreeMap<i32, Partition>,
 }
 
 #[derive(Default)]
@@ -89,29 +96,64 @@ struct Scratch {
     before: Vec<i64>,
     /// By record of the raw batch: event time and the watermark before the row.
     times: Vec<(i64, i64)>,
+    fates: Vec<Fate>,
+}
+
+/// What became of a record that was kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Windowed,
+    Late,
+}
+
+/// A batch on its way: which source it is from, and the offset from which its records count.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    source: usize,
+    raw: &'a RawBatch,
+    live_from: i64,
+}
+
+impl Batch<'_> {
+    fn is_live(&self, record: u32) -> bool {
+        self.raw.offsets[record as usize] >= self.live_from
+    }
+
+    fn letter(&self, record: u32, reason: impl Into<String>, error: impl Into<String>) -> DeadLetter {
+        DeadLetter {
+            topic: self.raw.topic.to_string(),
+            partition: self.raw.partition,
+            offset: self.raw.offsets[record as usize],
+            reason: reason.into(),
+            error: error.into(),
+            payload: self.raw.bytes(record as usize).to_vec(),
+        }
+    }
 }
 
 impl Engine {
-    /// Starts a plan, or goes on where `checkpoint` stands. The source must start at [`Checkpoint::starts`].
+    /// Starts a plan, or goes on where `checkpoint` stands. Each source must start at [`Checkpoint::starts`].
     pub fn new(plan: Arc<Plan>, checkpoint: Option<Checkpoint>) -> Result<Self, PipelineError> {
-        let format = match plan.source.options.format {
-            Format::Json => decode::Format::Json,
-            Format::RawString => decode::Format::RawString,
-        };
-        let decoder = Decoder::try_new(format, plan.source.payload.clone())
-            .map_err(|error| PipelineError::Engine(error.to_string()))?;
-        let step = SourceStep::new(&plan.source);
+        let mut readers = Vec::with_capacity(plan.sources.len());
+        for source in &plan.sources {
+            let format = match source.options.format {
+                Format::Json => decode::Format::Json,
+                Format::RawString => decode::Format::RawString,
+            };
+            let decoder = Decoder::try_new(format, source.payload.clone())
+                .map_err(|error| PipelineError::Engine(error.to_string()))?;
+            readers.push(Reader { decoder, step: SourceStep::new(source), partitions: BTreeMap::new() });
+        }
+        let watermark = checkpoint.as_ref().map_or(UNSTARTED, |checkpoint| checkpoint.watermark);
         let mut engine = Self {
+            gathered: Gathered::new(&plan, watermark),
             plan,
-            decoder,
-            step,
-            partitions: BTreeMap::new(),
-            panes: Panes::default(),
-            watermark: UNSTARTED,
+            readers,
+            watermark,
             told: None,
             last_end: None,
-            silent_from: None,
-            silent_to: None,
+            silence: Silence::default(),
             counters: Counters::default(),
             dead_letters: Vec::new(),
             scratch: Scratch::default(),
@@ -122,7 +164,7 @@ impl Engine {
         Ok(engine)
     }
 
-    fn resume(&mut self, from: Checkpoint) -> Result<(), PipelineError> {
+    fn resume(&mut self, mut from: Checkpoint) -> Result<(), PipelineError> {
         if from.fingerprint != self.plan.fingerprint {
             return Err(PipelineError::OtherPlan {
                 pipeline: self.plan.sink.name.clone(),
@@ -130,70 +172,92 @@ impl Engine {
                 expected: self.plan.fingerprint.clone(),
             });
         }
-        self.watermark = from.watermark;
         self.told = from.told;
         self.last_end = from.last_end;
-        self.silent_from = from.silent_from;
-        self.silent_to = from.silent_to;
+        self.silence = from.silence;
         self.counters = from.counters;
-        for (id, at) in from.partitions {
-            let lifts = from.lifts.get(&id).map(Vec::as_slice).unwrap_or_default();
-            self.partitions.insert(id, Partition::resumed(at, lifts));
+        for (source, reader) in self.plan.sources.iter().zip(&mut self.readers) {
+            let at = from.sources.remove(&source.name).unwrap_or_default();
+            for (id, partition) in at.partitions {
+                let lifts = at.lifts.get(&id).map(Vec::as_slice).unwrap_or_default();
+                reader.partitions.insert(id, Partition::resumed(partition, lifts));
+            }
         }
         Ok(())
     }
 
-    /// Windows the rows of one batch. Batches of one partition come in offset order; an error is a defect of the plan
-    /// or the engine, never of a row.
-    pub fn push(&mut self, raw: &RawBatch) -> Result<(), PipelineError> {
+    /// Windows the rows of one batch of the source at this place in the plan. Batches of one partition come in offset
+    /// order; an error is a defect of the plan or the engine, never of a row.
+    pub fn push(&mut self, source: usize, raw: &RawBatch) -> Result<(), PipelineError> {
         let Some(&last) = raw.offsets.last() else { return Ok(()) };
-        let partition = self.partitions.entry(raw.partition).or_insert_with(|| Partition::fresh(self.watermark));
+        let plan = self.plan.clone();
+        let (Some(reader), Some(table)) = (self.readers.get_mut(source), plan.sources.get(source)) else {
+            return Err(PipelineError::Engine(format!("a batch of source {source}, of which the plan knows nothing")));
+        };
+        let fresh = || Partition::fresh(self.watermark);
+        let partition = reader.partitions.entry(raw.partition).or_insert_with(fresh);
         partition.next = Some(last + 1);
-        let live_from = partition.live_from;
-        let live = |record: u32| raw.offsets[record as usize] >= live_from;
-        let decoded = self.decoder.decode(raw);
-        let tombstones = raw.tombstones.iter().filter(|record| raw.offsets[**record] >= live_from).count();
+        let batch = Batch { source, raw, live_from: partition.live_from };
+        let decoded = reader.decoder.decode(raw);
+        let tombstones = raw.tombstones.iter().filter(|record| raw.offsets[**record] >= batch.live_from).count();
         self.counters.tombstones += tombstones as u64;
         self.counters.read +=
-            raw.offsets.iter().filter(|offset| **offset >= live_from).count() as u64 - tombstones as u64;
+            raw.offsets.iter().filter(|offset| **offset >= batch.live_from).count() as u64 - tombstones as u64;
         for bad in decoded.bad {
-            if live(bad.index) {
+            if batch.is_live(bad.index) {
                 self.counters.decode += 1;
-                self.dead_letters.push(dead_letter(raw, bad.index, bad.reason, bad.error));
+                self.dead_letters.push(batch.letter(bad.index, bad.reason, bad.error));
             }
         }
-        let plan = self.plan.clone();
-        let source = self.step.rows(&plan.source, raw, decoded.batch, decoded.rows)?;
-        self.fail(raw, live_from, &source.failures);
-        for &record in source.null_times.iter().filter(|record| live(**record)) {
+        let rows = reader.step.rows(table, raw, decoded.batch, decoded.rows)?;
+        advance(partition, raw, &rows, &mut self.scratch);
+        self.fail(batch, rows.failures);
+        for &record in rows.null_times.iter().filter(|record| batch.is_live(**record)) {
             self.counters.null_event_time += 1;
-            self.dead_letters.push(dead_letter(raw, record, "null_event_time", "event time is NULL"));
+            self.dead_letters.push(batch.letter(record, "null_event_time", "event time is NULL"));
         }
-        for (record, error) in source.future.iter().filter(|(record, _)| live(*record)) {
+        for (record, error) in rows.future.into_iter().filter(|(record, _)| batch.is_live(*record)) {
             self.counters.future += 1;
-            self.dead_letters.push(dead_letter(raw, *record, "future", error.clone()));
+            self.dead_letters.push(batch.letter(record, "future", error));
         }
-        self.advance(raw, &source);
-        let mut rows = self.branches(raw, live_from, source.rows)?;
-        let inputs = self.inputs(raw, live_from, &mut rows)?;
-        self.window(raw, live_from, &rows.index, &inputs)
+        let routed = route(&plan, source, rows.rows)?;
+        let filtered = routed.filtered.iter().filter(|record| batch.is_live(**record));
+        self.counters.filtered += filtered.clone().count() as u64;
+        if self.silence.is_open() {
+            let starts = filtered.map(|record| self.scratch.times[*record as usize]).filter_map(|(time, before)| {
+                (!late::is_late(plan.late_from(time), before)).then(|| plan.windows.pane_of(time))
+            });
+            self.silence.back(&table.name, starts.min());
+        }
+        self.fail(batch, routed.failures);
+        self.scratch.fates.clear();
+        self.scratch.fates.resize(raw.len(), Fate::Open);
+        for share in &routed.shares {
+            self.window(batch, share)?;
+        }
+        Ok(())
     }
 
     /// Closes an epoch: windows that are complete, the letters collected since the last call, and what to tell readers.
-    pub fn close(&mut self, view: &PartitionView<'_>) -> Result<EpochOutput, PipelineError> {
+    /// `views` are those of the plan's sources, in its order.
+    pub fn close(&mut self, views: &[PartitionView<'_>]) -> Result<EpochOutput, PipelineError> {
         let plan = self.plan.clone();
-        let mut from = plan.windows.first_open(self.watermark);
-        self.move_watermark(view);
+        let before = self.watermark;
+        let all_ended = views.iter().all(|view| view.all_ended);
+        self.move_watermark(views, all_ended);
         let mut rows = Vec::new();
-        while let Some(closed) = self.panes.next_closed(&plan, &mut from, self.watermark, &mut self.scratch.ids)? {
-            self.emit(closed, &mut rows)?;
+        let mut closing = self.gathered.closing(&plan, before, self.watermark);
+        while let Some(window) = self.gathered.next(&plan, &mut closing, &mut self.scratch.ids)? {
+            self.emit(&Window { start: window.start, end: window.end, batches: &window.batches }, &mut rows)?;
         }
-        for (id, partition) in &mut self.partitions {
-            partition.forget(|| self.panes.oldest(*id));
+        for (source, reader) in self.readers.iter_mut().enumerate() {
+            for (id, partition) in &mut reader.partitions {
+                partition.forget(|| self.gathered.oldest((source, *id)));
+            }
         }
-        let progress = self.progress(view.all_ended);
+        let progress = self.progress(all_ended);
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
-        dead_letters.sort_by_key(|letter| (letter.partition, letter.offset));
+        dead_letters.sort_by(|a, b| (a.partition, a.offset, &a.topic).cmp(&(b.partition, b.offset, &b.topic)));
         if !self.counters.is_conserved() {
             return Err(PipelineError::Engine(format!("rows were lost or counted twice: {:?}", self.counters)));
         }
@@ -202,19 +266,24 @@ impl Engine {
 
     /// Where a restart would go on, once the output of all closed epochs is safe.
     pub fn checkpoint(&self) -> Checkpoint {
-        let partition = |(&id, partition): (&i32, &Partition)| {
-            partition.checkpoint(self.panes.oldest(id)).map(|checkpoint| (id, checkpoint))
+        let of = |source: usize, reader: &Reader| {
+            let partition = |(&id, partition): (&i32, &Partition)| {
+                partition.checkpoint(self.gathered.oldest((source, id))).map(|checkpoint| (id, checkpoint))
+            };
+            let lifts = |(&id, partition): (&i32, &Partition)| partition.lifts().map(|lifts| (id, lifts));
+            SourceCheckpoint {
+                partitions: reader.partitions.iter().filter_map(partition).collect(),
+                lifts: reader.partitions.iter().filter_map(lifts).collect(),
+            }
         };
-        let lifts = |(&id, partition): (&i32, &Partition)| partition.lifts().map(|lifts| (id, lifts));
+        let readers = self.plan.sources.iter().zip(&self.readers).enumerate();
         Checkpoint {
             fingerprint: self.plan.fingerprint.clone(),
             watermark: self.watermark,
             told: self.told,
             last_end: self.last_end,
-            silent_from: self.silent_from,
-            silent_to: self.silent_to,
-            partitions: self.partitions.iter().filter_map(partition).collect(),
-            lifts: self.partitions.iter().filter_map(lifts).collect(),
+            silence: self.silence.clone(),
+            sources: readers.map(|(place, (source, reader))| (source.name.clone(), of(place, reader))).collect(),
             counters: self.counters,
         }
     }
@@ -232,103 +301,49 @@ impl Engine {
         (self.watermark != UNSTARTED).then(|| to_millis(self.watermark))
     }
 
-    fn fail(&mut self, raw: &RawBatch, live_from: i64, failures: &[Failure]) {
+    fn fail(&mut self, batch: Batch<'_>, failures: impl IntoIterator<Item = (u32, String)>) {
         for (record, error) in failures {
-            if raw.offsets[*record as usize] >= live_from {
+            if batch.is_live(record) {
                 self.counters.expression += 1;
-                self.dead_letters.push(dead_letter(raw, *record, "expression", error.clone()));
+                self.dead_letters.push(batch.letter(record, "expression", error));
             }
         }
-    }
-
-    /// Walks event times and watermarks of a batch, and leaves them in the scratch space by record.
-    fn advance(&mut self, raw: &RawBatch, source: &SourceRows) {
-        let Some(partition) = self.partitions.get_mut(&raw.partition) else { return };
-        let times = &mut self.scratch.times;
-        times.clear();
-        times.resize(raw.len(), (0, UNSTARTED));
-        let index = &source.rows.index;
-        partition.advance(&raw.offsets, index, &source.watermarks, &mut self.scratch.before);
-        for ((record, time), before) in index.iter().zip(&source.times).zip(&self.scratch.before) {
-            times[*record as usize] = (*time, *before);
-        }
-    }
-
-    /// Filters and projects rows. Where there are several branches, a row comes once out of each that keeps it, and out of
-    /// none if it fails in one.
-    fn branches(&mut self, raw: &RawBatch, live_from: i64, rows: Rows) -> Result<Rows, PipelineError> {
-        let plan = self.plan.clone();
-        let mut failures = BTreeMap::new();
-        let read = if plan.branches.len() > 1 { rows.index.clone() } else { Vec::new() };
-        let (mut done, mut filtered) = (Vec::with_capacity(plan.branches.len()), Vec::new());
-        let (mut source, last) = (Some(rows), plan.branches.len().saturating_sub(1));
-        for (branch, stages) in plan.branches.iter().enumerate() {
-            let Some(mut rows) = (if branch == last { source.take() } else { source.clone() }) else { break };
-            for stage in stages {
-                let (gone, failed) = rows.run(stage)?;
-                filtered.extend(gone);
-                failures.extend(failed);
-            }
-            done.push(rows);
-        }
-        let rows = match <[Rows; 1]>::try_from(done) {
-            Ok([rows]) => rows,
-            Err(done) => {
-                let rows = Rows::union(&done, &failures.keys().copied().collect())?;
-                filtered = read;
-                filtered.retain(|record| rows.index.binary_search(record).is_err() && !failures.contains_key(record));
-                rows
-            }
-        };
-        filtered.retain(|record| raw.offsets[*record as usize] >= live_from);
-        self.note_rows(filtered.iter().copied());
-        self.counters.filtered += filtered.len() as u64;
-        self.fail(raw, live_from, &failures.into_iter().collect::<Vec<_>>());
-        Ok(rows)
-    }
-
-    /// Keys and arguments of the rows; rows for which they can't be evaluated are taken out.
-    fn inputs(&mut self, raw: &RawBatch, live_from: i64, rows: &mut Rows) -> Result<Inputs, PipelineError> {
-        let (mut inputs, mut failures) = Inputs::isolated(&self.plan.aggregation, rows)?;
-        if !failures.is_empty() && self.plan.branches.len() > 1 {
-            failures.dedup_by_key(|(record, _)| *record);
-            rows.without(&failures.iter().map(|(record, _)| *record).collect())?;
-            inputs = Inputs::of(&self.plan.aggregation, &rows.batch)?;
-        }
-        self.fail(raw, live_from, &failures);
-        Ok(inputs)
     }
 
     /// Sorts rows into panes; what is late goes to the dead letters.
-    fn window(&mut self, raw: &RawBatch, live_from: i64, index: &[u32], inputs: &Inputs) -> Result<(), PipelineError> {
+    fn window(&mut self, batch: Batch<'_>, share: &Share) -> Result<(), PipelineError> {
         let plan = self.plan.clone();
+        let Batch { source, raw, .. } = batch;
         // Runs of neighbouring rows of one pane: (its start, first row, rows).
         let mut runs: Vec<(i64, usize, usize)> = Vec::new();
-        let (mut windowed, mut noted) = (0, i64::MAX);
-        for (row, &record) in index.iter().enumerate() {
+        let (mut windowed, mut first) = (0, None);
+        for (row, &record) in share.index.iter().enumerate() {
             let (time, before) = self.scratch.times[record as usize];
             let start = plan.windows.pane_of(time);
-            let end = plan.windows.pane_end(start);
-            let is_live = raw.offsets[record as usize] >= live_from;
-            // A record that came out of several branches is one row of the source.
-            let counts = is_live && (row == 0 || index[row - 1] != record);
+            let end = plan.late_from(time);
+            let is_live = batch.is_live(record);
             // A row that is read again goes where it went before, as long as an open window needs it.
-            let needed_until = if is_live { end } else { plan.windows.last_end(start) };
-            if late::is_late(end, before) || window::is_closed(needed_until, self.watermark) {
+            let needed_until = if is_live { end } else { self.gathered.needed_until(&plan, start) };
+            let is_late = late::is_late(end, before) || window::is_closed(needed_until, self.watermark);
+            // A record that came to several inputs is one row of the source.
+            let fate = &mut self.scratch.fates[record as usize];
+            let counts = is_live && *fate == Fate::Open;
+            *fate = if is_late { Fate::Late } else { Fate::Windowed };
+            if is_late {
                 if counts {
                     self.counters.late += 1;
-                    let error = format!(
-                        "window ended at {}, watermark was {}",
-                        to_millis(end),
-                        to_millis(before.max(self.watermark))
-                    );
-                    self.dead_letters.push(dead_letter(raw, record, "late", error));
+                    let watermark = to_millis(before.max(self.watermark));
+                    let error = match plan.session_gap {
+                        None => format!("window ended at {}, watermark was {watermark}", to_millis(end)),
+                        Some(_) => format!("row is of {}, watermark was {watermark}", to_millis(time)),
+                    };
+                    self.dead_letters.push(batch.letter(record, "late", error));
                 }
                 continue;
             }
             if counts {
                 windowed += 1;
-                noted = noted.min(start);
+                first = Some(first.map_or(start, |first: i64| first.min(start)));
             }
             match runs.last_mut() {
                 Some((at, first, length)) if *at == start && *first + *length == row => *length += 1,
@@ -336,97 +351,95 @@ impl Engine {
             }
         }
         self.counters.windowed += windowed;
-        self.note_start(noted);
+        if let Some(table) = plan.sources.get(source) {
+            self.silence.back(&table.name, first);
+        }
         let mut by_pane: BTreeMap<i64, Vec<(usize, usize)>> = BTreeMap::new();
         for (start, first, length) in runs {
             by_pane.entry(start).or_default().push((first, length));
         }
-        for (start, runs) in by_pane {
-            let first_record = index[runs[0].0] as usize;
-            let share = if let [(first, length)] = runs[..] {
-                if length == inputs.rows { inputs.clone() } else { inputs.slice(first, length) }
-            } else {
-                let positions = runs.iter().flat_map(|(first, length)| *first..first + length);
-                inputs.take(positions.map(|row| u32::try_from(row).unwrap_or_default()).collect())?
+        for (pane, runs) in by_pane {
+            let first_record = share.index[runs[0].0] as usize;
+            let rows = runs.iter().flat_map(|(first, length)| *first..first + length);
+            let values = match runs[..] {
+                [(_, length)] if length == share.values.rows => share.values.clone(),
+                [(first, length)] => share.values.slice(first, length),
+                _ => share.values.take(rows.clone().map(|row| u32::try_from(row).unwrap_or_default()).collect())?,
             };
-            let first =
-                FirstRow { offset: raw.offsets[first_record], watermark_before: self.scratch.times[first_record].1 };
-            self.panes.add(&plan.aggregation, (start, raw.partition), first, &share, &mut self.scratch.ids)?;
+            let times = |row: usize| self.scratch.times[share.index[row] as usize].0;
+            let gathering = Gathering {
+                input: share.input,
+                pane,
+                partition: (source, raw.partition),
+                first: FirstRow {
+                    offset: raw.offsets[first_record],
+                    watermark_before: self.scratch.times[first_record].1,
+                },
+                times: if plan.session_gap.is_some() { rows.map(times).collect() } else { Vec::new() },
+                values,
+            };
+            self.gathered.add(&plan, gathering, &mut self.scratch.ids)?;
         }
         Ok(())
     }
 
-    /// Remembers the windows of rows that came after a silence.
-    fn note_rows(&mut self, records: impl Iterator<Item = u32>) {
-        if self.silent_from.is_some() {
-            let windows = self.plan.windows;
-            let starts = records.map(|record| self.scratch.times[record as usize]).filter_map(|(time, before)| {
-                let start = windows.pane_of(time);
-                (!late::is_late(windows.pane_end(start), before)).then_some(start)
-            });
-            let first = starts.min().unwrap_or(i64::MAX);
-            self.note_start(first);
+    fn move_watermark(&mut self, views: &[PartitionView<'_>], all_ended: bool) {
+        for (view, reader) in views.iter().zip(&mut self.readers) {
+            for id in view.known {
+                reader.partitions.entry(*id).or_insert_with(|| Partition::fresh(self.watermark));
+            }
         }
-    }
-
-    fn note_start(&mut self, start: i64) {
-        if self.silent_from.is_some() && start != i64::MAX {
-            self.silent_to = Some(self.silent_to.map_or(start, |known| known.min(start)));
-        }
-    }
-
-    fn move_watermark(&mut self, view: &PartitionView<'_>) {
-        for id in view.known {
-            self.partitions.entry(*id).or_insert_with(|| Partition::fresh(self.watermark));
-        }
-        if view.all_ended {
+        if all_ended {
             self.watermark = ENDED;
             return;
         }
-        let excluded = |id: &i32| view.idle.contains(id) || view.ended.contains(id);
-        let times = self
-            .partitions
-            .iter()
-            .map(|(id, partition)| PartitionTime { watermark: partition.watermark, excluded: excluded(id) });
-        self.watermark = watermark::query(self.watermark, times);
-        for id in view.idle {
-            // Windows closed without it stay closed: when it comes back its older rows are late.
-            if let Some(partition) = self.partitions.get_mut(id) {
-                partition.lift(self.watermark);
+        // Where nothing at all is heard of what the query needs, event time stands still.
+        let is_idle = |view: &PartitionView<'_>| !view.known.is_empty() && view.idle.len() == view.known.len();
+        if !self.plan.is_blind(&views.iter().map(is_idle).collect::<Vec<_>>()) {
+            let times = views.iter().zip(&self.readers).flat_map(|(view, reader)| {
+                reader.partitions.iter().map(|(id, partition)| PartitionTime {
+                    watermark: partition.watermark,
+                    excluded: view.idle.contains(id) || view.ended.contains(id),
+                })
+            });
+            self.watermark = watermark::query(self.watermark, times);
+        }
+        for (view, reader) in views.iter().zip(&mut self.readers) {
+            for id in view.idle {
+                // Windows closed without it stay closed: when it comes back its older rows are late.
+                if let Some(partition) = reader.partitions.get_mut(id) {
+                    partition.lift(self.watermark);
+                }
             }
         }
-        if view.silent && self.silent_from.is_none() && self.watermark != UNSTARTED {
-            self.silent_from = Some(self.watermark);
+        let silent: Vec<bool> = views.iter().map(|view| view.silent).collect();
+        if self.watermark != UNSTARTED && self.plan.is_blind(&silent) {
+            let tables = self.plan.sources.iter().zip(silent).filter(|(_, silent)| *silent);
+            self.silence.begin(self.watermark, tables.map(|(table, _)| table.name.as_str()));
         }
     }
 
-    fn emit(&mut self, closed: ClosedWindow, out: &mut Vec<OutRow>) -> Result<(), PipelineError> {
-        let ClosedWindow { start, end, batch } = closed;
-        self.last_end = self.last_end.max(Some(end));
-        let plan = self.plan.clone();
-        let mut rows = Rows::all(batch);
-        for step in &plan.after {
-            let failures = match step {
-                Step::Rows(stage) => rows.run(stage)?.1,
-                Step::Aggregate(aggregation) => {
-                    pane::aggregate(&mut rows, aggregation, (start, end), &mut self.scratch.ids)?
-                }
-            };
-            for (_, error) in failures {
-                self.fail_row(error, Vec::new());
-            }
+    fn emit(&mut self, window: &Window<'_>, out: &mut Vec<OutRow>) -> Result<(), PipelineError> {
+        self.last_end = self.last_end.max(Some(window.end));
+        let (plan, mut failures) = (self.plan.clone(), Vec::new());
+        let batch = closed::rows(&plan.closed, window, &mut self.scratch.ids, &mut failures)?;
+        for (_, error) in failures {
+            self.fail_row(error, Vec::new());
         }
-        let mut written = Vec::with_capacity(rows.batch.num_rows());
-        for row in output::rows(&rows.batch, &plan.sink)? {
+        let mut written = Vec::with_capacity(batch.num_rows());
+        for row in output::rows(&batch, &plan.sink)? {
             match row {
                 Ok(row) => written.push(row),
                 Err(json) => {
                     let key = plan.sink.schema.field(plan.sink.key).name();
-                    self.fail_row(format!("row of window {}: `{key}` is NULL", to_millis(start)), json);
+                    self.fail_row(format!("row of window {}: `{key}` is NULL", to_millis(window.start)), json);
                 }
             }
         }
-        written.sort_by(|a, b| a.key.cmp(&b.key));
+        // Sessions that end together come at once or one by one, in the same order.
+        if plan.session_gap.is_none() {
+            written.sort_by(|a, b| a.key.cmp(&b.key));
+        }
         self.counters.rows_out += written.len() as u64;
         out.append(&mut written);
         Ok(())
@@ -452,14 +465,10 @@ impl Engine {
         if !moved && !end {
             return None;
         }
-        let mut gap = None;
-        if let (Some(from), Some(to)) = (self.silent_from, self.silent_to) {
-            if to.saturating_sub(from) >= self.plan.windows.width {
-                gap = Some((to_millis(from), to_millis(to)));
-            }
-            (self.silent_from, self.silent_to) = (None, None);
-        }
+        let least = self.plan.session_gap.unwrap_or(self.plan.windows.width);
+        let gap = self.silence.end().filter(|(from, to)| to.saturating_sub(*from) >= least);
         self.told = floor;
+        let gap = gap.map(|(from, to)| (to_millis(from), to_millis(to)));
         Some(ProgressNote { watermark: to_millis(floor.unwrap_or(UNSTARTED)), gap, end })
     }
 
@@ -469,21 +478,21 @@ impl Engine {
     }
 }
 
+/// Walks event times and watermarks of a batch, and leaves them in the scratch space by record.
+fn advance(partition: &mut Partition, raw: &RawBatch, rows: &SourceRows, scratch: &mut Scratch) {
+    let index = &rows.rows.index;
+    scratch.times.clear();
+    scratch.times.resize(raw.len(), (0, UNSTARTED));
+    partition.advance(&raw.offsets, index, &rows.watermarks, &mut scratch.before);
+    for ((record, time), before) in index.iter().zip(&rows.times).zip(&scratch.before) {
+        scratch.times[*record as usize] = (*time, *before);
+    }
+}
+
 fn to_millis(nanos: i64) -> Timestamp {
     match nanos {
         UNSTARTED => Timestamp::MIN,
         ENDED => Timestamp::MAX,
         _ => Timestamp::from_millis(nanos.div_euclid(1_000_000)),
-    }
-}
-
-fn dead_letter(raw: &RawBatch, record: u32, reason: impl Into<String>, error: impl Into<String>) -> DeadLetter {
-    DeadLetter {
-        topic: raw.topic.to_string(),
-        partition: raw.partition,
-        offset: raw.offsets[record as usize],
-        reason: reason.into(),
-        error: error.into(),
-        payload: raw.bytes(record as usize).to_vec(),
     }
 }

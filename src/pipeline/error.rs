@@ -73,8 +73,10 @@ pub enum PipelineError {
     Transactions { pipeline: String, error: String },
     #[error("read `{path}`: {error}")]
     File { path: String, error: String },
-    #[error("table `{table}` is not a source of this pipeline, which reads `{known}`\nhint: --input {known}=PATH")]
+    #[error("table `{table}` is not a source of this pipeline\nhint: its sources are {known}")]
     Input { table: String, known: String },
+    #[error("source `{table}` has no file to read\nhint: --input {table}=PATH")]
+    NoInput { table: String },
     #[error("write rows: {0}")]
     Output(#[from] std::io::Error),
     #[error("pipeline engine: {0}")]

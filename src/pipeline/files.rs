@@ -23,32 +23,43 @@ pub fn check(sql: &str) -> Result<PlanSummary, PipelineError> {
 /// are its partitions. A file whose name ends in `.gz` is unpacked.
 pub fn run_over_files(sql: &str, inputs: &[(String, PathBuf)], out: &mut dyn Write) -> Result<Counters, PipelineError> {
     let plan = Arc::new(compile(sql)?);
-    let known = plan.source.name.clone();
-    if let Some((table, _)) = inputs.iter().find(|(table, _)| !table.eq_ignore_ascii_case(&known)) {
-        return Err(PipelineError::Input { table: table.clone(), known });
+    let names = || plan.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some((table, _)) = inputs.iter().find(|(table, _)| plan.source(table).is_none()) {
+        return Err(PipelineError::Input { table: table.clone(), known: names() });
     }
-    if inputs.is_empty() {
-        return Err(PipelineError::Input { table: String::new(), known });
+    let mut sources = Vec::with_capacity(plan.sources.len());
+    for source in &plan.sources {
+        let of = |(table, path): &(String, PathBuf)| table.eq_ignore_ascii_case(&source.name).then(|| path.clone());
+        let paths: Vec<PathBuf> = inputs.iter().filter_map(of).collect();
+        if paths.is_empty() {
+            return Err(PipelineError::NoInput { table: source.name.clone() });
+        }
+        sources.push(FileSource::open(&source.name, &paths, &[])?);
     }
-    let paths: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
-    let mut source = FileSource::open(&known, &paths, &[])?;
     let mut engine = Engine::new(plan, None)?;
     loop {
-        let polled = source.poll(Span::ZERO)?;
-        for batch in &polled.batches {
-            engine.push(batch)?;
+        let mut polled = Vec::with_capacity(sources.len());
+        for (place, source) in sources.iter_mut().enumerate() {
+            let read = source.poll(Span::ZERO)?;
+            for batch in &read.batches {
+                engine.push(place, batch)?;
+            }
+            polled.push(read);
         }
-        let view = PartitionView {
-            known: &polled.partitions,
-            ended: &polled.at_end,
-            all_ended: polled.ended,
-            ..PartitionView::default()
-        };
-        for row in engine.close(&view)?.rows {
+        let views: Vec<PartitionView<'_>> = polled
+            .iter()
+            .map(|polled| PartitionView {
+                known: &polled.partitions,
+                ended: &polled.at_end,
+                all_ended: polled.ended,
+                ..PartitionView::default()
+            })
+            .collect();
+        for row in engine.close(&views)?.rows {
             out.write_all(&row.json)?;
             out.write_all(b"\n")?;
         }
-        if polled.ended {
+        if views.iter().all(|view| view.all_ended) {
             out.flush()?;
             return Ok(engine.counters());
         }

@@ -9,7 +9,9 @@
 //! | --- | --- |
 //! | `sql` | Arroyo's dialect in a portable profile: parse, check, plan |
 //! | `watermark`, `window`, `late` | the pure rules of event time |
-//! | `partition`, `panes`, `runs` | how far a partition has come; rows by pane, panes into windows |
+//! | `partition`, `panes`, `runs`, `sessions` | how far a partition has come; rows by pane, panes into windows |
+//! | `routing`, `gathered` | rows to the inputs that read them; windows in their order |
+//! | `silence` | what was not heard is a gap |
 //! | `exec` | physical expressions row by row where they fail, accumulators by window, JSON rows |
 //! | `sketch` | quantiles with exact merging |
 //! | `engine` | batches in, closed windows, dead letters and checkpoints out; no I/O |
@@ -28,12 +30,16 @@ mod engine;
 mod error;
 mod exec;
 mod files;
+mod gathered;
 pub mod late;
 mod outbox;
 mod panes;
 mod partition;
+mod routing;
 mod runner;
 mod runs;
+mod sessions;
+mod silence;
 mod sketch;
 mod sql;
 mod steady;
@@ -43,14 +49,14 @@ mod transactions;
 pub mod watermark;
 pub mod window;
 
-pub use checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
+pub use checkpoint::{Checkpoint, Counters, PartitionCheckpoint, SourceCheckpoint};
 pub use engine::{Engine, EpochOutput, OutRow, PartitionView, ProgressNote};
 pub use error::{PipelineError, Place, SqlError};
 pub use files::{check, run_over_files};
 pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_settings};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
-    Aggregate, Aggregation, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
-    SourceTable, Stage, StartAt, Step, compile,
+    Aggregate, Aggregation, Branch, Closed, Computed, Format, GroupKey, Input, Join, JoinKind, Plan, PlanSummary,
+    RowNumber, SinkOptions, SinkTable, SourceOptions, SourceSummary, SourceTable, Stage, StartAt, Step, compile,
 };
 pub use steady::SteadyClock;

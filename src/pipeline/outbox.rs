@@ -10,7 +10,7 @@ use crate::PipelineError;
 use crate::commit::Marker;
 
 /// First byte of what is stored.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// What one transaction writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +20,17 @@ pub(crate) struct Outbox {
     pub(crate) before: Option<Marker>,
     /// In the order in which they are written. None = all of it has been written.
     pub(crate) records: Vec<OutRecord>,
-    /// Offsets of the source's group: the next one to read, by partition.
-    pub(crate) offsets: Vec<(i32, i64)>,
+    /// Of the sources' groups.
+    pub(crate) offsets: Vec<GroupOffset>,
+}
+
+/// The next offset to read of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupOffset {
+    /// The place of the source in the plan.
+    pub(crate) source: usize,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
 }
 
 impl Outbox {
@@ -57,7 +66,8 @@ impl Outbox {
         put_marker(&mut out, &self.marker);
         put_option(&mut out, self.before.as_ref(), put_marker);
         put_length(&mut out, self.offsets.len());
-        for (partition, offset) in &self.offsets {
+        for GroupOffset { source, partition, offset } in &self.offsets {
+            put_length(&mut out, *source);
             out.extend_from_slice(&partition.to_le_bytes());
             out.extend_from_slice(&offset.to_le_bytes());
         }
@@ -83,7 +93,7 @@ impl Outbox {
         }
         let marker = left.marker()?;
         let before = if left.flag()? { Some(left.marker()?) } else { None };
-        let offsets = (0..left.length()?).map(|_| Some((left.i32()?, left.i64()?))).collect::<Option<_>>()?;
+        let offsets = (0..left.length()?).map(|_| left.offset()).collect::<Option<_>>()?;
         let mut topic: Arc<str> = "".into();
         let records = (0..left.length()?).map(|_| left.record(&mut topic)).collect::<Option<_>>()?;
         left.0.is_empty().then_some(Self { marker, before, records, offsets })
@@ -119,6 +129,10 @@ impl<'a> Reader<'a> {
         let (taken, left) = self.0.split_at_checked(count)?;
         self.0 = left;
         Some(taken)
+    }
+
+    fn offset(&mut self) -> Option<GroupOffset> {
+        Some(GroupOffset { source: self.length()?, partition: self.i32()?, offset: self.i64()? })
     }
 
     fn flag(&mut self) -> Option<bool> {
@@ -191,7 +205,10 @@ mod tests {
             marker: Marker { epoch: 7, run: "b".to_owned() },
             before: Some(Marker { epoch: 6, run: "a".to_owned() }),
             records: vec![row.clone(), letter, row],
-            offsets: vec![(0, 12), (3, i64::MAX)],
+            offsets: vec![
+                GroupOffset { source: 0, partition: 0, offset: 12 },
+                GroupOffset { source: 1, partition: 3, offset: i64::MAX },
+            ],
         }
     }
 

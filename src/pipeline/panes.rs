@@ -8,9 +8,10 @@ use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
 use crate::exec::pane::{Inputs, PaneStore};
+use crate::partition::PartitionId;
 use crate::runs::{Run, Runs};
-use crate::sql::{Aggregation, Plan};
-use crate::window;
+use crate::sql::Aggregation;
+use crate::window::{self, Windows};
 
 /// Panes that an open window holds or will hold.
 #[derive(Default)]
@@ -24,7 +25,7 @@ const MANY_PANES: i64 = 12;
 
 #[derive(Default)]
 struct Pane {
-    parts: BTreeMap<i32, Part>,
+    parts: BTreeMap<PartitionId, Part>,
     /// What all partitions brought, once a window that holds the pane was closed.
     merged: Run,
 }
@@ -43,19 +44,12 @@ pub(crate) struct FirstRow {
     pub(crate) watermark_before: i64,
 }
 
-/// The aggregation's output for the window `[start, end)`.
-pub(crate) struct ClosedWindow {
-    pub(crate) start: i64,
-    pub(crate) end: i64,
-    pub(crate) batch: RecordBatch,
-}
-
 impl Panes {
     /// Adds rows of one pane and partition; `first` is the first of them, `ids` scratch space.
     pub(crate) fn add(
         &mut self,
         aggregation: &Aggregation,
-        (pane, partition): (i64, i32),
+        (pane, partition): (i64, PartitionId),
         first: FirstRow,
         share: &Inputs,
         ids: &mut Vec<usize>,
@@ -70,50 +64,56 @@ impl Panes {
     }
 
     /// The first row of `partition` that an open window needs.
-    pub(crate) fn oldest(&self, partition: i32) -> Option<FirstRow> {
+    pub(crate) fn oldest(&self, partition: PartitionId) -> Option<FirstRow> {
         let parts = self.by_start.values().filter_map(|pane| pane.parts.get(&partition));
         parts.map(|part| part.first).min_by_key(|first| first.offset)
     }
 
-    /// The next window that is complete at `watermark` and holds rows, from the one that starts at `from`, which is moved
-    /// on. Panes that no later window holds are dropped.
-    pub(crate) fn next_closed(
-        &mut self,
-        plan: &Plan,
-        from: &mut i64,
-        watermark: i64,
-        ids: &mut Vec<usize>,
-    ) -> Result<Option<ClosedWindow>> {
-        let windows = plan.windows;
+    /// The start of the next window that is complete at `watermark` and holds rows, if there is one from `from` on. Panes
+    /// that no such window holds are dropped.
+    pub(crate) fn next_start(&mut self, windows: Windows, from: i64, watermark: i64) -> Option<i64> {
         while let Some(pane) = self.by_start.keys().next().copied() {
-            let start = if windows.is_tumbling() { pane } else { windows.first_start(pane).max(*from) };
-            let end = windows.end_of(start);
+            let start = if windows.is_tumbling() { pane } else { windows.first_start(pane).max(from) };
             if start > pane {
                 self.by_start.remove(&pane);
                 continue;
             }
-            if !window::is_closed(end, watermark) {
-                return Ok(None);
-            }
-            let store = if windows.is_tumbling() {
-                let pane = self.by_start.remove(&pane).unwrap_or_default();
-                pane.into_store(&plan.aggregation, ids)?
-            } else {
-                let store = self.window(plan, start, ids)?;
-                if start == pane {
-                    self.by_start.remove(&pane);
-                }
-                store
-            };
-            *from = start.saturating_add(windows.slide);
-            return Ok(Some(ClosedWindow { start, end, batch: store.finish(&plan.aggregation, start, end)? }));
+            return window::is_closed(windows.end_of(start), watermark).then_some(start);
         }
-        Ok(None)
+        None
+    }
+
+    /// The aggregation's output for the window that starts at `start`; windows come in their order.
+    pub(crate) fn take(
+        &mut self,
+        aggregation: &Aggregation,
+        windows: Windows,
+        start: i64,
+        ids: &mut Vec<usize>,
+    ) -> Result<RecordBatch> {
+        let end = windows.end_of(start);
+        if self.by_start.range(start..end).next().is_none() {
+            return Ok(RecordBatch::new_empty(aggregation.output.clone()));
+        }
+        let store = if windows.is_tumbling() {
+            let pane = self.by_start.remove(&start).unwrap_or_default();
+            pane.into_store(aggregation, ids)?
+        } else {
+            let store = self.window(aggregation, windows, start, ids)?;
+            self.by_start.remove(&start);
+            store
+        };
+        store.finish(aggregation, start, end)
     }
 
     /// The panes of the window that starts at `start` in one.
-    fn window(&mut self, plan: &Plan, start: i64, ids: &mut Vec<usize>) -> Result<PaneStore> {
-        let (windows, aggregation) = (plan.windows, &plan.aggregation);
+    fn window(
+        &mut self,
+        aggregation: &Aggregation,
+        windows: Windows,
+        start: i64,
+        ids: &mut Vec<usize>,
+    ) -> Result<PaneStore> {
         let mut store = PaneStore::new(aggregation)?;
         if windows.width / windows.slide < MANY_PANES {
             for pane in self.by_start.range_mut(start..windows.end_of(start)).map(|(_, pane)| pane) {

@@ -5,6 +5,9 @@ use crate::checkpoint::PartitionCheckpoint;
 use crate::panes::FirstRow;
 use crate::watermark::{self, UNSTARTED};
 
+/// A source's place among the sources of the plan, and the number of one of its partitions.
+pub(crate) type PartitionId = (usize, i32);
+
 /// One source partition.
 pub(crate) struct Partition {
     /// The first offset not read yet; `None` = no row was seen.

@@ -1,4 +1,4 @@
-//! The engine between a source, a Kafka sink and the state store, on the caller's thread. Rule: input counts as read in
+//! The engine between its sources, a Kafka sink and the state store, on the caller's thread. Rule: input counts as read in
 //! the same write of the store that holds what it gave, or after that has been acknowledged; whatever fails is tried
 //! again, nothing is skipped. The clock is asked only how long a partition has been silent.
 
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use prescale_domain::{Clock, Progress, Span, Timestamp};
 use prescale_ingest::kafka::{self, KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
-use prescale_ingest::{OutRecord, Polled, Source};
+use prescale_ingest::{OutRecord, Polled, RawBatch, Source};
 use prescale_store::{Store, Write};
 use prescale_telemetry::ingest::DeadLettered;
 use prescale_telemetry::pipeline::{EpochClosed, GapFound, PipelineEnded, PipelineStarted};
 
 use crate::PipelineError;
 use crate::attempts::Attempts;
-use crate::checkpoint::{Checkpoint, Counters};
+use crate::checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
 use crate::engine::{Engine, EpochOutput, PartitionView};
-use crate::outbox::Outbox;
-use crate::sql::{Plan, StartAt};
+use crate::outbox::{GroupOffset, Outbox};
+use crate::sql::{Plan, SourceTable, StartAt};
 use crate::transactions::Transactions;
 
 /// How often a row is written to its topic.
@@ -59,12 +59,12 @@ pub struct RunnerSettings {
     /// Where each transaction notes its epoch; unused without transactions.
     pub epochs_topic: String,
     pub delivery: Delivery,
-    /// The source is bounded: a partition at its end leaves the watermark's minimum.
+    /// The sources are bounded: a partition at its end leaves the watermark's minimum.
     pub until_end: bool,
     /// Partitions of a features or dead-letter topic that has to be created.
     pub new_topic_partitions: i32,
-    /// A partition without rows for this long does not hold the watermark back; `None` = it always does.
-    pub idle: Option<Span>,
+    /// By source: a partition without rows for this long does not hold the watermark back; `None` = it always does.
+    pub idle: Vec<Option<Span>>,
     /// The same for a partition that has been read up to the broker's high watermark; `None` = no sooner than others.
     pub caught_up_idle: Option<Span>,
     /// How long a poll waits for rows.
@@ -100,7 +100,7 @@ impl RunnerSettings {
             delivery: Delivery::default(),
             until_end: false,
             new_topic_partitions: 1,
-            idle: plan.source.options.idle_micros.map(|micros| Span::from_millis(micros / 1000)),
+            idle: plan.sources.iter().map(|source| source.options.idle()).collect(),
             caught_up_idle: None,
             poll_wait: Span::from_millis(100),
             epoch: Span::from_millis(250),
@@ -112,15 +112,15 @@ impl RunnerSettings {
     }
 }
 
-/// How to read the source of `plan`, going on where `checkpoint` stands. `kafka` comes from the service's
+/// How to read a source of a plan, going on where `checkpoint` stands. `kafka` comes from the service's
 /// configuration; without it, the brokers are the ones that the SQL names.
 pub fn source_settings(
-    plan: &Plan,
+    source: &SourceTable,
     kafka: Option<KafkaSettings>,
     checkpoint: Option<&Checkpoint>,
     until_end: bool,
 ) -> KafkaSourceSettings {
-    let options = &plan.source.options;
+    let options = &source.options;
     let mut kafka = kafka.unwrap_or_else(|| KafkaSettings::new(options.bootstrap_servers.clone().unwrap_or_default()));
     for (property, value) in &options.client_configs {
         kafka.client.entry(property.clone()).or_insert_with(|| value.clone());
@@ -135,17 +135,17 @@ pub fn source_settings(
         StartAt::Latest => kafka::StartAt::Latest,
         StartAt::Group => kafka::StartAt::Group,
     };
-    settings.starts = checkpoint.map(Checkpoint::starts).unwrap_or_default();
+    settings.starts = checkpoint.map(|checkpoint| checkpoint.starts(&source.name)).unwrap_or_default();
     settings.until_end = until_end;
     settings.group = options.group_id.clone();
     settings
 }
 
-/// Runs until the end of a bounded source, or until `stop` is set. The source must have been opened at the starts of
-/// the checkpoint in `store` (see [`Checkpoint::load`]).
+/// Runs until the end of bounded sources, or until `stop` is set. `sources` are those of the plan, in its order, opened at
+/// the starts of the checkpoint in `store` (see [`Checkpoint::load`]).
 pub fn run(
     settings: RunnerSettings,
-    source: Box<dyn Source>,
+    sources: Vec<Box<dyn Source>>,
     sink: &KafkaSink,
     store: &dyn Store,
     clock: &dyn Clock,
@@ -168,8 +168,9 @@ pub fn run(
         clock,
         stop,
         engine,
-        source,
-        silence: Silence::default(),
+        silences: sources.iter().map(|_| Silence::default()).collect(),
+        sources,
+        turn: 0,
         saved: checkpoint,
         epochs: 0,
     };
@@ -183,8 +184,11 @@ struct Runner<'a> {
     clock: &'a dyn Clock,
     stop: &'a AtomicBool,
     engine: Engine,
-    source: Box<dyn Source>,
-    silence: Silence,
+    sources: Vec<Box<dyn Source>>,
+    /// In the order of the sources.
+    silences: Vec<Silence>,
+    /// The source that is waited for when none has records.
+    turn: usize,
     saved: Option<Checkpoint>,
     /// As it is in the state store.
     outbox: Option<Outbox>,
@@ -208,21 +212,23 @@ impl Runner<'_> {
         while !self.stopped() {
             let polled = self.epoch()?;
             let now = self.clock.now();
-            let idle = self.silence.idle(&polled, now, &self.settings);
-            let view = PartitionView {
-                known: &polled.partitions,
-                ended: if polled.ended { &polled.partitions } else { self.bounded_ends(&polled) },
-                idle: &idle,
-                all_ended: polled.ended,
-                silent: polled.unreachable.is_some()
-                    || (!polled.partitions.is_empty() && idle.len() == polled.partitions.len()),
-            };
-            let output = self.engine.close(&view)?;
+            let idle: Vec<Vec<i32>> = self
+                .silences
+                .iter()
+                .zip(&polled)
+                .zip(&self.settings.idle)
+                .map(|((silence, polled), limit)| silence.idle(polled, now, *limit, self.settings.caught_up_idle))
+                .collect();
+            let views: Vec<PartitionView<'_>> =
+                polled.iter().zip(&idle).map(|(polled, idle)| self.view(polled, idle)).collect();
+            let ended = views.iter().all(|view| view.all_ended);
+            let output = self.engine.close(&views)?;
             if !self.write(&output, partitions)? {
                 break;
             }
-            self.silence.skip(self.clock.now().since(now));
-            if polled.ended {
+            let length = self.clock.now().since(now);
+            self.silences.iter_mut().for_each(|silence| silence.skip(length));
+            if ended {
                 let Counters { read, windowed, late, future, .. } = output.counters;
                 let (pipeline, bad) = (self.settings.pipeline.as_str(), output.counters.bad());
                 PipelineEnded { pipeline, read, windowed, late, future, bad }.emit();
@@ -240,28 +246,50 @@ impl Runner<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// An unbounded source is at its end for the moment only, which holds nothing back and lets nothing go.
-    fn bounded_ends<'p>(&self, polled: &'p Polled) -> &'p [i32] {
-        if self.settings.until_end { &polled.at_end } else { &[] }
+    fn view<'p>(&self, polled: &'p Polled, idle: &'p [i32]) -> PartitionView<'p> {
+        PartitionView {
+            known: &polled.partitions,
+            // An unbounded source is at its end for the moment only, which holds nothing back and lets nothing go.
+            ended: match (polled.ended, self.settings.until_end) {
+                (true, _) => &polled.partitions,
+                (false, true) => &polled.at_end,
+                (false, false) => &[],
+            },
+            idle,
+            all_ended: polled.ended,
+            silent: polled.unreachable.is_some()
+                || (!polled.partitions.is_empty() && idle.len() == polled.partitions.len()),
+        }
     }
 
-    /// Polls until the epoch is full or nothing more is there; returns what the last poll said.
-    fn epoch(&mut self) -> Result<Polled, PipelineError> {
+    /// Polls until the epoch is full or nothing more is there; returns what the last poll of each source said.
+    fn epoch(&mut self) -> Result<Vec<Polled>, PipelineError> {
         let (start, mut records) = (self.clock.now(), 0);
         loop {
-            let wait = if records == 0 { self.settings.poll_wait } else { Span::ZERO };
-            let polled = self.source.poll(wait)?;
-            let now = self.clock.now();
-            self.silence.see(&polled, now);
-            for batch in &polled.batches {
-                records += batch.len();
-                self.engine.push(batch)?;
+            let before = records;
+            let mut polled = Vec::with_capacity(self.sources.len());
+            for place in 0..self.sources.len() {
+                // One source is waited for as long as none has brought anything, each in its turn.
+                let wait = if records == 0 && place == self.turn { self.settings.poll_wait } else { Span::ZERO };
+                polled.push(self.poll(place, wait)?);
+                records += polled.last().map_or(0, |polled| polled.batches.iter().map(RawBatch::len).sum());
             }
-            let full = records >= self.settings.epoch_records || now.since(start) >= self.settings.epoch;
-            if full || polled.batches.is_empty() || polled.ended || self.stopped() {
+            self.turn = (self.turn + 1) % self.sources.len().max(1);
+            let ended = polled.iter().all(|polled| polled.ended);
+            let full = records >= self.settings.epoch_records || self.clock.now().since(start) >= self.settings.epoch;
+            if full || records == before || ended || self.stopped() {
                 return Ok(polled);
             }
         }
+    }
+
+    fn poll(&mut self, place: usize, wait: Span) -> Result<Polled, PipelineError> {
+        let polled = self.sources[place].poll(wait)?;
+        self.silences[place].see(&polled, self.clock.now());
+        for batch in &polled.batches {
+            self.engine.push(place, batch)?;
+        }
+        Ok(polled)
     }
 
     /// Makes sure that the topics exist; `None` when stopped before the broker could be reached.
@@ -364,6 +392,7 @@ impl Runner<'_> {
 
     /// Saves a checkpoint with its output, then writes that in one transaction; `false` when stopped in between.
     fn write_once(&mut self, records: Vec<OutRecord>, checkpoint: &Checkpoint) -> Result<bool, PipelineError> {
+        let offsets = self.offsets(checkpoint);
         let Some(transactions) = &mut self.transactions else { return Ok(true) };
         let pipeline = &self.settings.pipeline;
         let mut writes = vec![checkpoint.write(pipeline)?];
@@ -375,7 +404,7 @@ impl Runner<'_> {
             }
             return self.save(&writes);
         }
-        let outbox = transactions.outbox(records, oldest(checkpoint));
+        let outbox = transactions.outbox(records, offsets);
         writes.push(outbox.write(pipeline));
         if !self.save(&writes)? {
             return Ok(false);
@@ -421,13 +450,29 @@ impl Runner<'_> {
         done
     }
 
+    /// The first offset that a restart reads, by source and partition.
+    fn offsets(&self, checkpoint: &Checkpoint) -> Vec<GroupOffset> {
+        let tables = self.settings.plan.sources.iter().enumerate();
+        let known = tables.filter_map(|(place, table)| Some((place, checkpoint.sources.get(&table.name)?)));
+        let offset = |source, (&partition, at): (&i32, &PartitionCheckpoint)| GroupOffset {
+            source,
+            partition,
+            offset: at.oldest,
+        };
+        known.flat_map(|(place, at)| at.partitions.iter().map(move |entry| offset(place, entry))).collect()
+    }
+
     fn saved_with(&mut self, output: &EpochOutput, checkpoint: Checkpoint) -> Result<(), PipelineError> {
         let pipeline = &self.settings.pipeline;
         if self.transactions.is_none() {
             if !self.save(&[checkpoint.write(pipeline)?])? {
                 return Ok(());
             }
-            self.source.commit(&oldest(&checkpoint))?;
+            let offsets = self.offsets(&checkpoint);
+            for (place, source) in self.sources.iter_mut().enumerate() {
+                let of = offsets.iter().filter(|offset| offset.source == place);
+                source.commit(&of.map(|offset| (offset.partition, offset.offset)).collect::<Vec<_>>())?;
+            }
         }
         self.saved = Some(checkpoint);
         self.epochs += 1;
@@ -447,11 +492,6 @@ impl Runner<'_> {
     }
 }
 
-/// By partition, the first offset that a restart reads.
-fn oldest(checkpoint: &Checkpoint) -> Vec<(i32, i64)> {
-    checkpoint.partitions.iter().map(|(id, at)| (*id, at.oldest)).collect()
-}
-
 impl Silence {
     fn see(&mut self, polled: &Polled, now: Timestamp) {
         for partition in &polled.partitions {
@@ -466,12 +506,10 @@ impl Silence {
         }
     }
 
-    /// Partitions that have been read to their end and brought nothing for as long as the settings say.
-    fn idle(&self, polled: &Polled, now: Timestamp, settings: &RunnerSettings) -> Vec<i32> {
-        let limit = |id: &i32| {
-            let early = settings.caught_up_idle.filter(|_| polled.caught_up.contains(id));
-            settings.idle.into_iter().chain(early).min()
-        };
+    /// Partitions that have been read to their end and brought nothing for `limit`, or for `early` where nothing more is in
+    /// them at all.
+    fn idle(&self, polled: &Polled, now: Timestamp, limit: Option<Span>, early: Option<Span>) -> Vec<i32> {
+        let limit = |id: &i32| limit.into_iter().chain(early.filter(|_| polled.caught_up.contains(id))).min();
         let silent = |id: &&i32| {
             let length = self.last_rows.get(id).map(|last| now.since(*last));
             length.zip(limit(id)).is_some_and(|(length, limit)| length >= limit)

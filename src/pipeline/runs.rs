@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use datafusion::error::Result;
 
-use crate::exec::pane::{PaneStore, Partial};
+use crate::exec::groups::Partial;
+use crate::exec::pane::PaneStore;
 use crate::sql::Aggregation;
 use crate::window::{self, Windows};
 

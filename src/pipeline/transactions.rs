@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::PipelineError;
 use crate::attempts::Attempts;
 use crate::commit::{Action, Commit, Event, Marker};
-use crate::outbox::Outbox;
+use crate::outbox::{GroupOffset, Outbox};
 use crate::runner::{CommitStep, RunnerSettings};
+use crate::sql::SourceOptions;
 
 /// Markers are on one partition, whatever others the topic has.
 const MARKER_PARTITION: i32 = 0;
@@ -92,7 +93,7 @@ impl<'a> Transactions<'a> {
     }
 
     /// An outbox for the next epoch.
-    pub(crate) fn outbox(&self, mut records: Vec<OutRecord>, offsets: Vec<(i32, i64)>) -> Outbox {
+    pub(crate) fn outbox(&self, mut records: Vec<OutRecord>, offsets: Vec<GroupOffset>) -> Outbox {
         let marker = self.commit.next(&self.run);
         let record = EpochRecord { pipeline: self.settings.pipeline.clone(), marker: marker.clone() };
         records.push(OutRecord {
@@ -198,12 +199,19 @@ impl<'a> Transactions<'a> {
             sink.begin()?;
             outbox.records.iter().try_for_each(|record| sink.send(record))
         })?;
-        let source = &self.settings.plan.source.options;
-        let Some(group) = source.group_id.as_deref().filter(|_| !self.without_offsets && !outbox.offsets.is_empty())
-        else {
+        let plan = self.settings.plan.clone();
+        let mut tables = plan.sources.iter().enumerate();
+        tables.try_for_each(|(place, table)| self.send_offsets(place, &table.options, outbox))
+    }
+
+    /// Tells the group of a source how far the outbox has come, where the source names one.
+    fn send_offsets(&mut self, place: usize, source: &SourceOptions, outbox: &Outbox) -> Result<(), TransactionError> {
+        let of = outbox.offsets.iter().filter(|offset| offset.source == place);
+        let offsets: Vec<(i32, i64)> = of.map(|offset| (offset.partition, offset.offset)).collect();
+        let Some(group) = source.group_id.as_deref().filter(|_| !self.without_offsets && !offsets.is_empty()) else {
             return Ok(());
         };
-        let sent = self.with(|sink, wait| sink.send_offsets(group, &source.topic, &outbox.offsets, wait));
+        let sent = self.with(|sink, wait| sink.send_offsets(group, &source.topic, &offsets, wait));
         if let Err(error) = &sent
             && error.remedy == Remedy::Abort
         {

@@ -175,7 +175,7 @@ impl Stage {
 
     fn settings(&self) -> RunnerSettings {
         let mut plan = compile(&sql()).unwrap();
-        plan.source.options.topic.clone_from(&self.input);
+        plan.sources[0].options.topic.clone_from(&self.input);
         RunnerSettings {
             features_topic: self.topic("features"),
             dead_letter_topic: self.topic("dead-letters"),
@@ -197,11 +197,12 @@ impl Stage {
         stop: &AtomicBool,
     ) -> Result<Summary, PipelineError> {
         let checkpoint = Checkpoint::load(store, &settings.pipeline)?;
-        let mut reading = source_settings(&settings.plan, Some(self.kafka.clone()), checkpoint.as_ref(), until_end);
+        let mut reading =
+            source_settings(&settings.plan.sources[0], Some(self.kafka.clone()), checkpoint.as_ref(), until_end);
         reading.max_records = 40;
         let (source, sink) = (KafkaSource::open(reading)?, KafkaSink::open(&self.kafka).unwrap());
         let settings = RunnerSettings { until_end, ..settings };
-        run(settings, Box::new(source), &sink, store, &SystemClock, stop)
+        run(settings, vec![Box::new(source)], &sink, store, &SystemClock, stop)
     }
 
     /// Runs to the end from the state in `directory`; `None` when it crashed.

@@ -196,8 +196,9 @@ fn what_was_aborted_is_read_only_where_the_sql_asks_for_it() {
     ] {
         let mut plan =
             compile(&shipped.replacen("type = 'source',", &format!("type = 'source', {option}"), 1)).unwrap();
-        plan.source.options.topic.clone_from(&topic);
-        let mut source = KafkaSource::open(source_settings(&plan, Some(settings.clone()), None, true)).unwrap();
+        plan.sources[0].options.topic.clone_from(&topic);
+        let mut source =
+            KafkaSource::open(source_settings(&plan.sources[0], Some(settings.clone()), None, true)).unwrap();
         let mut read = Vec::new();
         kit::wait_for("the end of the topic", WAIT, || {
             let polled = source.poll(Span::from_millis(200)).unwrap();

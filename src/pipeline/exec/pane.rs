@@ -1,18 +1,13 @@
-//! Groups and their accumulators, and their merge. Rule: each partition's rows are accumulated in offset order, and
-//! states are merged in one order, so that floating-point sums have one order.
+//! What an aggregation reads of rows, and the groups of a pane. Rule: each partition's rows are accumulated in offset
+//! order, and states are merged in one order, so that floating-point sums have one order.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StructArray, TimestampNanosecondArray};
-use arrow::compute::{SortColumn, lexsort_to_indices};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StructArray, TimestampNanosecondArray};
+use arrow::compute::{SortColumn, lexsort_to_indices, take};
 use datafusion::error::Result;
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
-use datafusion::physical_expr::GroupsAccumulatorAdapter;
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
-use super::quantile_udaf;
+use super::groups::{Keys, Partial, States};
 use super::rows::{Failure, Rows, new_batch, take_all};
 use crate::sql::{Aggregation, GroupKey};
 
@@ -89,136 +84,69 @@ impl Inputs {
     }
 }
 
-/// What a [`PaneStore`] held: groups and the states of their accumulators, as often to be merged as there are readers.
-pub(crate) struct Partial {
-    keys: Vec<ArrayRef>,
-    states: Vec<Vec<ArrayRef>>,
-    count: usize,
-}
-
 /// Groups and their accumulators.
 pub(crate) struct PaneStore {
-    /// `None` when the window is the only key.
-    groups: Option<Box<dyn GroupValues>>,
-    accumulators: Vec<Slot>,
+    keys: Keys,
+    states: States,
     count: usize,
-}
-
-/// The accumulator of one aggregate.
-struct Slot {
-    accumulator: Box<dyn GroupsAccumulator>,
-    /// The slot that is filled in its place.
-    shares: Option<usize>,
 }
 
 impl PaneStore {
     pub(crate) fn new(plan: &Aggregation) -> Result<Self> {
-        let types = plan.key_types();
-        let groups = if types.is_empty() {
-            None
-        } else {
-            let fields: Vec<Field> =
-                types.into_iter().enumerate().map(|(i, kind)| Field::new(format!("k{i}"), kind, true)).collect();
-            Some(new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?)
-        };
-        let mut accumulators = Vec::new();
-        for aggregate in &plan.aggregates {
-            let function = aggregate.function.clone();
-            let accumulator: Box<dyn GroupsAccumulator> = if function.groups_accumulator_supported() {
-                function.create_groups_accumulator()?
-            } else {
-                Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator()))
-            };
-            accumulators.push(Slot { accumulator, shares: aggregate.shares });
-        }
-        Ok(Self { groups, accumulators, count: 0 })
+        Ok(Self { keys: Keys::new(plan)?, states: States::new(plan)?, count: 0 })
     }
 
-    /// Adds rows; `ids` is scratch space.
+    /// Adds rows; `ids` is scratch space, in which the group of each row is left.
     pub(crate) fn update(&mut self, inputs: &Inputs, ids: &mut Vec<usize>) -> Result<()> {
-        self.intern(&inputs.keys, inputs.rows, ids)?;
-        for ((slot, arguments), filter) in self.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters) {
-            if slot.shares.is_none() {
-                slot.accumulator.update_batch(arguments, ids, filter.as_ref(), self.count)?;
-            }
-        }
-        Ok(())
+        self.count = self.keys.intern(&inputs.keys, inputs.rows, ids)?;
+        self.states.update(inputs, ids, self.count)
     }
 
-    /// Adds all that a store had accumulated.
+    /// Adds all that a store had accumulated; the group of each of its groups is left in `ids`.
     pub(crate) fn merge(&mut self, from: &Partial, ids: &mut Vec<usize>) -> Result<()> {
-        self.intern(&from.keys, from.count, ids)?;
-        for (slot, states) in self.accumulators.iter_mut().zip(&from.states) {
-            if slot.shares.is_none() {
-                slot.accumulator.merge_batch(states, ids, self.count)?;
-            }
-        }
-        Ok(())
+        self.count = self.keys.intern(&from.keys, from.count, ids)?;
+        self.states.merge(&from.states, ids, self.count)
     }
 
     pub(crate) fn into_partial(mut self) -> Result<Partial> {
-        let keys = self.emit_keys()?;
-        let states = self.accumulators.iter_mut().map(|slot| match slot.shares {
-            None => slot.accumulator.state(EmitTo::All),
-            Some(_) => Ok(Vec::new()),
-        });
-        Ok(Partial { keys, states: states.collect::<Result<_>>()?, count: self.count })
+        Ok(Partial { keys: self.keys.emit()?, states: self.states.take()?, count: self.count })
     }
 
     /// The aggregation's output for the window `[start, end)`, sorted by key.
     pub(crate) fn finish(mut self, plan: &Aggregation, start: i64, end: i64) -> Result<RecordBatch> {
-        let keys = self.emit_keys()?;
-        let mut values = self.values()?;
-        let mut sorted = keys;
-        if !sorted.is_empty() {
-            let columns: Vec<SortColumn> =
-                sorted.iter().map(|key| SortColumn { values: key.clone(), options: None }).collect();
-            let order = lexsort_to_indices(&columns, None)?;
-            sorted = take_all(&sorted, &order)?;
-            values = take_all(&values, &order)?;
-        }
-        let mut sorted = sorted.into_iter();
-        let mut columns = Vec::with_capacity(plan.output.fields().len());
-        for key in &plan.keys {
-            match key {
-                GroupKey::Window => columns.push(window_column(start, end, self.count)),
-                GroupKey::Column(_) => columns.extend(sorted.next()),
-            }
-        }
-        columns.append(&mut values);
-        new_batch(&plan.output, columns, self.count)
+        let (keys, values, windows) = (self.keys.emit()?, self.states.values()?, window_column(start, end, self.count));
+        output(plan, &[], Groups { keys, values, windows })
     }
+}
 
-    /// The value of each aggregate, by group.
-    fn values(&mut self) -> Result<Vec<ArrayRef>> {
-        // First what is read from others' sketches: evaluating empties them.
-        let read = |slot: &Slot| {
-            let owner = slot.shares.and_then(|owner| self.accumulators.get(owner));
-            owner.map(|owner| quantile_udaf::shared(slot.accumulator.as_ref(), owner.accumulator.as_ref())).transpose()
-        };
-        let shared = self.accumulators.iter().map(read).collect::<Result<Vec<_>>>()?;
-        let slots = self.accumulators.iter_mut().zip(shared);
-        slots.map(|(slot, shared)| shared.map_or_else(|| slot.accumulator.evaluate(EmitTo::All), Ok)).collect()
-    }
+/// Groups with their final values and windows.
+pub(crate) struct Groups {
+    pub(crate) keys: Vec<ArrayRef>,
+    pub(crate) values: Vec<ArrayRef>,
+    pub(crate) windows: ArrayRef,
+}
 
-    fn intern(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<usize>) -> Result<()> {
-        ids.clear();
-        match &mut self.groups {
-            Some(groups) => {
-                groups.intern(keys, ids)?;
-                self.count = groups.len();
-            }
-            None => {
-                ids.resize(rows, 0);
-                self.count = 1;
-            }
+/// The aggregation's output, sorted by some columns, then by key.
+pub(crate) fn output(plan: &Aggregation, first: &[ArrayRef], groups: Groups) -> Result<RecordBatch> {
+    let Groups { mut keys, mut values, mut windows } = groups;
+    let sort = first.iter().chain(&keys).map(|key| SortColumn { values: key.clone(), options: None });
+    let sort: Vec<SortColumn> = sort.collect();
+    if !sort.is_empty() {
+        let order = lexsort_to_indices(&sort, None)?;
+        keys = take_all(&keys, &order)?;
+        values = take_all(&values, &order)?;
+        windows = take(&windows, &order, None)?;
+    }
+    let (count, mut keys) = (windows.len(), keys.into_iter());
+    let mut columns = Vec::with_capacity(plan.output.fields().len());
+    for key in &plan.keys {
+        match key {
+            GroupKey::Window => columns.push(windows.clone()),
+            GroupKey::Column(_) => columns.extend(keys.next()),
         }
-        Ok(())
     }
-
-    fn emit_keys(&mut self) -> Result<Vec<ArrayRef>> {
-        self.groups.as_mut().map_or(Ok(Vec::new()), |groups| groups.emit(EmitTo::All))
-    }
+    columns.append(&mut values);
+    new_batch(&plan.output, columns, count)
 }
 
 /// Replaces all rows of the window `[start, end)` by their aggregation; returns the rows that could not be evaluated.
@@ -244,5 +172,10 @@ pub(crate) fn aggregate(
 /// The window as `{start, end}`, the same in each row.
 fn window_column(start: i64, end: i64, rows: usize) -> ArrayRef {
     let moment = |nanos: i64| -> ArrayRef { Arc::new(TimestampNanosecondArray::from_value(nanos, rows)) };
-    Arc::new(StructArray::new(crate::sql::window_fields(), vec![moment(start), moment(end)], None))
+    windows(moment(start), moment(end))
+}
+
+/// Windows as `{start, end}`.
+pub(crate) fn windows(starts: ArrayRef, ends: ArrayRef) -> ArrayRef {
+    Arc::new(StructArray::new(crate::sql::window_fields(), vec![starts, ends], None))
 }

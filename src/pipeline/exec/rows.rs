@@ -28,13 +28,12 @@ impl Rows {
         Self { batch, index }
     }
 
-    /// All rows of branches that began with the same records, without the records in `gone`: by record, then by branch.
-    pub(crate) fn union(branches: &[Self], gone: &BTreeSet<u32>) -> Result<Self> {
+    /// All rows of branches that began with the same records: by record, then by branch.
+    pub(crate) fn union(branches: &[Self]) -> Result<Self> {
         let Some(first) = branches.first() else { return exec_err!("a union has no branch") };
         let batch = concat_batches(&first.batch.schema(), branches.iter().map(|branch| &branch.batch))?;
         let records: Vec<u32> = branches.iter().flat_map(|branch| &branch.index).copied().collect();
-        let mut positions: Vec<u32> =
-            (0..).zip(&records).filter(|(_, r)| !gone.contains(r)).map(|(at, _)| at).collect();
+        let mut positions: Vec<u32> = (0..).zip(&records).map(|(at, _)| at).collect();
         positions.sort_by_key(|at| records[*at as usize]);
         let index = positions.iter().map(|at| records[*at as usize]).collect();
         let positions = UInt32Array::from(positions);

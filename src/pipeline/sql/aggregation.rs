@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, LogicalPlan}
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use datafusion::scalar::ScalarValue;
 
-use super::functions::{HOP, TUMBLE};
+use super::functions::{self, HOP, SESSION, TUMBLE};
 use super::plan::{Aggregate, Aggregation, GroupKey};
 use super::types;
 use super::validate::{Context, check, nullable, type_of};
@@ -24,15 +24,54 @@ const HOP_HINT: &str = "write hop(INTERVAL '1 minute', INTERVAL '5 minutes'): th
 const NESTED_HINT: &str =
     "select the window of the inner query and write GROUP BY window in the outer one, without tumble(…) or hop(…)";
 
+const SESSION_HINT: &str = "write session(INTERVAL '30 seconds'): a literal of days or less, more than zero";
+
 /// A row is in at most so many windows.
 const MOST_WINDOWS: i64 = 10_000;
 
+/// Panes of a session's gap: rows of one key in one pane are surely in one session, and a session is complete at the end
+/// of the pane in which it ends. More panes write it sooner and merge it more often.
+const PANES_OF_GAP: i64 = 4;
+
+/// The windows of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub(super) windows: Windows,
+    pub(super) session_gap: Option<i64>,
+}
+
+impl Grid {
+    pub(super) fn is_session(self) -> bool {
+        self.session_gap.is_some()
+    }
+
+    /// The name of the function that asks for it.
+    pub(super) fn function(self) -> &'static str {
+        match self.session_gap {
+            Some(_) => SESSION,
+            None if self.windows.is_tumbling() => TUMBLE,
+            None => HOP,
+        }
+    }
+
+    /// As in the SQL, for messages.
+    pub(super) fn text(self) -> String {
+        let span = |nanos: i64| prescale_domain::Span::from_millis(nanos / 1_000_000);
+        let Windows { slide, width } = self.windows;
+        match (self.session_gap, self.windows.is_tumbling()) {
+            (Some(gap), _) => format!("session({})", span(gap)),
+            (None, true) => format!("tumble({})", span(width)),
+            (None, false) => format!("hop({}, {})", span(slide), span(width)),
+        }
+    }
+}
+
 /// The aggregation over the rows of a source, and its windows.
-pub(super) fn first(context: &Context<'_>, node: &LogicalAggregate) -> Result<(Windows, Aggregation), SqlError> {
-    let (mut windows, mut keys) = (None, Vec::new());
+pub(super) fn first(context: &Context<'_>, node: &LogicalAggregate) -> Result<(Grid, Aggregation), SqlError> {
+    let (mut grid, mut keys) = (None, Vec::new());
     for expr in &node.group_expr {
-        if let Some(found) = windows_of(context, expr)? {
-            if windows.replace(found).is_some() {
+        if let Some(found) = grid_of(context, expr)? {
+            if grid.replace(found).is_some() {
                 return Err(second_window(context));
             }
             keys.push(GroupKey::Window);
@@ -40,24 +79,24 @@ pub(super) fn first(context: &Context<'_>, node: &LogicalAggregate) -> Result<(W
             keys.push(column(context, node, expr)?);
         }
     }
-    let Some(windows) = windows else {
+    let Some(grid) = grid else {
         return Err(context.text.error("no-window", context.query, "the GROUP BY has no window").hint(WINDOW_HINT));
     };
-    Ok((windows, aggregation(context, node, keys)?))
+    Ok((grid, aggregation(context, node, keys)?))
 }
 
-/// An aggregation over rows that are aggregated by `windows` already.
-pub(super) fn nested(
-    context: &Context<'_>,
-    node: &LogicalAggregate,
-    windows: Windows,
-) -> Result<Aggregation, SqlError> {
+/// An aggregation over rows that are aggregated by the windows of `grid` already.
+pub(super) fn nested(context: &Context<'_>, node: &LogicalAggregate, grid: Grid) -> Result<Aggregation, SqlError> {
+    if grid.is_session() {
+        let at = context.text.find(SESSION).unwrap_or(context.query);
+        let error = context.text.error("session", at, "an aggregation over session windows is not supported");
+        return Err(error.hint("group by tumble(…) or hop(…), or write the sessions to a topic of their own"));
+    }
     let mut keys = Vec::new();
     for expr in &node.group_expr {
-        if let Some(found) = windows_of(context, expr)? {
-            if found != windows {
-                let name = if found.is_tumbling() { TUMBLE } else { HOP };
-                let at = context.text.find(name).unwrap_or(context.query);
+        if let Some(found) = grid_of(context, expr)? {
+            if found != grid {
+                let at = context.text.find(found.function()).unwrap_or(context.query);
                 let message = "window in group by does not match input window";
                 return Err(context.text.error("other-window", at, message).hint(NESTED_HINT));
             }
@@ -80,7 +119,7 @@ pub(super) fn nested(
 
 fn second_window(context: &Context<'_>) -> SqlError {
     let error = context.text.error("second-window", context.query, "a GROUP BY has one window");
-    error.hint("write one tumble(…) or hop(…)")
+    error.hint("write one tumble(…), hop(…) or session(…)")
 }
 
 fn column(context: &Context<'_>, node: &LogicalAggregate, expr: &Expr) -> Result<GroupKey, SqlError> {
@@ -148,14 +187,14 @@ fn check_types(context: &Context<'_>, node: &LogicalAggregate, expr: &Expr) -> R
 }
 
 /// Whether an expression over `input` is the window by which `input` is aggregated.
-fn is_window(expr: &Expr, input: &LogicalPlan) -> bool {
+pub(super) fn is_window(expr: &Expr, input: &LogicalPlan) -> bool {
     match expr {
         Expr::Alias(alias) => is_window(&alias.expr, input),
         Expr::Column(column) => {
             let index = input.schema().index_of_column(column);
             index.is_ok_and(|index| is_window_column(input, index))
         }
-        Expr::ScalarFunction(call) => matches!(call.name(), TUMBLE | HOP),
+        Expr::ScalarFunction(call) => functions::is_window(call.name()),
         _ => false,
     }
 }
@@ -166,38 +205,53 @@ fn is_window_column(plan: &LogicalPlan, index: usize) -> bool {
         LogicalPlan::Filter(node) => is_window_column(&node.input, index),
         LogicalPlan::SubqueryAlias(node) => is_window_column(&node.input, index),
         LogicalPlan::Aggregate(node) => node.group_expr.get(index).is_some_and(|expr| is_window(expr, &node.input)),
+        LogicalPlan::Window(node) => is_window_column(&node.input, index),
+        LogicalPlan::Union(node) => node.inputs.iter().all(|input| is_window_column(input, index)),
+        LogicalPlan::Join(node) => {
+            let left = node.left.schema().fields().len();
+            match index.checked_sub(left) {
+                Some(index) => is_window_column(&node.right, index),
+                None => is_window_column(&node.left, index),
+            }
+        }
         _ => false,
     }
 }
 
 /// The windows that `expr` asks for, if it is such a call.
-fn windows_of(context: &Context<'_>, expr: &Expr) -> Result<Option<Windows>, SqlError> {
+fn grid_of(context: &Context<'_>, expr: &Expr) -> Result<Option<Grid>, SqlError> {
     let Expr::ScalarFunction(call) = expr.clone().unalias() else { return Ok(None) };
-    let is_hop = call.name() == HOP;
-    if !is_hop && call.name() != TUMBLE {
-        return Ok(None);
-    }
-    let at = context.text.find(call.name()).unwrap_or(context.query);
-    let refuse = |message: String| {
-        context.text.error("window-width", at, message).hint(if is_hop { HOP_HINT } else { TUMBLE_HINT })
+    let name = call.name();
+    let hint = match name {
+        TUMBLE => TUMBLE_HINT,
+        HOP => HOP_HINT,
+        SESSION => SESSION_HINT,
+        _ => return Ok(None),
     };
+    let at = context.text.find(name).unwrap_or(context.query);
+    let refuse = |message: String| context.text.error("window-width", at, message).hint(hint);
     let length = |argument: Option<&Expr>, what: &str| match nanoseconds(argument) {
         Ok(nanos) if nanos > 0 => Ok(nanos),
         Ok(_) => Err(refuse(format!("the {what} of a window is more than zero"))),
         Err(Length::Months) => Err(refuse("months have no fixed length".to_owned())),
         Err(Length::NoLiteral) => Err(refuse(format!("the {what} of a window is an interval literal"))),
     };
-    if !is_hop {
-        return Ok(Some(Windows::tumble(length(call.args.first(), "width")?)));
-    }
-    let windows = Windows { slide: length(call.args.first(), "slide")?, width: length(call.args.get(1), "width")? };
+    let first = call.args.first();
+    let (windows, session_gap) = match name {
+        TUMBLE => (Windows::tumble(length(first, "width")?), None),
+        SESSION => {
+            let gap = length(first, "gap")?;
+            (Windows::tumble((gap / PANES_OF_GAP).max(1)), Some(gap))
+        }
+        _ => (Windows { slide: length(first, "slide")?, width: length(call.args.get(1), "width")? }, None),
+    };
     if windows.width % windows.slide != 0 {
         return Err(refuse("the width of a hop window is not a multiple of its slide".to_owned()));
     }
     if windows.width / windows.slide > MOST_WINDOWS {
         return Err(refuse(format!("a row is in more than {MOST_WINDOWS} windows")));
     }
-    Ok(Some(windows))
+    Ok(Some(Grid { windows, session_gap }))
 }
 
 /// Why an argument is no length of time.

@@ -16,6 +16,14 @@ use crate::exec::quantile_udaf;
 /// The names under which windows are asked for.
 pub(super) const TUMBLE: &str = "tumble";
 pub(super) const HOP: &str = "hop";
+pub(super) const SESSION: &str = "session";
+/// The only function that may stand with OVER.
+pub(super) const ROW_NUMBER: &str = "row_number";
+
+/// Whether a function of this name stands for a window.
+pub(super) fn is_window(name: &str) -> bool {
+    matches!(name, TUMBLE | HOP | SESSION)
+}
 
 /// The scalar functions of the profile, and the window placeholders.
 pub(super) fn scalars() -> Vec<Arc<ScalarUDF>> {
@@ -29,6 +37,7 @@ pub(super) fn scalars() -> Vec<Arc<ScalarUDF>> {
     }
     all.push(Arc::new(ScalarUDF::new_from_impl(Window::new(TUMBLE, 1))));
     all.push(Arc::new(ScalarUDF::new_from_impl(Window::new(HOP, 2))));
+    all.push(Arc::new(ScalarUDF::new_from_impl(Window::new(SESSION, 1))));
     all
 }
 
@@ -49,7 +58,7 @@ pub(crate) fn window_fields() -> Fields {
     Fields::from(vec![Field::new("start", moment.clone(), false), Field::new("end", moment, false)])
 }
 
-/// `tumble(width)` or `hop(slide, width)`: stands in the plan for the window; the engine replaces it, nobody calls it.
+/// `tumble(width)`, `hop(slide, width)` or `session(gap)`: stands in the plan for the window; the engine replaces it, nobody calls it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Window {
     name: &'static str,

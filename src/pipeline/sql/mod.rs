@@ -11,6 +11,7 @@ mod plan;
 mod planner;
 mod regexp;
 mod script;
+mod shape;
 mod source;
 mod syntax;
 mod types;
@@ -21,7 +22,10 @@ mod tests;
 
 pub(crate) use functions::window_fields;
 pub use options::{Format, SinkOptions, SourceOptions, StartAt};
-pub use plan::{Aggregate, Aggregation, Computed, GroupKey, Plan, PlanSummary, SinkTable, SourceTable, Stage, Step};
+pub use plan::{
+    Aggregate, Aggregation, Branch, Closed, Computed, GroupKey, Input, Join, JoinKind, Plan, PlanSummary, RowNumber,
+    SinkTable, SourceSummary, SourceTable, Stage, Step,
+};
 pub(crate) use script::SourceText;
 
 use crate::SqlError;

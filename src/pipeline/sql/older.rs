@@ -116,7 +116,7 @@ mod tests {
             ),
         ] {
             let (older, newer) = (compile(&older).unwrap(), compile(&newer).unwrap());
-            assert_eq!(format!("{}", older.source.watermark), format!("{}", newer.source.watermark));
+            assert_eq!(format!("{}", older.sources[0].watermark), format!("{}", newer.sources[0].watermark));
             assert_eq!(newer.summary().warnings, Vec::<String>::new());
             let warnings = older.summary().warnings;
             assert!(warnings.len() == 1 && warnings[0].contains("deprecated"), "{warnings:?}");

@@ -45,6 +45,13 @@ pub struct SourceOptions {
     pub warnings: Vec<String>,
 }
 
+impl SourceOptions {
+    /// How long a partition is silent before it stops holding the watermark back; `None` = for ever.
+    pub(crate) fn idle(&self) -> Option<prescale_domain::Span> {
+        self.idle_micros.map(|micros| prescale_domain::Span::from_millis(micros / 1000))
+    }
+}
+
 /// A Kafka sink as the SQL describes it; the service's configuration may override the first two.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SinkOptions {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -15,17 +16,70 @@ use crate::window::Windows;
 /// Everything that the engine needs.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub source: SourceTable,
+    /// The tables that the query reads, in the order in which it names them first.
+    pub sources: Vec<SourceTable>,
     pub sink: SinkTable,
+    /// The windows of all inputs; of sessions, the panes by which rows are gathered.
     pub windows: Windows,
-    /// Steps between the source's rows and the aggregation. With several branches (UNION ALL), each gets all rows, and
-    /// the aggregation gets what comes out of each.
-    pub branches: Vec<Vec<Stage>>,
-    pub aggregation: Aggregation,
-    /// Steps between the aggregation and the sink, over all rows of one window; the last one ends in the sink's columns.
-    pub after: Vec<Step>,
+    /// Windows are sessions: rows of one key that follow each other by less than this, in nanoseconds.
+    pub session_gap: Option<i64>,
+    /// The aggregations over rows of sources. Several of them are joined or united window by window.
+    pub inputs: Vec<Input>,
+    /// What is made of the windows of all inputs; ends in the sink's columns.
+    pub closed: Closed,
     /// Changes when the query or what it reads changes, not with the layout of its text.
     pub fingerprint: String,
+}
+
+/// An aggregation over rows of sources.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The aggregation gets what comes out of each.
+    pub branches: Vec<Branch>,
+    pub aggregation: Aggregation,
+}
+
+/// Steps between a source's rows and the aggregation. Each branch gets all rows of its source.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// Its place in [`Plan::sources`].
+    pub source: usize,
+    pub stages: Vec<Stage>,
+}
+
+/// How the rows of one window come about, once it is complete.
+#[derive(Clone, Debug)]
+pub enum Closed {
+    /// The aggregation of the input at this place in [`Plan::inputs`].
+    Input(usize),
+    Steps(Box<Closed>, Vec<Step>),
+    Join(Box<Join>),
+    /// All rows of the first, then of the next.
+    Union(Vec<Closed>, SchemaRef),
+}
+
+/// Rows of both sides in the same window. Each row of one side that has no partner on the other is there once where
+/// `kind` keeps it, with nulls in the other's columns.
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub left: Closed,
+    pub right: Closed,
+    pub kind: JoinKind,
+    /// Pairs over the left and the right columns that have to be equal; NULL equals nothing.
+    pub on: Vec<(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)>,
+    /// A further condition over the columns of both.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The columns of the left, then those of the right.
+    pub schema: SchemaRef,
+}
+
+/// Which rows without a partner are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
 }
 
 /// The table that rows come from.
@@ -83,6 +137,18 @@ pub enum Step {
     Rows(Stage),
     /// An aggregation within the window.
     Aggregate(Aggregation),
+    RowNumber(RowNumber),
+}
+
+/// `ROW_NUMBER() OVER (PARTITION BY … ORDER BY …)` within the window, as one more column. Among rows that are equal in
+/// their order, the one whose grouping columns come first is first.
+#[derive(Clone, Debug)]
+pub struct RowNumber {
+    /// Without the window.
+    pub partition: Vec<Arc<dyn PhysicalExpr>>,
+    pub order: Vec<(Arc<dyn PhysicalExpr>, SortOptions)>,
+    /// The columns of the input, then the number.
+    pub schema: SchemaRef,
 }
 
 /// GROUP BY with its aggregates.
@@ -114,8 +180,7 @@ pub struct Aggregate {
 /// What a pipeline does, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlanSummary {
-    pub source: String,
-    pub source_topic: String,
+    pub sources: Vec<SourceSummary>,
     pub sink: String,
     pub sink_topic: String,
     pub window: String,
@@ -127,23 +192,77 @@ pub struct PlanSummary {
     pub warnings: Vec<String>,
 }
 
+/// A table that a pipeline reads, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SourceSummary {
+    pub table: String,
+    pub topic: String,
+}
+
 impl Plan {
     pub fn summary(&self) -> PlanSummary {
         let span = |nanos: i64| prescale_domain::Span::from_millis(nanos / 1_000_000);
         let column = |field: &FieldRef| format!("{} {}", field.name(), super::types::sql_name(field.data_type()));
+        let source =
+            |source: &SourceTable| SourceSummary { table: source.name.clone(), topic: source.options.topic.clone() };
         PlanSummary {
-            source: self.source.name.clone(),
-            source_topic: self.source.options.topic.clone(),
+            sources: self.sources.iter().map(source).collect(),
             sink: self.sink.name.clone(),
             sink_topic: self.sink.options.topic.clone(),
-            window: if self.windows.is_tumbling() {
+            window: if let Some(gap) = self.session_gap {
+                format!("session {}", span(gap))
+            } else if self.windows.is_tumbling() {
                 format!("tumble {}", span(self.windows.width))
             } else {
                 format!("hop {} every {}", span(self.windows.width), span(self.windows.slide))
             },
             columns: self.sink.schema.fields().iter().map(column).collect(),
             fingerprint: self.fingerprint.clone(),
-            warnings: self.source.options.warnings.clone(),
+            warnings: self.sources.iter().flat_map(|source| source.options.warnings.clone()).collect(),
+        }
+    }
+}
+
+impl Plan {
+    /// The first moment at which a row of this time is late: the end of the first window that holds it. A session that
+    /// ends before a row can't be the row's, and one that the row could join ends after it.
+    pub(crate) fn late_from(&self, time: i64) -> i64 {
+        match self.session_gap {
+            None => self.windows.pane_end(self.windows.pane_of(time)),
+            Some(_) => time.saturating_add(1),
+        }
+    }
+
+    /// The place of a source by its name, regardless of case.
+    pub fn source(&self, table: &str) -> Option<usize> {
+        self.sources.iter().position(|source| source.name.eq_ignore_ascii_case(table))
+    }
+
+    /// Whether windows can't be told to be complete, given which sources bring nothing: without rows of what a join
+    /// keeps, and without rows of all parts of a union, nobody knows whether nothing happened or nothing was heard.
+    pub(crate) fn is_blind(&self, silent: &[bool]) -> bool {
+        self.closed.is_blind(&|input| {
+            let branches = self.inputs.get(input).map_or(&[][..], |input| &input.branches);
+            branches.iter().all(|branch| silent.get(branch.source).copied().unwrap_or(false))
+        })
+    }
+}
+
+impl Closed {
+    fn is_blind(&self, silent: &dyn Fn(usize) -> bool) -> bool {
+        match self {
+            Self::Input(input) => silent(*input),
+            Self::Steps(from, _) => from.is_blind(silent),
+            Self::Union(parts, _) => parts.iter().all(|part| part.is_blind(silent)),
+            Self::Join(join) => {
+                let (left, right) = (join.left.is_blind(silent), join.right.is_blind(silent));
+                match join.kind {
+                    JoinKind::Inner => left || right,
+                    JoinKind::Left => left,
+                    JoinKind::Right => right,
+                    JoinKind::Full => left && right,
+                }
+            }
         }
     }
 }

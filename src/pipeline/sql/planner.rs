@@ -9,6 +9,7 @@ use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateDefaults;
+use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::builder::LogicalTableSource;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
@@ -162,8 +163,8 @@ impl ContextProvider for Planner {
         self.aggregates.get(name).cloned()
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        (name == functions::ROW_NUMBER).then(row_number_udwf)
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
@@ -187,6 +188,6 @@ impl ContextProvider for Planner {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        vec![functions::ROW_NUMBER.to_owned()]
     }
 }

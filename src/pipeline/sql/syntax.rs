@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, Query, Select, SetExpr, SetOperator,
-    SetQuantifier, TableFactor, Visit, visit_expressions,
+    DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, JoinConstraint, JoinOperator, Query,
+    Select, SetExpr, SetOperator, SetQuantifier, TableFactor, Visit, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::allowed;
 use super::script::{SourceText, span_of};
+use super::{allowed, functions};
 use crate::SqlError;
 
 /// Checks a query and the queries inside it.
@@ -80,39 +80,65 @@ fn check_select(text: &SourceText<'_>, select: &Select) -> Result<(), SqlError> 
             .error("distinct", keyword("DISTINCT"), "SELECT DISTINCT is not supported")
             .hint("group by the columns and a window"));
     }
-    if select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty()) {
+    if select.from.len() > 1 {
         return Err(text
-            .error("join", keyword("JOIN"), "joins are not supported yet")
-            .hint("select from one source or subquery"));
+            .error("cross-join", span_of(&select.from[1]), "a list of tables after FROM is not supported")
+            .hint("write JOIN … ON a.service = b.service AND a.window = b.window"));
     }
     for from in &select.from {
-        match &from.relation {
-            TableFactor::Derived { subquery, .. } => check(text, subquery)?,
-            TableFactor::Table { name, args: Some(_), .. } => {
-                return Err(text
-                    .error("table-function", span_of(name), format!("table function `{name}` is not supported"))
-                    .hint("write GROUP BY tumble(INTERVAL '1 minute') or GROUP BY hop(INTERVAL '1 minute', INTERVAL '5 minutes')"));
-            }
-            TableFactor::Table { .. } => {}
-            other => {
-                return Err(text.error(
-                    "unsupported-query",
-                    span_of(other),
-                    "expected a table or a subquery after FROM",
-                ));
-            }
+        check_relation(text, &from.relation)?;
+        for join in &from.joins {
+            check_relation(text, &join.relation)?;
+            check_join(text, &join.join_operator, keyword("JOIN"))?;
         }
     }
     Ok(())
+}
+
+fn check_relation(text: &SourceText<'_>, relation: &TableFactor) -> Result<(), SqlError> {
+    match relation {
+        TableFactor::Derived { subquery, .. } => check(text, subquery),
+        TableFactor::Table { name, args: Some(_), .. } => {
+            Err(text.error("table-function", span_of(name), format!("table function `{name}` is not supported")).hint(
+                "write GROUP BY tumble(INTERVAL '1 minute') or GROUP BY hop(INTERVAL '1 minute', INTERVAL '5 minutes')",
+            ))
+        }
+        TableFactor::Table { .. } => Ok(()),
+        other => Err(text.error("unsupported-query", span_of(other), "expected a table or a subquery after FROM")),
+    }
+}
+
+fn check_join(text: &SourceText<'_>, join: &JoinOperator, at: Span) -> Result<(), SqlError> {
+    let (JoinOperator::Join(constraint)
+    | JoinOperator::Inner(constraint)
+    | JoinOperator::Left(constraint)
+    | JoinOperator::LeftOuter(constraint)
+    | JoinOperator::Right(constraint)
+    | JoinOperator::RightOuter(constraint)
+    | JoinOperator::FullOuter(constraint)) = join
+    else {
+        let hint = "write JOIN, LEFT JOIN, RIGHT JOIN or FULL JOIN … ON a.service = b.service AND a.window = b.window";
+        return Err(text.error("join-kind", at, "this kind of join is not supported").hint(hint));
+    };
+    let what = match constraint {
+        JoinConstraint::On(_) => return Ok(()),
+        JoinConstraint::Using(_) => "a join with USING is not supported",
+        JoinConstraint::Natural => "a NATURAL join is not supported",
+        JoinConstraint::None => "a join without ON is not supported",
+    };
+    Err(text.error("join-condition", at, what).hint("write ON a.service = b.service AND a.window = b.window"))
 }
 
 fn check_call(text: &SourceText<'_>, call: &Function) -> Result<(), SqlError> {
     let (name, at) = (call.name.to_string().to_lowercase(), span_of(&call.name));
     let name = name.trim_matches('"');
     if call.over.is_some() {
+        if name == functions::ROW_NUMBER {
+            return Ok(());
+        }
         return Err(text
-            .error("over", at, "OVER is not supported yet")
-            .hint("aggregate in a window: GROUP BY tumble(…)"));
+            .error("over", at, format!("{name} with OVER is not supported"))
+            .hint("aggregate in a window, GROUP BY tumble(…); only ROW_NUMBER() may stand with OVER"));
     }
     if let Some(refusal) = allowed::refusal(name) {
         return Err(text.error(refusal.code(), at, refusal.message(name)).hint(refusal.hint()));
@@ -133,9 +159,9 @@ fn check_call(text: &SourceText<'_>, call: &Function) -> Result<(), SqlError> {
         "hop" if arguments != 2 => Err(text
             .error("window-arguments", at, format!("hop takes two arguments, its slide and its width, not {arguments}"))
             .hint("write hop(INTERVAL '1 minute', INTERVAL '5 minutes'): the time is the one of WATERMARK FOR")),
-        "session" => Err(text
-            .error("unsupported-window", at, "session windows are not supported yet")
-            .hint("write tumble(INTERVAL '1 minute') or hop(INTERVAL '1 minute', INTERVAL '5 minutes')")),
+        "session" if arguments != 1 => Err(text
+            .error("window-arguments", at, format!("session takes one argument, its gap, not {arguments}"))
+            .hint("write session(INTERVAL '30 seconds'): the time is the one of WATERMARK FOR")),
         "first_value" | "last_value" if !is_ordered => Err(text
             .error("no-order", at, format!("{name} without ORDER BY depends on the order in which rows came"))
             .hint(format!("write {name}(x ORDER BY y)"))),

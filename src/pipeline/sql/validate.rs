@@ -9,20 +9,19 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Volatility;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::aggregation::{self, WINDOW_HINT};
+use super::aggregation::WINDOW_HINT;
 use super::ddl::TableDefinition;
-use super::functions::{HOP, TUMBLE};
 use super::options::{self, SinkOptions, SourceOptions, TableOptions};
 use super::plan::{Plan, SinkTable, Stage, Step};
 use super::planner::Planner;
 use super::script::{Script, SourceText, span_of};
-use super::{source, syntax, types};
+use super::{functions, shape, source, syntax, types};
 use crate::SqlError;
 
 /// What the checks work on.
@@ -86,28 +85,19 @@ pub(super) fn plan(text: &SourceText<'_>, script: Script) -> Result<Plan, SqlErr
     }
     let planned = context.planner.plan(&script.insert.query, &script.views);
     let logical = planned.map_err(|error| context.planner.error(text, &error, query))?;
-    let shape = Shape::of(&context, &logical)?;
-    let source = tables.into_iter().find(|table| table.name == shape.table).ok_or_else(|| {
-        text.error("unknown-table", query, format!("the query reads `{}`, which is no source", shape.table))
-    })?;
-    let fingerprint = fingerprint(&source, &logical, &sink_options);
-    let (windows, aggregation) = aggregation::first(&context, shape.aggregate)?;
-    let branch = |nodes: &Vec<&LogicalPlan>| {
-        let stages = nodes.iter().map(|node| stage(&context, node));
-        stages.filter_map(Result::transpose).collect::<Result<Vec<_>, SqlError>>()
-    };
-    let branches = shape.branches.iter().map(branch).collect::<Result<_, _>>()?;
-    let mut after = Vec::new();
-    for node in &shape.above {
-        if let LogicalPlan::Aggregate(node) = node {
-            after.push(Step::Aggregate(aggregation::nested(&context, node, windows)?));
-        } else {
-            after.extend(stage(&context, node)?.map(Step::Rows));
-        }
-    }
+    let shape = shape::of(&context, &tables, &logical)?;
     let sink = sink_table(&context, sink, sink_options, logical.schema().as_arrow())?;
-    after.push(Step::Rows(cast_to_sink(logical.schema().as_arrow(), &sink)));
-    Ok(Plan { source, sink, windows, branches, aggregation, after, fingerprint })
+    let to_sink = Step::Rows(cast_to_sink(logical.schema().as_arrow(), &sink));
+    let sources: Vec<_> = shape.sources.iter().filter_map(|place| tables.get(*place).cloned()).collect();
+    Ok(Plan {
+        fingerprint: fingerprint(&sources, &logical, &sink.options),
+        sources,
+        sink,
+        windows: shape.grid.windows,
+        session_gap: shape.grid.session_gap,
+        inputs: shape.inputs,
+        closed: shape::then(shape.closed, to_sink),
+    })
 }
 
 fn find_sink<'a>(
@@ -132,120 +122,6 @@ fn find_sink<'a>(
     Err(error.hint(format!("the sinks are {}", known.join(", "))))
 }
 
-/// The query as a chain: branches below the aggregation of the source's rows, and steps above it, which may aggregate
-/// again; each from its input upwards.
-struct Shape<'a> {
-    table: String,
-    branches: Vec<Vec<&'a LogicalPlan>>,
-    aggregate: &'a LogicalAggregate,
-    above: Vec<&'a LogicalPlan>,
-}
-
-impl<'a> Shape<'a> {
-    fn of(context: &Context<'_>, top: &'a LogicalPlan) -> Result<Self, SqlError> {
-        let (mut above, mut below, mut aggregate, mut plan) = (Vec::new(), Vec::new(), None, top);
-        loop {
-            plan = match plan {
-                LogicalPlan::Projection(node) => {
-                    below.push(plan);
-                    &node.input
-                }
-                LogicalPlan::Filter(node) => {
-                    below.push(plan);
-                    &node.input
-                }
-                LogicalPlan::SubqueryAlias(node) => &node.input,
-                LogicalPlan::Aggregate(node) => {
-                    above.extend(aggregate.replace((plan, node)).map(|(plan, _)| plan));
-                    above.append(&mut below);
-                    &node.input
-                }
-                LogicalPlan::Union(_) if aggregate.is_none() => return Err(union_of_windows(context)),
-                _ => {
-                    let mut branches = branches(context, plan)?;
-                    let Some((_, aggregate)) = aggregate else {
-                        return Err(context
-                            .text
-                            .error("no-window", context.query, "the query has no window")
-                            .hint(WINDOW_HINT));
-                    };
-                    below.reverse();
-                    above.reverse();
-                    let table = branches.first().map(|(table, _)| *table).unwrap_or_default();
-                    if let Some((other, _)) = branches.iter().find(|(other, _)| *other != table) {
-                        let at = context.text.find("UNION").unwrap_or(context.query);
-                        let message =
-                            format!("UNION ALL of two sources, `{table}` and `{other}`, is not supported yet");
-                        let error = context.text.error("union-sources", at, message);
-                        return Err(error.hint("write one pipeline file for each source"));
-                    }
-                    branches.iter_mut().for_each(|(_, nodes)| nodes.extend(&below));
-                    let branches = branches.into_iter().map(|(_, nodes)| nodes).collect();
-                    return Ok(Self { table: table.to_owned(), branches, aggregate, above });
-                }
-            };
-        }
-    }
-}
-
-/// The table of each branch and its steps, from the table upwards.
-type Branches<'a> = Vec<(&'a str, Vec<&'a LogicalPlan>)>;
-
-fn branches<'a>(context: &Context<'_>, plan: &'a LogicalPlan) -> Result<Branches<'a>, SqlError> {
-    let above = |input: &'a LogicalPlan| {
-        let mut all = branches(context, input)?;
-        all.iter_mut().for_each(|(_, nodes)| nodes.push(plan));
-        Ok(all)
-    };
-    match plan {
-        LogicalPlan::Projection(node) => above(&node.input),
-        LogicalPlan::Filter(node) => above(&node.input),
-        LogicalPlan::SubqueryAlias(node) => branches(context, &node.input),
-        LogicalPlan::TableScan(scan) => Ok(vec![(scan.table_name.table(), Vec::new())]),
-        LogicalPlan::Union(node) => {
-            let mut all = Vec::new();
-            for input in &node.inputs {
-                all.append(&mut branches(context, input)?);
-            }
-            Ok(all)
-        }
-        LogicalPlan::Aggregate(_) => Err(union_of_windows(context)),
-        other => {
-            let what = other.display().to_string();
-            let what = what.split(':').next().unwrap_or_default();
-            Err(context
-                .text
-                .error("unsupported-query", context.query, format!("`{what}` is not supported in a pipeline"))
-                .hint(WINDOW_HINT))
-        }
-    }
-}
-
-fn union_of_windows(context: &Context<'_>) -> SqlError {
-    let at = context.text.find("UNION").unwrap_or(context.query);
-    let error = context.text.error("union-windows", at, "UNION ALL of windowed queries is not supported yet");
-    error.hint("write UNION ALL below the GROUP BY, or one pipeline file for each part")
-}
-
-/// A step over single rows; `None` for a node that does nothing to them.
-fn stage(context: &Context<'_>, node: &LogicalPlan) -> Result<Option<Stage>, SqlError> {
-    Ok(match node {
-        LogicalPlan::Filter(filter) => {
-            check(context, &filter.predicate)?;
-            Some(Stage::Filter(context.physical(&filter.predicate, filter.input.schema(), context.query)?))
-        }
-        LogicalPlan::Projection(projection) => {
-            let mut exprs = Vec::new();
-            for expr in &projection.expr {
-                check(context, expr)?;
-                exprs.push(context.physical(expr, projection.input.schema(), context.query)?);
-            }
-            Some(Stage::Project { exprs, schema: nullable(projection.schema.as_arrow()) })
-        }
-        _ => None,
-    })
-}
-
 /// Columns as they may come out of evaluation: without promises about nulls.
 pub(super) fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> =
@@ -258,7 +134,7 @@ pub(super) fn check(context: &Context<'_>, expr: &Expr) -> Result<(), SqlError> 
     let mut fault = None;
     let walked = expr.apply(|node| {
         if let Expr::ScalarFunction(call) = node {
-            if matches!(call.name(), TUMBLE | HOP) {
+            if functions::is_window(call.name()) {
                 fault = Some((
                     "window-outside-group-by",
                     call.name().to_owned(),
@@ -362,17 +238,13 @@ fn cast_to_sink(query: &Schema, sink: &SinkTable) -> Stage {
     Stage::Project { exprs: exprs.collect(), schema: sink.schema.clone() }
 }
 
-fn fingerprint(source: &super::SourceTable, logical: &LogicalPlan, sink: &SinkOptions) -> String {
-    let computed: Vec<String> = source.computed.iter().map(|c| format!("{} = {}", c.field, c.expr)).collect();
-    let text = format!(
-        "1|{}|{:?}|{:?}|{computed:?}|{}|{}|{:?}",
-        source.name,
-        source.options.format,
-        source.payload,
-        source.watermark,
-        logical.display_indent_schema(),
-        sink.key_field,
-    );
+fn fingerprint(sources: &[super::SourceTable], logical: &LogicalPlan, sink: &SinkOptions) -> String {
+    let sources = sources.iter().map(|source| {
+        let computed: Vec<String> = source.computed.iter().map(|c| format!("{} = {}", c.field, c.expr)).collect();
+        format!("{}|{:?}|{:?}|{computed:?}|{}", source.name, source.options.format, source.payload, source.watermark)
+    });
+    let sources = sources.collect::<Vec<_>>().join("|");
+    let text = format!("1|{sources}|{}|{:?}", logical.display_indent_schema(), sink.key_field);
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
 

@@ -48,7 +48,7 @@ fn broker(name: &str) -> EmbeddedBroker {
 fn run_for(broker: &EmbeddedBroker, name: &str, store: &MemoryStore, polls: usize, max_records: usize) -> Summary {
     let plan = plan_of(name);
     let checkpoint = Checkpoint::load(store, "p").unwrap();
-    let mut source = source_settings(&plan, Some(broker.settings()), checkpoint.as_ref(), true);
+    let mut source = source_settings(&plan.sources[0], Some(broker.settings()), checkpoint.as_ref(), true);
     source.max_records = max_records;
     let stop = Arc::new(AtomicBool::new(false));
     let source = Stopped { inner: KafkaSource::open(source).unwrap(), polls, stop: stop.clone() };
@@ -60,7 +60,7 @@ fn run_for(broker: &EmbeddedBroker, name: &str, store: &MemoryStore, polls: usiz
         ..RunnerSettings::new("p", plan)
     };
     let sink = KafkaSink::open(&broker.settings()).unwrap();
-    run(settings, Box::new(source), &sink, store, &SystemClock, &stop).unwrap()
+    run(settings, vec![Box::new(source)], &sink, store, &SystemClock, &stop).unwrap()
 }
 
 /// Values of a topic, by partition.
@@ -152,7 +152,7 @@ fn output_waits_for_a_broker_that_is_down() {
     let broker = broker("requests");
     let plan = plan_of("requests");
     let stop = AtomicBool::new(false);
-    let source = source_settings(&plan, Some(broker.settings()), None, true);
+    let source = source_settings(&plan.sources[0], Some(broker.settings()), None, true);
     let settings = RunnerSettings {
         until_end: true,
         delivery: Delivery::AtLeastOnce,
@@ -164,7 +164,8 @@ fn output_waits_for_a_broker_that_is_down() {
     broker.set_up(false).unwrap();
     let store = MemoryStore::default();
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| run(settings, Box::new(source), &sink, &store, &SystemClock, &stop).unwrap());
+        let running =
+            scope.spawn(|| run(settings, vec![Box::new(source)], &sink, &store, &SystemClock, &stop).unwrap());
         assert!(!running.is_finished());
         assert_eq!(Checkpoint::load(&store, "p").unwrap(), None);
         broker.set_up(true).unwrap();

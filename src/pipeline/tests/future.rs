@@ -13,7 +13,7 @@ type Row = (i64, Option<i64>, i64);
 
 fn plan() -> Arc<Plan> {
     let mut plan = Arc::unwrap_or_clone(plan_of("requests"));
-    plan.source.options.max_future_millis = Some(HOUR);
+    plan.sources[0].options.max_future_millis = Some(HOUR);
     Arc::new(plan)
 }
 
@@ -34,18 +34,18 @@ fn outcome(rows: &[Row], size: usize, restart_after: usize) -> Outcome {
     let (mut next, mut restarted) = (0, false);
     while next < rows.len() {
         let until = (next + size).min(rows.len());
-        engine.push(&batch(&rows[next..until])).unwrap();
+        engine.push(0, &batch(&rows[next..until])).unwrap();
         next = until;
-        let closed = engine.close(&view).unwrap();
+        let closed = engine.close(&[view]).unwrap();
         outcome.add(closed.rows, closed.dead_letters);
         if !restarted && next >= restart_after {
             restarted = true;
             let checkpoint = engine.checkpoint();
-            next = usize::try_from(checkpoint.starts()[0].offset.unwrap()).unwrap();
+            next = usize::try_from(checkpoint.starts("requests")[0].offset.unwrap()).unwrap();
             engine = Engine::new(plan(), Some(checkpoint)).unwrap();
         }
     }
-    let closed = engine.close(&PartitionView { all_ended: true, ..view }).unwrap();
+    let closed = engine.close(&[PartitionView { all_ended: true, ..view }]).unwrap();
     outcome.add(closed.rows, closed.dead_letters);
     outcome.counters = closed.counters;
     outcome.dead_letters.sort();
@@ -57,9 +57,9 @@ fn a_row_of_the_far_future_goes_to_the_dead_letters_and_closes_no_window() {
     let at = |seconds: i64| Some(START + seconds * 1000);
     let rows = [(0, at(0), 0), (1, at(1), HOUR + 1), (2, at(2), 0), (3, at(3), HOUR), (4, None, 90 * HOUR)];
     let mut engine = Engine::new(plan(), None).unwrap();
-    engine.push(&batch(&rows[..3])).unwrap();
+    engine.push(0, &batch(&rows[..3])).unwrap();
     let view = PartitionView { known: &[0], ..PartitionView::default() };
-    let closed = engine.close(&view).unwrap();
+    let closed = engine.close(&[view]).unwrap();
     assert!(closed.rows.is_empty());
     assert_eq!((closed.counters.windowed, closed.counters.late, closed.counters.future), (2, 0, 1));
     let letter = &closed.dead_letters[0];
@@ -68,8 +68,8 @@ fn a_row_of_the_far_future_goes_to_the_dead_letters_and_closes_no_window() {
     assert_eq!(letter.error, error);
     assert!(String::from_utf8_lossy(&letter.payload).contains("2026-01-01T01:00:01.001Z"));
     // An hour is allowed; a record that does not say when it was written may say anything.
-    engine.push(&batch(&rows[3..])).unwrap();
-    let closed = engine.close(&view).unwrap();
+    engine.push(0, &batch(&rows[3..])).unwrap();
+    let closed = engine.close(&[view]).unwrap();
     assert_eq!((closed.counters.windowed, closed.counters.future), (4, 1));
     assert_eq!(closed.rows.len(), 2);
 }

@@ -155,16 +155,16 @@ fn an_idle_partition_does_not_hold_windows_back_and_is_late_when_it_returns() {
         let mut batch = RawBatch::new("t".into(), partition);
         let line = Record::Row { at: Some(at), service: 0, keep: true, divisor: 1 }.line();
         batch.push(offset, None, Some(line.as_bytes()));
-        engine.push(&batch).unwrap();
+        engine.push(0, &batch).unwrap();
     };
     push(&mut engine, 0, 0, 3);
     push(&mut engine, 1, 0, 30);
     let waiting = PartitionView { known: &[0, 1], ..PartitionView::default() };
-    assert_eq!(engine.close(&waiting).unwrap().rows, []);
+    assert_eq!(engine.close(&[waiting]).unwrap().rows, []);
     let idle = PartitionView { known: &[0, 1], idle: &[0], ..PartitionView::default() };
-    assert_eq!(engine.close(&idle).unwrap().rows.len(), 1, "partition 1 alone is at 25 s");
+    assert_eq!(engine.close(&[idle]).unwrap().rows.len(), 1, "partition 1 alone is at 25 s");
     push(&mut engine, 0, 1, 8);
-    let back = engine.close(&waiting).unwrap();
+    let back = engine.close(&[waiting]).unwrap();
     assert_eq!((back.rows.len(), back.counters.late), (0, 1));
 }
 
@@ -177,11 +177,11 @@ fn event_time_that_passes_while_the_source_is_silent_is_a_gap() {
             let mut batch = RawBatch::new("t".into(), 0);
             let line = Record::Row { at: Some(at), service: 0, keep: true, divisor: 1 }.line();
             batch.push(offset, None, Some(line.as_bytes()));
-            engine.push(&batch).unwrap();
+            engine.push(0, &batch).unwrap();
         }
         let idle: &[i32] = if silent { &[0] } else { &[] };
         let view = PartitionView { known: &[0], idle, silent, ..PartitionView::default() };
-        engine.close(&view).unwrap().progress.map(|note| {
+        engine.close(&[view]).unwrap().progress.map(|note| {
             (note.watermark.millis() / 1000, note.gap.map(|(from, to)| (from.millis() / 1000, to.millis() / 1000)))
         })
     };
@@ -202,12 +202,12 @@ impl Fed {
         let mut batch = RawBatch::new("t".into(), partition);
         let line = Record::Row { at: Some(at), service: 0, keep: true, divisor: 1 }.line();
         batch.push(offset, None, Some(line.as_bytes()));
-        self.engine.push(&batch).unwrap();
+        self.engine.push(0, &batch).unwrap();
     }
 
     /// Closes an epoch; rows as `(window start in seconds, count)`.
     fn close(&mut self, view: PartitionView<'_>) -> (Vec<(i64, u64)>, Counters) {
-        let closed = self.engine.close(&PartitionView { known: &[0, 1], ..view }).unwrap();
+        let closed = self.engine.close(&[PartitionView { known: &[0, 1], ..view }]).unwrap();
         let row = |row: &OutRow| {
             let json: serde_json::Value = serde_json::from_slice(&row.json).unwrap();
             (row.window_start.millis() / 1000, json["n"].as_u64().unwrap())
@@ -219,7 +219,7 @@ impl Fed {
     fn restart(&mut self) -> Vec<(i32, i64)> {
         let saved = serde_json::to_vec(&self.engine.checkpoint()).unwrap();
         let checkpoint: Checkpoint = serde_json::from_slice(&saved).unwrap();
-        let starts = checkpoint.starts().iter().map(|start| (start.partition, start.offset.unwrap())).collect();
+        let starts = checkpoint.starts("t").iter().map(|start| (start.partition, start.offset.unwrap())).collect();
         self.engine = Engine::new(self.plan.clone(), Some(checkpoint)).unwrap();
         starts
     }
@@ -270,7 +270,7 @@ fn progress_is_told_at_each_slide() {
     let mut told = |offset: i64, at: i64| {
         fed.push((0, offset), at);
         let view = PartitionView { known: &[0], ..PartitionView::default() };
-        fed.engine.close(&view).unwrap().progress.map(|note| note.watermark.millis() / 1000)
+        fed.engine.close(&[view]).unwrap().progress.map(|note| note.watermark.millis() / 1000)
     };
     assert_eq!(told(0, 38), Some(30));
     assert_eq!(told(1, 44), None);

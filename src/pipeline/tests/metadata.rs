@@ -29,9 +29,10 @@ fn run(plan: Arc<Plan>, keys: &[Option<&[u8]>]) -> (Vec<String>, Vec<(i64, Strin
         key.iter().for_each(|key| batch.push_key(key));
         batch.push(offset, None, Some(br#"{"at": 3}"#));
     }
-    engine.push(&batch).unwrap();
-    let closed =
-        engine.close(&PartitionView { known: &[0], ended: &[0], all_ended: true, ..PartitionView::default() }).unwrap();
+    engine.push(0, &batch).unwrap();
+    let closed = engine
+        .close(&[PartitionView { known: &[0], ended: &[0], all_ended: true, ..PartitionView::default() }])
+        .unwrap();
     let row = |row: &OutRow| {
         let json: serde_json::Value = serde_json::from_slice(&row.json).unwrap();
         format!("{} {} {}", json["service"].as_str().unwrap(), json["n"], json["last"])

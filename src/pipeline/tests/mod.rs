@@ -3,8 +3,10 @@
 
 mod broker;
 mod future;
+mod joins;
 mod late_rule;
 mod metadata;
+mod sessions;
 mod shapes;
 mod shipped;
 mod traces;
@@ -58,8 +60,9 @@ impl Outcome {
         for row in rows {
             let json = String::from_utf8(row.json).unwrap();
             let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-            let metric = value["metric"].as_str().unwrap_or_default().to_owned();
-            let before = self.rows.insert((row.window_start.millis(), row.key, metric), json.clone());
+            // What tells rows of one service and window apart.
+            let label = value["metric"].as_str().or(value["dependency"].as_str()).unwrap_or_default().to_owned();
+            let before = self.rows.insert((row.window_start.millis(), row.key, label), json.clone());
             assert!(before.is_none_or(|before| before == json), "a second copy differs: {json}");
             self.copies += 1;
         }
@@ -74,35 +77,56 @@ impl Outcome {
 /// Feeds an input to its end.
 #[track_caller]
 fn feed(plan: &Arc<Plan>, input: &Input, feeding: &Feeding) -> Outcome {
-    let known: Vec<i32> = (0..input.len()).map(|partition| i32::try_from(partition).unwrap()).collect();
-    let (mut engine, mut next) = (Engine::new(plan.clone(), None).unwrap(), vec![0; input.len()]);
+    feed_all(plan, &[input], feeding)
+}
+
+/// Feeds the inputs of a plan's sources to their end; partitions take their turns in the order of the sources.
+#[track_caller]
+fn feed_all(plan: &Arc<Plan>, inputs: &[&Input], feeding: &Feeding) -> Outcome {
+    let known: Vec<Vec<i32>> =
+        inputs.iter().map(|input| (0..input.len()).map(|id| i32::try_from(id).unwrap()).collect()).collect();
+    let places: Vec<(usize, usize)> =
+        (0..).zip(inputs).flat_map(|(source, input)| (0..input.len()).map(move |id| (source, id))).collect();
+    let mut engine = Engine::new(plan.clone(), None).unwrap();
+    let mut next: Vec<Vec<usize>> = inputs.iter().map(|input| vec![0; input.len()]).collect();
     let (mut outcome, mut turns, mut epochs) = (Outcome::default(), feeding.turns.iter().cycle(), 0);
     let mut read_before = 0;
     loop {
         for _ in 0..feeding.epoch {
-            let turn = *turns.next().unwrap() % input.len();
-            let left = |partition: &usize| next[*partition] < input[*partition].len();
-            let Some(partition) = (turn..input.len()).chain(0..turn).find(left) else { break };
-            let mut batch = RawBatch::new("input".into(), known[partition]);
-            for line in input[partition].iter().skip(next[partition]).take(feeding.batch) {
-                batch.push(
-                    i64::try_from(next[partition]).unwrap(),
-                    None,
-                    (line != "TOMBSTONE").then_some(line.as_bytes()),
-                );
-                next[partition] += 1;
+            let turn = *turns.next().unwrap() % places.len();
+            let left = |place: &usize| {
+                let (source, id) = places[*place];
+                next[source][id] < inputs[source][id].len()
+            };
+            let Some(place) = (turn..places.len()).chain(0..turn).find(left) else { break };
+            let (source, id) = places[place];
+            let next = &mut next[source][id];
+            let mut batch = RawBatch::new("input".into(), known[source][id]);
+            for line in inputs[source][id].iter().skip(*next).take(feeding.batch) {
+                batch.push(i64::try_from(*next).unwrap(), None, (line != "TOMBSTONE").then_some(line.as_bytes()));
+                *next += 1;
             }
-            engine.push(&batch).unwrap();
+            engine.push(source, &batch).unwrap();
         }
-        let ended: Vec<i32> =
-            known.iter().copied().filter(|id| next[*id as usize] == input[*id as usize].len()).collect();
-        let all_ended = ended.len() == known.len();
-        let closed = engine
-            .close(&PartitionView { known: &known, ended: &ended, all_ended, ..PartitionView::default() })
-            .unwrap();
+        let ended = |source: usize| -> Vec<i32> {
+            let ended = |id: &i32| next[source][*id as usize] == inputs[source][*id as usize].len();
+            known[source].iter().copied().filter(ended).collect()
+        };
+        let ended: Vec<Vec<i32>> = (0..inputs.len()).map(ended).collect();
+        let views: Vec<PartitionView<'_>> = known
+            .iter()
+            .zip(&ended)
+            .map(|(known, ended)| PartitionView {
+                known,
+                ended,
+                all_ended: ended.len() == known.len(),
+                ..PartitionView::default()
+            })
+            .collect();
+        let closed = engine.close(&views).unwrap();
         outcome.add(closed.rows, closed.dead_letters);
         outcome.counters = closed.counters;
-        if all_ended {
+        if views.iter().all(|view| view.all_ended) {
             outcome.dead_letters.sort();
             return outcome;
         }
@@ -112,9 +136,11 @@ fn feed(plan: &Arc<Plan>, input: &Input, feeding: &Feeding) -> Outcome {
             read_before = read;
             let saved = serde_json::to_vec(&engine.checkpoint()).unwrap();
             let checkpoint: Checkpoint = serde_json::from_slice(&saved).unwrap();
-            next.fill(0);
-            for start in checkpoint.starts() {
-                next[start.partition as usize] = usize::try_from(start.offset.unwrap()).unwrap();
+            for (source, next) in plan.sources.iter().zip(&mut next) {
+                next.fill(0);
+                for start in checkpoint.starts(&source.name) {
+                    next[start.partition as usize] = usize::try_from(start.offset.unwrap()).unwrap();
+                }
             }
             engine = Engine::new(plan.clone(), Some(checkpoint)).unwrap();
         }

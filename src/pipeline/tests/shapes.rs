@@ -8,18 +8,18 @@ use crate::RELATIVE_ACCURACY;
 
 /// One record of the source. `order` is different in each row.
 #[derive(Clone, Debug)]
-struct Row {
-    at: i64,
-    service: u8,
-    order: i64,
-    x: Option<i64>,
-    y: Option<f64>,
-    flag: Option<bool>,
-    word: Option<u8>,
+pub(super) struct Row {
+    pub(super) at: i64,
+    pub(super) service: u8,
+    pub(super) order: i64,
+    pub(super) x: Option<i64>,
+    pub(super) y: Option<f64>,
+    pub(super) flag: Option<bool>,
+    pub(super) word: Option<u8>,
 }
 
 impl Row {
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         serde_json::json!({
             "at": self.at, "service": format!("s{}", self.service), "o": self.order, "x": self.x, "y": self.y,
             "flag": self.flag, "word": self.word.map(word),
@@ -32,7 +32,7 @@ fn word(n: u8) -> String {
     format!("w{n}")
 }
 
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE t (
     at BIGINT NOT NULL, service TEXT NOT NULL, o BIGINT NOT NULL, x BIGINT, y DOUBLE, flag BOOLEAN, word TEXT,
     ts TIMESTAMP NOT NULL GENERATED ALWAYS AS (to_timestamp(at)),
@@ -42,7 +42,7 @@ CREATE TABLE features WITH (connector = 'kafka', type = 'sink', topic = 'feature
 INSERT INTO features ";
 
 #[track_caller]
-fn plan(query: &str) -> Arc<Plan> {
+pub(super) fn plan(query: &str) -> Arc<Plan> {
     match compile(&format!("{TABLES}{query};")) {
         Ok(plan) => Arc::new(plan),
         Err(error) => panic!("{error}"),
@@ -240,7 +240,7 @@ fn by_window(rows: &[Row], slide: i64, width: i64) -> BTreeMap<i64, Vec<&Row>> {
 }
 
 /// Rows that came out, by window start in seconds and key.
-fn found(outcome: &Outcome) -> BTreeMap<(i64, String), Value> {
+pub(super) fn found(outcome: &Outcome) -> BTreeMap<(i64, String), Value> {
     let row = |((start, key, _), json): (&(i64, Vec<u8>, String), &String)| {
         ((start / 1000, String::from_utf8(key.clone()).unwrap()), serde_json::from_str(json).unwrap())
     };
@@ -248,7 +248,7 @@ fn found(outcome: &Outcome) -> BTreeMap<(i64, String), Value> {
 }
 
 /// Event time goes on with the place of the row; the disorder stays below the lateness.
-fn rows() -> impl Strategy<Value = Vec<Row>> {
+pub(super) fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (
         0_i64..20,
         0_u8..3,
@@ -270,13 +270,13 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 /// Rows dealt out to partitions.
-fn dealt(rows: &[Row], partitions: usize) -> Input {
+pub(super) fn dealt(rows: &[Row], partitions: usize) -> Input {
     let mut input: Input = vec![Vec::new(); partitions];
     rows.iter().enumerate().for_each(|(place, row)| input[place % partitions].push(row.line()));
     input
 }
 
-fn feedings() -> impl Strategy<Value = Feeding> {
+pub(super) fn feedings() -> impl Strategy<Value = Feeding> {
     (1_usize..40, 1_usize..5, prop::option::of(1_usize..3), prop::collection::vec(0_usize..8, 1..6))
         .prop_map(|(batch, epoch, restart_every, turns)| Feeding { batch, epoch, restart_every, turns })
 }
@@ -313,7 +313,7 @@ proptest! {
 }
 
 /// A fixed input: four minutes of three services.
-fn sample() -> Vec<Row> {
+pub(super) fn sample() -> Vec<Row> {
     let row = |place: i64| {
         let noise = (place * 7919) % 10_007;
         Row {

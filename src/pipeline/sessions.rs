@@ -1,0 +1,299 @@
+//! Session windows: rows of one key that follow each other by less than the gap. Rule: a session is the same whatever the
+//! order in which its rows came, and rows are never kept.
+//!
+//! Rows are accumulated by pane, as for other windows. A pane is no wider than the gap, so that all rows of a key in it
+//! are in one session, of which the pane remembers the first and the last moment. A pane that has ended by the watermark
+//! is complete; in their order, panes are merged into the sessions that are open. A row that is not late is not before
+//! the watermark, so that it can't join a session that ended at or before it.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use datafusion::error::Result;
+
+use crate::exec::groups::{Keys, Partial, States, take_states};
+use crate::exec::pane::{self, Groups, Inputs, PaneStore};
+use crate::exec::rows::take_all;
+use crate::panes::FirstRow;
+use crate::partition::PartitionId;
+use crate::sql::Aggregation;
+use crate::window::{self, Windows};
+
+/// The sessions of an aggregation.
+pub(crate) struct Sessions {
+    gap: i64,
+    windows: Windows,
+    /// Panes that are not complete.
+    panes: BTreeMap<i64, BTreeMap<PartitionId, Gathered>>,
+    /// Of all panes that hold rows of an open session.
+    firsts: BTreeMap<i64, BTreeMap<PartitionId, FirstRow>>,
+    open: Option<Open>,
+    /// Sessions that were complete at this watermark were written by the run that wrote the checkpoint.
+    written_until: i64,
+}
+
+/// Rows of one pane by key, with the first and the last moment of each.
+struct Gathered {
+    store: PaneStore,
+    spans: Vec<(i64, i64)>,
+}
+
+/// Sessions of complete panes.
+struct Open {
+    keys: Keys,
+    /// For each key the newest of its sessions.
+    newest: Vec<usize>,
+    sessions: Vec<Session>,
+}
+
+struct Session {
+    key: usize,
+    start: i64,
+    /// A gap after its last row.
+    end: i64,
+    /// Where its first row is.
+    first_pane: i64,
+    /// What its panes had accumulated, in their order.
+    parts: Vec<Part>,
+}
+
+/// A group of a pane, or of several panes of a session in one.
+#[derive(Clone)]
+struct Part {
+    /// The pane, or the last of them.
+    pane: i64,
+    states: Arc<Vec<Vec<ArrayRef>>>,
+    group: usize,
+}
+
+/// As soon as a session has so many parts, they are merged. That depends on the session alone, and so does the order of
+/// sums of floating-point numbers.
+const MOST_PARTS: usize = 8;
+
+impl Sessions {
+    /// Sessions that are complete at `written_until` are not given out.
+    pub(crate) fn new(gap: i64, windows: Windows, written_until: i64) -> Self {
+        Self { gap, windows, panes: BTreeMap::new(), firsts: BTreeMap::new(), open: None, written_until }
+    }
+
+    /// Adds rows of one pane and partition, and their times; `first` is the first of them, `ids` scratch space.
+    pub(crate) fn add(
+        &mut self,
+        aggregation: &Aggregation,
+        (pane, partition): (i64, PartitionId),
+        first: FirstRow,
+        (share, times): (&Inputs, &[i64]),
+        ids: &mut Vec<usize>,
+    ) -> Result<()> {
+        self.firsts.entry(pane).or_default().entry(partition).or_insert(first);
+        let gathered = match self.panes.entry(pane).or_default().entry(partition) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(none) => none.insert(Gathered::new(aggregation)?),
+        };
+        gathered.store.update(share, ids)?;
+        gathered.span(ids, times.iter().map(|time| (*time, *time)));
+        Ok(())
+    }
+
+    /// The first row of a partition that an open session needs.
+    pub(crate) fn oldest(&self, partition: PartitionId) -> Option<FirstRow> {
+        let parts = self.firsts.values().filter_map(|pane| pane.get(&partition));
+        parts.copied().min_by_key(|first| first.offset)
+    }
+
+    /// The sessions that are complete at `watermark` and were not given out before, by their end, then by key; and the end
+    /// of the last one.
+    pub(crate) fn close(
+        &mut self,
+        aggregation: &Aggregation,
+        watermark: i64,
+        ids: &mut Vec<usize>,
+    ) -> Result<Option<(RecordBatch, i64)>> {
+        // Until then rows are read again, and those of a pane may come from another partition yet.
+        if watermark <= self.written_until {
+            return Ok(None);
+        }
+        while let Some((&pane, _)) = self.panes.first_key_value()
+            && window::is_closed(self.windows.pane_end(pane), watermark)
+        {
+            let parts = self.panes.remove(&pane).unwrap_or_default();
+            let (partial, spans) = merged(aggregation, parts, ids)?;
+            let open = match &mut self.open {
+                Some(open) => open,
+                none => none.insert(Open::new(aggregation)?),
+            };
+            open.extend(pane, partial, &spans, self.gap, ids)?;
+            open.compact(aggregation)?;
+        }
+        let complete = self.complete(aggregation, watermark, ids)?;
+        let oldest = self.open.iter().flat_map(|open| &open.sessions).map(|session| session.first_pane).min();
+        let panes = &self.panes;
+        self.firsts.retain(|pane, _| oldest.is_some_and(|oldest| *pane >= oldest) || panes.contains_key(pane));
+        Ok(complete)
+    }
+
+    /// Takes the complete sessions out of the open ones. Until the pane in which a session ends is complete, it may hold
+    /// a row that goes on with it.
+    fn complete(
+        &mut self,
+        aggregation: &Aggregation,
+        watermark: i64,
+        ids: &mut Vec<usize>,
+    ) -> Result<Option<(RecordBatch, i64)>> {
+        let windows = self.windows;
+        let complete_at = move |session: &Session| windows.pane_end(windows.pane_of(session.end.saturating_sub(1)));
+        let is_complete = |session: &Session| window::is_closed(complete_at(session), watermark);
+        let Some(open) = &mut self.open else { return Ok(None) };
+        if !open.sessions.iter().any(is_complete) {
+            return Ok(None);
+        }
+        let keys = open.keys.emit()?;
+        let (done, left): (Vec<Session>, Vec<Session>) =
+            std::mem::take(&mut open.sessions).into_iter().partition(is_complete);
+        let key_of = |sessions: &[Session]| {
+            let keys_of = sessions.iter().map(|session| u32::try_from(session.key).unwrap_or(u32::MAX));
+            take_all(&keys, &keys_of.collect::<Vec<_>>().into())
+        };
+        self.open = if left.is_empty() { None } else { Some(Open::of(aggregation, &key_of(&left)?, left, ids)?) };
+        let is_new = |session: &Session| !window::is_closed(complete_at(session), self.written_until);
+        let done: Vec<Session> = done.into_iter().filter(is_new).collect();
+        let Some(last_end) = done.iter().map(|session| session.end).max() else { return Ok(None) };
+        let (mut states, of) = merge(aggregation, &done.iter().collect::<Vec<_>>())?;
+        let values = take_states(&[states.values()?], &of)?.pop().unwrap_or_default();
+        let moments = |of: fn(&Session) -> i64| -> ArrayRef {
+            Arc::new(TimestampNanosecondArray::from_iter_values(done.iter().map(of)))
+        };
+        let (starts, ends) = (moments(|session| session.start), moments(|session| session.end));
+        let windows = pane::windows(starts, ends.clone());
+        let groups = Groups { keys: key_of(&done)?, values, windows };
+        Ok(Some((pane::output(aggregation, &[ends], groups)?, last_end)))
+    }
+}
+
+/// The parts of each session in one, and the group of each session. An accumulator takes every group to have been in a
+/// batch by the time that it is counted, so that groups are numbered as they come.
+fn merge(aggregation: &Aggregation, sessions: &[&Session]) -> Result<(States, Vec<usize>)> {
+    // Parts that stand in the same arrays are merged together.
+    let mut batches = BTreeMap::<(i64, usize), (&Part, Vec<(usize, usize)>)>::new();
+    for (number, session) in sessions.iter().enumerate() {
+        for part in &session.parts {
+            let arrays = Arc::as_ptr(&part.states) as usize;
+            batches.entry((part.pane, arrays)).or_insert_with(|| (part, Vec::new())).1.push((part.group, number));
+        }
+    }
+    let (mut states, mut groups, mut count) = (States::new(aggregation)?, vec![None; sessions.len()], 0);
+    for (part, rows) in batches.values() {
+        let positions: Vec<usize> = rows.iter().map(|(group, _)| *group).collect();
+        let mut group_of = |number: &usize| {
+            *groups[*number].get_or_insert_with(|| {
+                count += 1;
+                count - 1
+            })
+        };
+        let ids: Vec<usize> = rows.iter().map(|(_, number)| group_of(number)).collect();
+        states.merge(&take_states(&part.states, &positions)?, &ids, count)?;
+    }
+    // Each session has a part.
+    Ok((states, groups.into_iter().map(Option::unwrap_or_default).collect()))
+}
+
+impl Gathered {
+    fn new(aggregation: &Aggregation) -> Result<Self> {
+        Ok(Self { store: PaneStore::new(aggregation)?, spans: Vec::new() })
+    }
+
+    fn span(&mut self, groups: &[usize], spans: impl Iterator<Item = (i64, i64)>) {
+        for (&group, (start, last)) in groups.iter().zip(spans) {
+            match self.spans.get_mut(group) {
+                Some(span) => *span = (span.0.min(start), span.1.max(last)),
+                // Groups are numbered in the order in which they are first seen.
+                None => self.spans.push((start, last)),
+            }
+        }
+    }
+}
+
+/// All partitions in one, in their order.
+fn merged(
+    aggregation: &Aggregation,
+    parts: BTreeMap<PartitionId, Gathered>,
+    ids: &mut Vec<usize>,
+) -> Result<(Partial, Vec<(i64, i64)>)> {
+    let mut parts = parts.into_values();
+    let Some(mut all) = parts.next() else { return Ok((PaneStore::new(aggregation)?.into_partial()?, Vec::new())) };
+    for part in parts {
+        all.store.merge(&part.store.into_partial()?, ids)?;
+        all.span(ids, part.spans.into_iter());
+    }
+    Ok((all.store.into_partial()?, all.spans))
+}
+
+impl Open {
+    fn new(aggregation: &Aggregation) -> Result<Self> {
+        Ok(Self { keys: Keys::new(aggregation)?, newest: Vec::new(), sessions: Vec::new() })
+    }
+
+    /// Sessions and their keys; of two with the same key, the later one stands later.
+    fn of(aggregation: &Aggregation, keys: &[ArrayRef], sessions: Vec<Session>, ids: &mut Vec<usize>) -> Result<Self> {
+        let mut open = Self { sessions, ..Self::new(aggregation)? };
+        open.keys.intern(keys, open.sessions.len(), ids)?;
+        for (number, key) in ids.iter().enumerate() {
+            open.sessions[number].key = *key;
+            open.set_newest(*key, number);
+        }
+        Ok(open)
+    }
+
+    fn set_newest(&mut self, key: usize, session: usize) {
+        match self.newest.get_mut(key) {
+            Some(newest) => *newest = session,
+            // Keys are numbered in the order in which they are first seen.
+            None => self.newest.push(session),
+        }
+    }
+
+    /// Gives the groups of a pane to the sessions that they go on with, or begins new ones; panes come in their order.
+    fn extend(
+        &mut self,
+        pane: i64,
+        partial: Partial,
+        spans: &[(i64, i64)],
+        gap: i64,
+        ids: &mut Vec<usize>,
+    ) -> Result<()> {
+        self.keys.intern(&partial.keys, partial.count, ids)?;
+        let states = Arc::new(partial.states);
+        for ((group, &key), &(start, last)) in ids.iter().enumerate().zip(spans) {
+            let (part, end) = (Part { pane, states: states.clone(), group }, last.saturating_add(gap));
+            match self.newest.get(key).map(|session| &mut self.sessions[*session]) {
+                Some(session) if start < session.end => {
+                    session.end = session.end.max(end);
+                    session.parts.push(part);
+                }
+                _ => {
+                    self.set_newest(key, self.sessions.len());
+                    self.sessions.push(Session { key, start, end, first_pane: pane, parts: vec![part] });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges the parts of sessions that have many, so that a pane's arrays are not kept for long.
+    fn compact(&mut self, aggregation: &Aggregation) -> Result<()> {
+        let mut long: Vec<&mut Session> =
+            self.sessions.iter_mut().filter(|session| session.parts.len() >= MOST_PARTS).collect();
+        if long.is_empty() {
+            return Ok(());
+        }
+        let (mut states, of) = merge(aggregation, &long.iter().map(|session| &**session).collect::<Vec<_>>())?;
+        let states = Arc::new(states.take()?);
+        for (group, session) in of.into_iter().zip(&mut long) {
+            let pane = session.parts.last().map_or(session.first_pane, |part| part.pane);
+            session.parts = vec![Part { pane, states: states.clone(), group }];
+        }
+        Ok(())
+    }
+}
