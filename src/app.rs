@@ -20,7 +20,7 @@ use prescale_domain::{Mode, ServiceName, Span, SystemClock};
 use prescale_ingest::SourceError;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
 use prescale_pipeline::Counters;
-use prescale_store::{RedbStore, Store};
+use prescale_store::{BucketStore, RedbStore, Store, StoreError, Table, Write};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -50,20 +50,21 @@ pub(crate) struct RunSummary {
     pub(crate) controller: prescale_controller::Summary,
 }
 
-/// What became of the records of one pipeline: read = windowed + filtered + late + bad.
+/// What became of the records of one pipeline: read = windowed + filtered + late + future + bad.
 #[derive(Debug, Serialize)]
 pub(crate) struct PipelineSummary {
     read: u64,
     windowed: u64,
     filtered: u64,
     late: u64,
+    future: u64,
     bad: u64,
 }
 
 impl PipelineSummary {
     fn of(counters: &Counters) -> Self {
-        let Counters { read, windowed, filtered, late, .. } = *counters;
-        Self { read, windowed, filtered, late, bad: counters.bad() }
+        let Counters { read, windowed, filtered, late, future, .. } = *counters;
+        Self { read, windowed, filtered, late, future, bad: counters.bad() }
     }
 }
 
@@ -102,7 +103,8 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     stop_on_signal(shutdown.clone(), inbox_sender.clone());
     let server = tokio::spawn(prescale_serve::serve(listener, controller.handle(), shutdown.clone()));
     let calendar = start_event_minutes(config, &files, mode, &stop)?;
-    let pipelines = start_pipelines(config, &loaded.directory, files, mode, &store, &stop, &inbox_sender)?;
+    let checkpoints = checkpoints(config, &store).map_err(Failure::outside)?;
+    let pipelines = start_pipelines(config, &loaded.directory, files, mode, &checkpoints, &stop, &inbox_sender)?;
     let reader = readers::Readers {
         features: source_settings(&kafka, &topics.features, controller.features_start()),
         events: source_settings(&kafka, &topics.events, controller.events_start()),
@@ -123,6 +125,30 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;
     Ok(RunSummary { pipelines: pipelines?, controller })
+}
+
+/// Where pipelines keep their checkpoints: in `state`, or in a place of their own, to which those in `state` move.
+fn checkpoints(config: &Config, state: &Arc<dyn Store>) -> Result<Arc<dyn Store>, StoreError> {
+    if config.state.checkpoints.is_empty() {
+        return Ok(Arc::clone(state));
+    }
+    let own = BucketStore::open(&config.state.checkpoints)?;
+    let all = |store: &dyn Store, table| store.range(table, &[], &[u8::MAX], usize::MAX, false);
+    let tables = [Table::Checkpoints, Table::Outbox];
+    let (mut is_empty, mut moved, mut left) = (true, Vec::new(), Vec::new());
+    for table in tables {
+        is_empty &= all(&own, table)?.is_empty();
+        for (key, value) in all(state.as_ref(), table)? {
+            moved.push(Write { table, key: key.clone(), value: Some(value) });
+            left.push(Write { table, key, value: None });
+        }
+    }
+    if is_empty && !moved.is_empty() {
+        own.write(&moved)?;
+        // From now on they would be out of date.
+        state.write(&left)?;
+    }
+    Ok(Arc::new(own))
 }
 
 pub(crate) fn kafka_settings(config: &Config) -> KafkaSettings {
@@ -265,6 +291,9 @@ fn start_pipelines(
             topic_partitions: config.topics.partitions,
             until_end: mode.until_end,
             idle: None,
+            caught_up_idle: Some(config.features.caught_up_idle).filter(|idle| *idle > Span::ZERO),
+            refresh: config.features.refresh,
+            max_future: Some(config.features.max_future).filter(|limit| *limit > Span::ZERO),
             step: config.features.step,
         };
         let (inbox, left) = (inbox.clone(), Arc::clone(&left));

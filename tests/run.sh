@@ -137,6 +137,7 @@ find_programs() {
   else
     lack "Chromium (Debian: apt-get install chromium)"
   fi
+  debian_package faketime faketime || lack "libfaketime (Debian: apt-get install faketime)"
   if debian_package docker-compose docker-compose; then
     PRESCALE_TEST_COMPOSE=$(command -v docker-compose)
     export PRESCALE_TEST_COMPOSE

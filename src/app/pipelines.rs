@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use prescale_domain::{Span, SystemClock};
+use prescale_domain::Span;
 use prescale_ingest::Source;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use prescale_pipeline::udf::{UdfError, Udfs};
 use prescale_pipeline::window::Windows;
 use prescale_pipeline::{
-    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, SourceTable, Summary, compile_with, run, source_settings,
+    Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, SourceTable, SteadyClock, Summary, compile_with, run,
+    source_settings,
 };
 use prescale_store::Store;
+use prescale_telemetry::pipeline::SqlWarned;
 
 use super::formats::Formats;
 use super::pipeline_name;
@@ -38,6 +40,12 @@ pub(crate) struct PipelineSpec {
     pub(crate) until_end: bool,
     /// `None` = as the SQL says.
     pub(crate) idle: Option<Span>,
+    /// `None` = a partition that has been read up to the broker's high watermark falls idle no sooner than others.
+    pub(crate) caught_up_idle: Option<Span>,
+    /// How often the source topic is asked for new partitions.
+    pub(crate) refresh: Span,
+    /// How far a row may be ahead of its record's timestamp; `None` = any way.
+    pub(crate) max_future: Option<Span>,
     /// Width of the windows that are read from the features topic.
     pub(crate) step: Span,
 }
@@ -101,11 +109,16 @@ impl PipelineSpec {
         self.formats
             .apply(&mut plan)
             .map_err(|fault| Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)))?;
+        for warning in plan.sources.iter().flat_map(|source| &source.options.warnings) {
+            SqlWarned { pipeline: &self.name, warning }.emit();
+        }
         let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
         let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(plan.sources.len());
         for source in &mut plan.sources {
             source.options.topic = topic_of(&self.sources, source).to_owned();
-            let reading = source_settings(source, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
+            source.options.max_future_millis = self.max_future.map(Span::millis);
+            let mut reading = source_settings(source, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
+            reading.refresh = self.refresh;
             sources.push(Box::new(KafkaSource::open(reading).map_err(Failure::outside)?));
         }
         let sink = KafkaSink::open(&self.kafka).map_err(Failure::outside)?;
@@ -118,12 +131,13 @@ impl PipelineSpec {
             delivery: self.delivery,
             until_end: self.until_end,
             new_topic_partitions: self.topic_partitions,
+            caught_up_idle: self.caught_up_idle,
             ..RunnerSettings::new(&self.name, Arc::new(plan))
         };
         let idle = settings.idle.iter().map(|idle| self.idle.or(*idle)).collect();
         let settings = RunnerSettings { idle, ..settings };
         let work = move || {
-            let summary = run(settings, sources, &sink, store.as_ref(), &SystemClock, &stop);
+            let summary = run(settings, sources, &sink, store.as_ref(), &SteadyClock::start(), &stop);
             ended(summary.is_ok() && !stop.load(Ordering::Relaxed));
             summary
         };

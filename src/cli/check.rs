@@ -10,7 +10,7 @@ use prescale_pipeline::PipelineError;
 use super::{Failure, print};
 use crate::app::formats::Formats;
 use crate::app::pipelines::{udfs, unfit};
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, State};
 
 /// Check a configuration and its feature SQL, and print the design that it amounts to.
 ///
@@ -67,7 +67,11 @@ fn read_pipeline(loaded: &Loaded, formats: &Formats, pipeline: &str) -> Result<S
     formats.apply(&mut plan)?;
     match unfit(&plan, loaded.config.features.step, &loaded.config.topics.features) {
         Some(fault) => Err(fault),
-        None => Ok(super::sql::describe(&plan.summary())),
+        None => {
+            let summary = plan.summary();
+            summary.warnings.iter().for_each(|warning| super::say(&format!("warning: {pipeline}: {warning}")));
+            Ok(super::sql::describe(&summary))
+        }
     }
 }
 
@@ -79,6 +83,7 @@ fn design(config: &Config, pipelines: &[String]) -> Vec<String> {
         format!("  features: {} windows, closed {} after their end", config.features.step, config.features.lateness),
     ];
     lines.extend(pipelines.iter().map(|pipeline| format!("    {pipeline}")));
+    lines.push(format!("  state: {}", place_of_state(config)));
     lines.push(format!(
         "  forecast: LSTM sequence-to-sequence, horizon {horizon} in steps of {}, retrained every {}, and on drift",
         config.forecast.step, config.forecast.refit_every
@@ -118,6 +123,14 @@ fn design(config: &Config, pipelines: &[String]) -> Vec<String> {
     }
     lines.push("  avoided: purely reactive thresholds, no upper bound, scale-in on missing data".to_owned());
     lines
+}
+
+fn place_of_state(config: &Config) -> String {
+    let State { dir, checkpoints, .. } = &config.state;
+    match checkpoints.as_str() {
+        "" => format!("{dir}, checkpoints too"),
+        place => format!("{dir}, checkpoints in {place}, which the process that starts last takes over"),
+    }
 }
 
 fn target_kind(target: &TargetSettings) -> String {

@@ -71,7 +71,9 @@ pub(crate) fn sql(arguments: Arguments) -> Result<(), Failure> {
         (Some(Command::Check(arguments)), _) => {
             let text = read(&arguments.pipeline)?;
             let udfs = udfs(arguments.udfs.as_deref(), &arguments.pipeline)?;
-            print(&describe(&prescale_pipeline::check(&text, &udfs).map_err(pipeline_failure)?));
+            let summary = prescale_pipeline::check(&text, &udfs).map_err(pipeline_failure)?;
+            print(&describe(&summary));
+            summary.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
             Ok(())
         }
         (None, None) => Err(Failure::Invalid("no pipeline is given\nhint: prescale sql --help".to_owned())),

@@ -24,6 +24,9 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
             format!("`{}` is the name of another topic too, and is compacted", topics.epochs),
         );
     }
+    if config.features.refresh < Span::from_secs(1) {
+        fault("features.refresh".into(), format!("{} is shorter than 1s", config.features.refresh));
+    }
     if config.features.step < Span::from_secs(1) {
         fault("features.step".into(), format!("{} is shorter than 1s", config.features.step));
     }
@@ -35,6 +38,13 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         fault(
             format!("forecast.{}", wrong.name),
             format!("{} is out of bounds, expected {}", wrong.value, wrong.expected),
+        );
+    }
+    let checkpoints = config.state.checkpoints.as_str();
+    if !(checkpoints.is_empty() || checkpoints.starts_with("s3://") || checkpoints.starts_with("file:///")) {
+        fault(
+            "state.checkpoints".into(),
+            format!("`{checkpoints}` is neither s3://bucket/prefix nor file:///folder, nor empty for state.dir"),
         );
     }
     if config.serve.listen.parse::<std::net::SocketAddr>().is_err() {

@@ -71,6 +71,13 @@ pub(crate) struct Features {
     pub(crate) lateness: Span,
     pub(crate) retention: Span,
     pub(crate) delivery: Delivery,
+    /// A row further ahead of its record's timestamp goes to the dead letters; 0 = none does.
+    pub(crate) max_future: Span,
+    /// A partition that has been read up to the broker's high watermark and brought nothing for this long holds no window
+    /// open; 0 = it does so as long as any other, which `idle_micros` in the SQL says.
+    pub(crate) caught_up_idle: Span,
+    /// How often source topics are asked for new partitions.
+    pub(crate) refresh: Span,
     /// Table name in the SQL → topic to read instead.
     pub(crate) sources: BTreeMap<String, String>,
     /// Table name in the SQL → how its records are written, instead of the table's format.
@@ -133,6 +140,8 @@ impl From<Delivery> for prescale_pipeline::Delivery {
 #[serde(deny_unknown_fields)]
 pub(crate) struct State {
     pub(crate) dir: String,
+    /// Where checkpoints and outboxes of pipelines are, if not in `dir`: `s3://bucket/prefix` or `file:///folder`.
+    pub(crate) checkpoints: String,
     pub(crate) snapshot_windows: u32,
 }
 

@@ -23,6 +23,9 @@ pub struct Polled {
     /// Partitions that have been read to the end: the high watermark at the start for a bounded source, the present one
     /// for an unbounded one.
     pub at_end: Vec<i32>,
+    /// Of those of an unbounded source, the ones that hold nothing more at all, not even records of a transaction that is
+    /// still open.
+    pub caught_up: Vec<i32>,
     /// A bounded source: all partitions have been read to their end.
     pub ended: bool,
     /// The source can't be reached now; what it said last.

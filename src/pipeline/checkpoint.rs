@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::PipelineError;
 use crate::silence::Silence;
 
-/// Rows by their fate. Conservation law: `read = windowed + filtered + late + decode + expression + null_event_time`.
+/// Rows by their fate. Conservation law: `read = windowed + filtered + late + future + decode + expression +
+/// null_event_time`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Records with a payload.
@@ -17,6 +18,9 @@ pub struct Counters {
     pub windowed: u64,
     pub filtered: u64,
     pub late: u64,
+    /// Rows whose event time is too far after the timestamp of their record.
+    #[serde(default)]
+    pub future: u64,
     pub decode: u64,
     pub expression: u64,
     pub null_event_time: u64,
@@ -75,7 +79,7 @@ impl Counters {
 
     /// Whether no row was lost or counted twice.
     pub fn is_conserved(&self) -> bool {
-        self.read == self.windowed + self.filtered + self.late + self.bad()
+        self.read == self.windowed + self.filtered + self.late + self.future + self.bad()
     }
 }
 

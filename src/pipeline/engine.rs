@@ -212,6 +212,10 @@ impl Engine {
             self.counters.null_event_time += 1;
             self.dead_letters.push(batch.letter(record, "null_event_time", "event time is NULL"));
         }
+        for (record, error) in rows.future.into_iter().filter(|(record, _)| batch.is_live(*record)) {
+            self.counters.future += 1;
+            self.dead_letters.push(batch.letter(record, "future", error));
+        }
         let routed = route(&plan, source, rows.rows)?;
         let filtered = routed.filtered.iter().filter(|record| batch.is_live(**record));
         self.counters.filtered += filtered.clone().count() as u64;

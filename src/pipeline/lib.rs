@@ -20,6 +20,7 @@
 //! | `outbox`, `transactions` | what it keeps in the store, and what it does on Kafka |
 //! | `schemas` | writer schemas out of a registry, before the records that name them are decoded |
 //! | `runner` | the engine between a source, a sink and a store |
+//! | `steady` | the clock that silence is measured with |
 //! | `files` | the same engine over files |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
@@ -44,6 +45,7 @@ mod sessions;
 mod silence;
 mod sketch;
 mod sql;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -61,3 +63,4 @@ pub use sql::{
     Aggregate, Aggregation, Branch, Closed, Computed, GroupKey, Input, Join, JoinKind, Plan, PlanSummary, RowNumber,
     SinkOptions, SinkTable, SourceOptions, SourceSummary, SourceTable, Stage, StartAt, Step, compile, compile_with,
 };
+pub use steady::SteadyClock;

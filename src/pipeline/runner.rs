@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use prescale_domain::{Clock, Progress, Span, Timestamp};
 use prescale_ingest::kafka::{self, KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
 use prescale_ingest::{OutRecord, Polled, RawBatch, Source};
-use prescale_store::Store;
+use prescale_store::{Store, Write};
 use prescale_telemetry::ingest::DeadLettered;
 use prescale_telemetry::pipeline::{EpochClosed, GapFound, PipelineEnded, PipelineStarted};
 
@@ -69,6 +69,8 @@ pub struct RunnerSettings {
     pub new_topic_partitions: i32,
     /// By source: a partition without rows for this long does not hold the watermark back; `None` = it always does.
     pub idle: Vec<Option<Span>>,
+    /// The same for a partition that has been read up to the broker's high watermark; `None` = no sooner than others.
+    pub caught_up_idle: Option<Span>,
     /// How long a poll waits for rows.
     pub poll_wait: Span,
     /// An epoch closes after this time, or after this many records.
@@ -104,6 +106,7 @@ impl RunnerSettings {
             until_end: false,
             new_topic_partitions: 1,
             idle: plan.sources.iter().map(|source| source.options.idle()).collect(),
+            caught_up_idle: None,
             poll_wait: Span::from_millis(100),
             epoch: Span::from_millis(250),
             epoch_records: 200_000,
@@ -127,8 +130,9 @@ pub fn source_settings(
     for (property, value) in &options.client_configs {
         kafka.client.entry(property.clone()).or_insert_with(|| value.clone());
     }
-    if options.read_committed {
-        kafka = kafka.with("consumer.isolation.level", "read_committed");
+    if let Some(committed) = options.read_committed {
+        let level = if committed { "read_committed" } else { "read_uncommitted" };
+        kafka = kafka.with("consumer.isolation.level", level);
     }
     let mut settings = KafkaSourceSettings::new(kafka, options.topic.clone());
     settings.start = match options.start_at {
@@ -223,7 +227,7 @@ impl Runner<'_> {
                 .iter()
                 .zip(&polled)
                 .zip(&self.settings.idle)
-                .map(|((silence, polled), limit)| silence.idle(polled, now, *limit))
+                .map(|((silence, polled), limit)| silence.idle(polled, now, *limit, self.settings.caught_up_idle))
                 .collect();
             let views: Vec<PartitionView<'_>> =
                 polled.iter().zip(&idle).map(|(polled, idle)| self.view(polled, idle)).collect();
@@ -235,9 +239,9 @@ impl Runner<'_> {
             let length = self.clock.now().since(now);
             self.silences.iter_mut().for_each(|silence| silence.skip(length));
             if ended {
-                let Counters { read, windowed, late, .. } = output.counters;
-                PipelineEnded { pipeline: &self.settings.pipeline, read, windowed, late, bad: output.counters.bad() }
-                    .emit();
+                let Counters { read, windowed, late, future, .. } = output.counters;
+                let (pipeline, bad) = (self.settings.pipeline.as_str(), output.counters.bad());
+                PipelineEnded { pipeline, read, windowed, late, future, bad }.emit();
                 return Ok(self.summary(true));
             }
         }
@@ -347,7 +351,9 @@ impl Runner<'_> {
             return Ok(false);
         }
         let emptied = left.emptied();
-        self.store.write(&[emptied.write(&self.settings.pipeline)])?;
+        if !self.save(&[emptied.write(&self.settings.pipeline)])? {
+            return Ok(false);
+        }
         self.outbox = Some(emptied);
         Ok(true)
     }
@@ -419,16 +425,37 @@ impl Runner<'_> {
                 *left = left.emptied();
                 writes.push(left.write(pipeline));
             }
-            self.store.write(&writes)?;
-            return Ok(true);
+            return self.save(&writes);
         }
         let outbox = transactions.outbox(records, offsets);
         writes.push(outbox.write(pipeline));
-        self.store.write(&writes)?;
+        if !self.save(&writes)? {
+            return Ok(false);
+        }
         (self.settings.probe)(CommitStep::Saved);
+        let Some(transactions) = &mut self.transactions else { return Ok(true) };
         let is_done = transactions.deliver(&outbox)?;
         self.outbox = Some(outbox);
         Ok(is_done)
+    }
+
+    /// Writes to the state store, however long that can't be reached; `false` when stopped before that.
+    fn save(&self, writes: &[Write]) -> Result<bool, PipelineError> {
+        let mut attempts = Attempts::new(&self.settings.pipeline, self.stop);
+        loop {
+            match self.store.write(writes) {
+                Ok(()) => {
+                    attempts.succeeded();
+                    return Ok(true);
+                }
+                Err(error) if error.is_passing() => {
+                    if !attempts.failed(&error) {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Writes groups of records, each once the one before is acknowledged; `false` when stopped before that.
@@ -461,7 +488,9 @@ impl Runner<'_> {
     fn saved_with(&mut self, output: &EpochOutput, checkpoint: Checkpoint) -> Result<(), PipelineError> {
         let pipeline = &self.settings.pipeline;
         if self.transactions.is_none() {
-            self.store.write(&[checkpoint.write(pipeline)?])?;
+            if !self.save(&[checkpoint.write(pipeline)?])? {
+                return Ok(());
+            }
             let offsets = self.offsets(&checkpoint);
             for (place, source) in self.sources.iter_mut().enumerate() {
                 let of = offsets.iter().filter(|offset| offset.source == place);
@@ -470,12 +499,13 @@ impl Runner<'_> {
         }
         self.saved = Some(checkpoint);
         self.epochs += 1;
-        let Counters { read, windowed, filtered, late, decode, expression, null_event_time, rows_out, .. } =
+        let Counters { read, windowed, filtered, late, future, decode, expression, null_event_time, rows_out, .. } =
             output.counters;
         let by_fate = [
             ("windowed", windowed),
             ("filtered", filtered),
             ("late", late),
+            ("future", future),
             ("decode", decode),
             ("expression", expression),
             ("null_event_time", null_event_time),
@@ -499,10 +529,14 @@ impl Silence {
         }
     }
 
-    /// Partitions that have been read to their end and brought nothing for `limit`.
-    fn idle(&self, polled: &Polled, now: Timestamp, limit: Option<Span>) -> Vec<i32> {
-        let Some(limit) = limit else { return Vec::new() };
-        let silent = |id: &&i32| self.last_rows.get(id).is_some_and(|last| now.since(*last) >= limit);
+    /// Partitions that have been read to their end and brought nothing for `limit`, or for `early` where nothing more is in
+    /// them at all.
+    fn idle(&self, polled: &Polled, now: Timestamp, limit: Option<Span>, early: Option<Span>) -> Vec<i32> {
+        let limit = |id: &i32| limit.into_iter().chain(early.filter(|_| polled.caught_up.contains(id))).min();
+        let silent = |id: &&i32| {
+            let length = self.last_rows.get(id).map(|last| now.since(*last));
+            length.zip(limit(id)).is_some_and(|(length, limit)| length >= limit)
+        };
         polled.partitions.iter().filter(|id| polled.at_end.contains(id)).filter(silent).copied().collect()
     }
 

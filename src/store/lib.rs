@@ -1,16 +1,19 @@
 //! Durable state: tables of bytes by key. A write is whole or absent.
 //!
-//! **Owns** redb. **May depend on** `domain`. Two implementations of [`Store`]: a redb file, held by one process at a
-//! time, and memory, for what lives no longer than the process (demo, back-tests).
+//! **Owns** redb and object_store. **May depend on** `domain`. Three implementations of [`Store`]: a redb file, held by one
+//! process at a time; a prefix of a bucket, held by the process that opened it last; and memory, for what lives no longer
+//! than the process (demo, back-tests).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
 
+mod bucket;
 mod key;
 mod memory;
 mod redb_file;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::BucketStore;
 pub use key::{prefix_end, service_time_key};
 pub use memory::MemoryStore;
 pub use redb_file::RedbStore;
@@ -49,7 +52,7 @@ pub struct Write {
 pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// State that can't be read or written.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum StoreError {
     #[error(
         "state file `{path}` is held by another process\nhint: stop the other `prescale run`, or ask it through its API"
@@ -57,6 +60,62 @@ pub enum StoreError {
     Locked { path: String },
     #[error("state file `{path}`: {error}\nhint: check that the disk has room and that the directory can be written")]
     File { path: String, error: String },
+    /// Another process has opened the store since: nothing of this one counts any more.
+    #[error(
+        "state `{place}`: another process has taken it over (as its generation {found}, this one is {own})\nhint: let one process use a place, or give each process a prefix of its own"
+    )]
+    Fenced { place: String, own: u64, found: u64 },
+    /// May be gone by itself.
+    #[error(
+        "state `{place}` can't be reached: {error}\nhint: check the network, and AWS_ENDPOINT_URL where the store is not that of AWS"
+    )]
+    Unreachable { place: String, error: String },
+    #[error(
+        "state `{place}`: {error}\nhint: check the name of the bucket, AWS_REGION, the credentials in the environment and what they allow: get, put, list and delete"
+    )]
+    Refused { place: String, error: String },
+    #[error(
+        "state object `{object}` is damaged: {error}\nhint: bring back an earlier version of all objects of its prefix, or delete them to start from the oldest record"
+    )]
+    Damaged { object: String, error: String },
+}
+
+impl StoreError {
+    /// Whether the same write may work later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+impl Table {
+    const ALL: [Self; 8] = [
+        Self::Checkpoints,
+        Self::Outbox,
+        Self::History,
+        Self::Snapshots,
+        Self::Decisions,
+        Self::Actuations,
+        Self::Events,
+        Self::ModelEvents,
+    ];
+
+    /// What it is called where it lies.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Checkpoints => "checkpoints",
+            Self::Outbox => "outbox",
+            Self::History => "history",
+            Self::Snapshots => "snapshots",
+            Self::Decisions => "decisions",
+            Self::Actuations => "actuations",
+            Self::Events => "events",
+            Self::ModelEvents => "model_events",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
 }
 
 /// Tables of bytes, ordered by key.

@@ -14,16 +14,7 @@ pub struct RedbStore {
 }
 
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-    TableDefinition::new(match table {
-        Table::Checkpoints => "checkpoints",
-        Table::Outbox => "outbox",
-        Table::History => "history",
-        Table::Snapshots => "snapshots",
-        Table::Decisions => "decisions",
-        Table::Actuations => "actuations",
-        Table::Events => "events",
-        Table::ModelEvents => "model_events",
-    })
+    TableDefinition::new(table.name())
 }
 
 impl RedbStore {

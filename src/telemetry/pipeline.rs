@@ -18,6 +18,13 @@ pub struct PipelineStarted<'a> {
     pub resumed: bool,
 }
 
+/// A pipeline's SQL is written in a way that will not stay.
+#[derive(Clone, Copy, Debug)]
+pub struct SqlWarned<'a> {
+    pub pipeline: &'a str,
+    pub warning: &'a str,
+}
+
 /// An epoch's output is acknowledged and its checkpoint written.
 #[derive(Clone, Copy, Debug)]
 pub struct EpochClosed<'a> {
@@ -119,6 +126,7 @@ pub struct PipelineEnded<'a> {
     pub read: u64,
     pub windowed: u64,
     pub late: u64,
+    pub future: u64,
     pub bad: u64,
 }
 
@@ -174,6 +182,12 @@ fn labels(pipeline: &str) -> Labels {
 impl PipelineStarted<'_> {
     pub fn emit(&self) {
         tracing::info!(pipeline = self.pipeline, resumed = self.resumed, "pipeline starts");
+    }
+}
+
+impl SqlWarned<'_> {
+    pub fn emit(&self) {
+        tracing::warn!(pipeline = self.pipeline, "{}", self.warning);
     }
 }
 
@@ -279,7 +293,7 @@ impl EpochCommitted<'_> {
 
 impl PipelineEnded<'_> {
     pub fn emit(&self) {
-        let Self { pipeline, read, windowed, late, bad } = *self;
-        tracing::info!(pipeline, read, windowed, late, bad, "pipeline has read its input to the end");
+        let Self { pipeline, read, windowed, late, future, bad } = *self;
+        tracing::info!(pipeline, read, windowed, late, future, bad, "pipeline has read its input to the end");
     }
 }

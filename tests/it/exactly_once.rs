@@ -314,6 +314,47 @@ fn heavy_a_broker_that_is_killed_at_any_step_is_waited_for_and_each_row_is_writt
 }
 
 #[test]
+fn heavy_of_three_brokers_any_one_may_be_killed_while_rows_are_written() {
+    let Some(own) = kit::cluster::OwnCluster::start() else { return };
+    let (kafka, own) = (own.bootstrap(), Arc::new(own));
+    let (input, count) = fill(&kafka, 60);
+    let stage = Stage { kafka: KafkaSettings::new(kafka.as_str()), input, name: "cluster".to_owned() };
+    // Each at another step, and back before the next one goes: two of three copies are enough.
+    let steps = [CommitStep::Sent, CommitStep::Acknowledged, CommitStep::Committed];
+    let (kills, seen, back) = (Cell::new(0), Cell::new(0), Arc::new(AtomicBool::new(true)));
+    let (brokers, is_back) = (Arc::clone(&own), Arc::clone(&back));
+    PROBE.set(Some(Box::new(move |step| {
+        let broker = kills.get();
+        if steps.get(broker) != Some(&step) || !is_back.load(Ordering::SeqCst) {
+            return;
+        }
+        seen.set(seen.get() + 1);
+        if seen.get() % 3 == 0 {
+            kills.set(broker + 1);
+            is_back.store(false, Ordering::SeqCst);
+            brokers.kill(broker);
+            let (brokers, is_back) = (Arc::clone(&brokers), Arc::clone(&is_back));
+            std::thread::spawn(move || {
+                // Rows are written meanwhile.
+                std::thread::sleep(Duration::from_secs(10));
+                brokers.bring_up(broker);
+                is_back.store(true, Ordering::SeqCst);
+            });
+        } else {
+            // Otherwise the input ends before all have died.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    })));
+    let summary = stage.run(stage.settings(), &MemoryStore::default(), true, &AtomicBool::new(false)).unwrap();
+    PROBE.set(None);
+    kit::wait_for("the last broker to be back", Duration::from_secs(120), || back.load(Ordering::SeqCst).then_some(()));
+    count.check(&summary.counters);
+    stage.output().check(&count);
+    let numbers: Vec<u64> = epochs(&kafka, &stage.topic("epochs")).iter().map(|(epoch, _)| *epoch).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
 fn heavy_what_was_owed_exactly_once_is_written_by_a_run_without_transactions() {
     let Some(kafka) = kit::kafka() else { return };
     let (input, count) = fill(&kafka, 10);
@@ -328,16 +369,29 @@ fn heavy_what_was_owed_exactly_once_is_written_by_a_run_without_transactions() {
 
 #[test]
 fn heavy_fifty_kills_at_random_moments_leave_each_row_once() {
+    let Some(kafka) = kit::kafka() else { return };
+    fifty_kills(&kafka, None);
+}
+
+#[test]
+fn heavy_so_do_fifty_kills_with_the_broker_crashing_in_between() {
+    let Some(own) = kit::OwnKafka::start() else { return };
+    fifty_kills(&own.bootstrap(), Some(&own));
+}
+
+/// Kills a process again and again while input comes; before every sixth of its deaths the broker dies too, and comes back
+/// either before the process dies or after it.
+#[track_caller]
+fn fifty_kills(kafka: &str, broker: Option<&kit::OwnKafka>) {
     const KILLS: usize = 50;
     const STARTED: &str = "pipeline starts";
-    let Some(kafka) = kit::kafka() else { return };
     let input = kit::unique("kills");
-    kit::create_topic(&kafka, &input, PARTITIONS);
+    kit::create_topic(kafka, &input, PARTITIONS);
     let setup = |name: &str| {
         let settings = format!(
             "mode = \"observe\"\n[topics]\npartitions = 2\n[features]\npipelines = [\"requests.sql\"]\nsources = {{ requests = \"{input}\" }}\n"
         );
-        Setup::new(&kafka, name).file("requests.sql", &sql()).with(&settings).service("service-1", 1.0, SIMULATED)
+        Setup::new(kafka, name).file("requests.sql", &sql()).with(&settings).service("service-1", 1.0, SIMULATED)
     };
     let (disturbed, undisturbed) = (setup("fifty"), setup("fifty-undisturbed"));
     let config = disturbed.config();
@@ -346,14 +400,14 @@ fn heavy_fifty_kills_at_random_moments_leave_each_row_once() {
         // The input comes while processes come and go, a minute of it several times a second.
         let feeding = scope.spawn(|| {
             let (sink, mut count, mut number) =
-                (KafkaSink::open(&KafkaSettings::new(kafka.as_str())).unwrap(), Count::default(), 0);
+                (KafkaSink::open(&KafkaSettings::new(kafka)).unwrap(), Count::default(), 0);
             while !done.load(Ordering::Relaxed) {
                 for (partition, lines) in (0..).zip(minute(number, &mut count)) {
                     for line in lines {
                         sink.send(&input, Some(partition), None, line.as_bytes(), &[]).unwrap();
                     }
                 }
-                sink.flush(WAIT).unwrap();
+                kit::wait_for("input to be written", Duration::from_secs(120), || sink.flush(WAIT).ok());
                 number += 1;
                 std::thread::sleep(Duration::from_millis(150));
             }
@@ -371,7 +425,21 @@ fn heavy_fifty_kills_at_random_moments_leave_each_row_once() {
                 });
             }
             std::thread::sleep(Duration::from_millis((random >> 33) % 1500));
-            running.kill();
+            match broker.filter(|_| kill % 6 == 5) {
+                None => running.kill(),
+                Some(broker) => {
+                    broker.kill();
+                    std::thread::sleep(Duration::from_millis((random >> 40) % 1500));
+                    if kill % 12 == 5 {
+                        running.kill();
+                        broker.bring_up();
+                    } else {
+                        broker.bring_up();
+                        std::thread::sleep(Duration::from_millis((random >> 50) % 1500));
+                        running.kill();
+                    }
+                }
+            }
         }
         done.store(true, Ordering::Relaxed);
         feeding.join().unwrap()
@@ -384,14 +452,14 @@ fn heavy_fifty_kills_at_random_moments_leave_each_row_once() {
         let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
         let counted = |name: &str| summary["pipelines"]["requests"][name].as_u64().unwrap();
         let windowed: u64 = count.windows.values().sum();
-        let found = ["read", "windowed", "filtered", "late", "bad"].map(counted);
-        assert_eq!(found, [count.read, windowed, count.filtered, count.late, count.bad]);
-        let output = Output::read(&kafka, &setup.topic("features"), &setup.topic("dead-letters"));
+        let found = ["read", "windowed", "filtered", "late", "bad", "future"].map(counted);
+        assert_eq!(found, [count.read, windowed, count.filtered, count.late, count.bad, 0]);
+        let output = Output::read(kafka, &setup.topic("features"), &setup.topic("dead-letters"));
         output.check(&count);
         outputs.push(output);
     }
     assert!(outputs[0] == outputs[1], "the output differs from that of an undisturbed run");
-    let epochs = epochs(&kafka, &disturbed.topic("epochs"));
+    let epochs = epochs(kafka, &disturbed.topic("epochs"));
     let numbers: Vec<u64> = epochs.iter().map(|(epoch, _)| *epoch).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     let runs: BTreeSet<&String> = epochs.iter().map(|(_, run)| run).collect();

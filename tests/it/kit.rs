@@ -1,7 +1,9 @@
 //! What tests need of the world outside: where it is, and how to speak to it. Rule: a test that can't have something says
 //! so by name and passes; under PRESCALE_TEST_REQUIRE, which CI sets, it fails.
 
+pub(crate) mod cluster;
 pub(crate) mod config;
+pub(crate) mod wire;
 
 use std::env;
 use std::fs::File;
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -67,13 +69,17 @@ fn given(variable: &str, thing: &str) -> Option<String> {
     if let Some(value) = env::var(variable).ok().filter(|value| !value.is_empty()) {
         return Some(value);
     }
+    skipped(&format!("{thing} ({variable} is not set; run tests/run.sh)"));
+    None
+}
+
+/// Says that this test passes for the lack of something.
+pub(crate) fn skipped(lack: &str) {
     let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    let line = format!("skipped: {test}: no {thing} ({variable} is not set; run tests/run.sh)");
+    let line = format!("skipped: {}: no {lack}", thread.name().unwrap_or("a test"));
     assert!(env::var_os("PRESCALE_TEST_REQUIRE").is_none(), "{line}");
     // Not through `eprintln!`, whose words the test harness keeps to itself when a test passes.
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
-    None
 }
 
 /// A name that no other test and no other run uses.
@@ -137,8 +143,12 @@ pub(crate) struct Running {
 impl Running {
     #[track_caller]
     pub(crate) fn start(arguments: &[&str], log: &Path) -> Self {
+        Self::spawn(prescale(arguments), log)
+    }
+
+    #[track_caller]
+    pub(crate) fn spawn(mut command: Command, log: &Path) -> Self {
         let out = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = prescale(arguments);
         command.stdout(out.try_clone().unwrap()).stderr(out);
         Self { child: command.spawn().unwrap(), log: log.to_owned() }
     }
@@ -155,6 +165,11 @@ impl Running {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits for it to end by itself.
@@ -217,6 +232,7 @@ pub(crate) fn boto3(snippet: &str) -> Value {
          url = os.environ['PRESCALE_TEST_MOTO']\n\
          autoscaling = boto3.client('autoscaling', endpoint_url=url)\n\
          ec2 = boto3.client('ec2', endpoint_url=url)\n\
+         s3 = boto3.client('s3', endpoint_url=url)\n\
          result = None\n\
          {snippet}\n\
          print(json.dumps(result, default=str))\n"
@@ -297,11 +313,25 @@ fn client(kafka: &str) -> ClientConfig {
 #[track_caller]
 pub(crate) fn create_topic(kafka: &str, topic: &str, partitions: i32) {
     let admin: AdminClient<_> = client(kafka).create().unwrap();
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // As many copies as the brokers give without being asked.
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().operation_timeout(Some(KAFKA_WAIT));
-    let results = runtime.block_on(admin.create_topics([&new], &options)).unwrap();
+    let results = runtime().block_on(admin.create_topics([&new], &options)).unwrap();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+/// Gives a topic more partitions.
+#[track_caller]
+pub(crate) fn add_partitions(kafka: &str, topic: &str, partitions: usize) {
+    let admin: AdminClient<_> = client(kafka).create().unwrap();
+    let new = NewPartitions::new(topic, partitions);
+    let options = AdminOptions::new().operation_timeout(Some(KAFKA_WAIT));
+    let results = runtime().block_on(admin.create_partitions([&new], &options)).unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Writes values to one partition, in order, and waits for the broker's word.
@@ -454,8 +484,12 @@ impl Drop for OwnKafka {
 
 /// A free port whose successor, the controller's, is free too. Below those that the system gives to clients.
 fn free_port_pair() -> u16 {
+    free_port_pairs(1)[0]
+}
+
+fn free_port_pairs(count: usize) -> Vec<u16> {
     let start = u16::try_from(std::process::id() % 5000).unwrap();
     let ports = (0..5000).map(|step| 10_000 + (start + step) % 5000 * 2);
     let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-    ports.into_iter().find(|port| free(*port) && free(port + 1)).unwrap()
+    ports.filter(|port| free(*port) && free(port + 1)).take(count).collect()
 }

@@ -35,6 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["store"]),
     ("libloading", &["pipeline"]),
     ("syn", &["pipeline"]),
+    ("object_store", &["store"]),
     ("arrow*", &["ingest", "pipeline", "features"]),
     ("parquet", &["ingest", "pipeline", "features"]),
     ("prost*", &["ingest"]),

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# One real Apache Kafka broker (KRaft: broker and controller in one process) on 127.0.0.1, for tests.
+# Real Apache Kafka brokers (KRaft: broker and controller in one process) on 127.0.0.1, for tests.
 #
 #   kafka.sh fetch               copy the jars through Maven into the cache, once
 #   kafka.sh start DIR PORT      format DIR if it is new, start, return when the broker answers; PORT+1 is its controller's
+#   kafka.sh start DIR PORT NODE PORT1 PORT2 PORT3
+#                                the same for the broker NODE (1 to 3) of a cluster on these ports; topics have three copies,
+#                                of which two must be written. It answers when a second one has been started.
 #   kafka.sh stop DIR            end it cleanly; after 20 s by force
 #   kafka.sh kill DIR            end it at once, as a crash does; `start` with the same DIR and PORT brings it back
 #
@@ -51,6 +54,11 @@ class_path_java() { # heap, then properties, class and arguments; replaces the s
 
 configure() {
   mkdir -p "$dir"
+  local voters="" number=1 other copies=${#ports[@]} written=$(((${#ports[@]} + 1) / 2))
+  for other in "${ports[@]}"; do
+    voters+=${voters:+,}$number@127.0.0.1:$((other + 1))
+    number=$((number + 1))
+  done
   cat >"$dir/log.properties" <<'LOG'
 status = error
 appender.out.type = Console
@@ -60,11 +68,11 @@ appender.out.layout.pattern = %d{ISO8601} %p %c{1}: %m%n
 rootLogger.level = ${sys:broker.log:-INFO}
 rootLogger.appenderRef.out.ref = out
 LOG
-  # The epoch and transaction topics have one copy: there is one broker. Group rebalances start at once: tests wait for nobody.
+  # As many copies as there are brokers. Group rebalances start at once: tests wait for nobody.
   cat >"$dir/server.properties" <<CONF
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$((port + 1))
+node.id=$node
+controller.quorum.voters=$voters
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
 advertised.listeners=PLAINTEXT://127.0.0.1:$port
 controller.listener.names=CONTROLLER
@@ -72,14 +80,15 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=$dir/data
 num.partitions=${KAFKA_PARTITIONS:-4}
 auto.create.topics.enable=true
-default.replication.factor=1
-offsets.topic.replication.factor=1
+default.replication.factor=$copies
+min.insync.replicas=$written
+offsets.topic.replication.factor=$copies
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor=$copies
+transaction.state.log.min.isr=$written
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor=$copies
+share.coordinator.state.topic.min.isr=$written
 group.initial.rebalance.delay.ms=0
 log.retention.ms=-1
 log.cleaner.dedupe.buffer.size=16777216
@@ -87,10 +96,10 @@ num.network.threads=2
 num.io.threads=4
 CONF
   [ -f "$dir/data/meta.properties" ] && return 0
-  local cluster
-  cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
+  local cluster=PrescaleTestClusterAAA # brokers of one cluster are formatted with the same
+  [ "$copies" -gt 1 ] || cluster=A$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=' | cut -c2-)
   (class_path_java 128m -Dbroker.log=ERROR -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format \
-    --cluster-id "A${cluster:1}" --config "$dir/server.properties") >"$dir/format.log" 2>&1 || {
+    --cluster-id "$cluster" --config "$dir/server.properties") >"$dir/format.log" 2>&1 || {
     cat "$dir/format.log" >&2
     fail "could not format $dir"
   }
@@ -139,6 +148,9 @@ case $verb in
     mkdir -p "${2:?DIR is missing}"
     dir=$(cd "$2" && pwd)
     port=${3:?PORT is missing}
+    node=${4:-1}
+    ports=("${@:5}")
+    [ "${#ports[@]}" -gt 0 ] || ports=("$port")
     fetch
     start
     ;;
@@ -147,7 +159,7 @@ case $verb in
     if [ "$verb" = stop ]; then end -TERM; else end -KILL; fi
     ;;
   *)
-    sed -n '2,9p' "$0" >&2
+    sed -n '2,12p' "$0" >&2
     exit 2
     ;;
 esac

@@ -228,6 +228,9 @@ fn start_pipeline(
         until_end: false,
         // Between two minutes the source is silent because it waits for the decisions.
         idle: Some(Span::from_minutes(24 * 60)),
+        caught_up_idle: None,
+        refresh: Span::from_secs(60),
+        max_future: None,
         step: MINUTE,
     };
     spec.start(Arc::clone(store), Arc::clone(stop), |_| ())

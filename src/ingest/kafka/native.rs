@@ -120,6 +120,22 @@ impl NativeConsumer {
         }
     }
 
+    /// The end of a partition as the last fetch said, open transactions included; nothing is asked of the broker.
+    pub(crate) fn high_watermark(&self, topic: &CStr, partition: i32) -> Option<i64> {
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: the client and the name are live, and both numbers outlive the call.
+        let code = unsafe {
+            sys::rd_kafka_get_watermark_offsets(
+                self.client.native_ptr(),
+                topic.as_ptr(),
+                partition,
+                &mut low,
+                &mut high,
+            )
+        };
+        (code == NO_ERROR && high >= 0).then_some(high)
+    }
+
     /// Hands over what is queued, or, when nothing is, what comes first within `wait` and all that is there with it.
     /// Returns how many things it was.
     pub(crate) fn fetch(&mut self, wait: Duration, mut each: impl FnMut(Fetched<'_>)) -> usize {

@@ -1,6 +1,7 @@
 //! A topic as a source. Rule: each partition is read from a known offset on, in order, and an offset that is gone is an
 //! error, never skipped. Partitions are assigned by hand, all of them: no group ever takes one away.
 
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,8 @@ impl KafkaSourceSettings {
 pub struct KafkaSource {
     settings: KafkaSourceSettings,
     topic: Arc<str>,
+    /// The same, as librdkafka takes it.
+    native_topic: CString,
     consumer: NativeConsumer,
     /// By number; empty until the brokers have answered.
     partitions: Vec<Partition>,
@@ -103,10 +106,16 @@ impl KafkaSource {
             error: error.to_string(),
             hint: "check the librdkafka properties under `client`".to_owned(),
         })?;
+        let native_topic = CString::new(settings.topic.as_str()).map_err(|error| SourceError::Kafka {
+            topic: settings.topic.clone(),
+            error: error.to_string(),
+            hint: "correct the name of the topic".to_owned(),
+        })?;
         let now = Instant::now();
         let topic = settings.topic.as_str().into();
         Ok(Self {
             topic,
+            native_topic,
             consumer,
             partitions: Vec::new(),
             connected: false,
@@ -394,6 +403,10 @@ impl KafkaSource {
             polled.partitions.push(number);
             if partition.at_end {
                 polled.at_end.push(number);
+                let high = || self.consumer.high_watermark(&self.native_topic, number);
+                if partition.end.is_none() && high().is_some_and(|high| partition.next >= high) {
+                    polled.caught_up.push(number);
+                }
             }
             if !partition.batch.is_empty() {
                 records += partition.batch.len() as u64;

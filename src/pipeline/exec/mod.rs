@@ -1,6 +1,7 @@
 //! Running a plan's expressions over batches. Rule: a row that fails is taken out by itself; the others go on.
 
 pub(crate) mod closed;
+mod future;
 pub(crate) mod groups;
 mod join;
 mod number;

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::is_not_null;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion::error::Result;
 use prescale_ingest::RawBatch;
 
+use super::future;
 use super::rows::{Failure, Rows, new_batch};
 use crate::sql::SourceTable;
 
@@ -22,6 +23,8 @@ pub(crate) struct SourceRows {
     pub(crate) watermarks: Vec<i64>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) null_times: Vec<u32>,
+    /// Rows of the far future, which are not among `rows`.
+    pub(crate) future: Vec<Failure>,
 }
 
 /// The schemas that evaluation passes through, made once.
@@ -67,10 +70,18 @@ impl SourceStep {
             null_times = rows.keep(&is_not_null(&times)?)?;
             times = table.event_time.evaluate(&rows.batch)?.into_array(rows.batch.num_rows())?;
         }
-        let watermark = rows.batch.column(rows.batch.num_columns() - 1);
-        let (times, watermarks) = (nanos(&times), nanos(watermark));
+        let watermark = |rows: &Rows| nanos(rows.batch.column(rows.batch.num_columns() - 1));
+        let (mut times, mut watermarks, mut future) = (nanos(&times), watermark(&rows), Vec::new());
+        if let Some(limit) = table.options.max_future_millis
+            && let Some(kept) = future::kept(limit, raw, &rows.index, &times, &watermarks)
+        {
+            future = future::failures(limit, raw, &rows.index, &times, &kept);
+            rows.keep(&kept)?;
+            times = filtered(&times, &kept);
+            watermarks = filtered(&watermarks, &kept);
+        }
         rows.batch = rows.batch.project(&table.visible)?;
-        Ok(SourceRows { rows, times, watermarks, failures, null_times })
+        Ok(SourceRows { rows, times, watermarks, failures, null_times, future })
     }
 
     fn evaluate(&self, table: &SourceTable, stored: &RecordBatch) -> Result<RecordBatch> {
@@ -85,6 +96,10 @@ impl SourceStep {
         table.event_time.evaluate(&batch)?;
         new_batch(&table.internal, columns, stored.num_rows())
     }
+}
+
+fn filtered(values: &[i64], kept: &BooleanArray) -> Vec<i64> {
+    values.iter().zip(kept.values()).filter_map(|(value, kept)| kept.then_some(*value)).collect()
 }
 
 /// The values of a timestamp column; a null proposes nothing.

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token};
 use prescale_ingest::decode::MetadataField;
 
 use super::script::Cursor;
-use super::types;
+use super::{older, types};
 use crate::SqlError;
 
 /// One `CREATE TABLE`, as written.
@@ -86,7 +86,11 @@ pub(super) fn table(cursor: &mut Cursor<'_>) -> Result<TableDefinition, SqlError
             .error("partitioned-by", span, "PARTITIONED BY is not supported")
             .hint("leave it out: rows are partitioned by the sink's key"));
     }
-    Ok(TableDefinition { name, columns, watermark, options })
+    let mut table = TableDefinition { name, columns, watermark, options };
+    if let Some(watermark) = older::watermark(cursor.source, &table)? {
+        table.watermark = Some(watermark);
+    }
+    Ok(table)
 }
 
 fn watermark_for(cursor: &mut Cursor<'_>, start: Span) -> Result<WatermarkDefinition, SqlError> {

@@ -5,6 +5,7 @@ mod aggregation;
 mod allowed;
 mod ddl;
 mod functions;
+mod older;
 mod options;
 mod plan;
 mod planner;

@@ -5,6 +5,7 @@ use prescale_ingest::decode::{AvroEncoding, Format};
 use prescale_ingest::registry::RegistrySettings;
 
 use super::ddl::{OptionDefinition, TableDefinition};
+use super::older;
 use super::script::SourceText;
 use crate::SqlError;
 
@@ -31,11 +32,17 @@ pub struct SourceOptions {
     pub start_at: StartAt,
     pub group_id: Option<String>,
     pub group_id_prefix: Option<String>,
-    pub read_committed: bool,
+    /// As the SQL says; where it does not, only committed records are read.
+    pub read_committed: Option<bool>,
     /// Microseconds without rows after which a partition stops holding the watermark back; `None` = never.
     pub idle_micros: Option<i64>,
+    /// How far a row may be ahead of its record's timestamp, in milliseconds; never in the SQL, the service's configuration
+    /// says it.
+    pub max_future_millis: Option<i64>,
     /// Settings passed through to librdkafka.
     pub client_configs: Vec<(String, String)>,
+    /// What is written in a way that will not stay.
+    pub warnings: Vec<String>,
 }
 
 impl SourceOptions {
@@ -65,7 +72,9 @@ pub(super) enum TableOptions {
 
 const FIVE_MINUTES_MICROS: i64 = 300_000_000;
 
-const SOURCE_KEYS: [&str; 25] = [
+const SOURCE_KEYS: [&str; 27] = [
+    older::KEYS[0],
+    older::KEYS[1],
     "connector",
     "type",
     "bootstrap_servers",
@@ -262,8 +271,9 @@ impl Options<'_> {
             group_id: self.owned("source.group_id"),
             group_id_prefix: self.owned("source.group_id_prefix"),
             read_committed: match self.value("source.read_mode") {
-                None | Some("read_uncommitted") => false,
-                Some("read_committed") => true,
+                None => None,
+                Some("read_uncommitted") => Some(false),
+                Some("read_committed") => Some(true),
                 Some(other) => {
                     let message = format!("source.read_mode is `{other}`");
                     return Err(self.refuse(
@@ -274,7 +284,9 @@ impl Options<'_> {
                 }
             },
             idle_micros: self.idle_micros()?,
+            max_future_millis: None,
             client_configs: self.client_configs()?,
+            warnings: older::warnings(self.table),
         })
     }
 
@@ -301,7 +313,9 @@ impl Options<'_> {
             start_at: StartAt::Earliest,
             group_id: None,
             group_id_prefix: None,
-            read_committed: false,
+            read_committed: None,
+            max_future_millis: None,
+            warnings: Vec::new(),
             idle_micros: self.idle_micros()?,
             client_configs: Vec::new(),
         })

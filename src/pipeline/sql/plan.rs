@@ -187,6 +187,9 @@ pub struct PlanSummary {
     /// `name TYPE` of each output column.
     pub columns: Vec<String>,
     pub fingerprint: String,
+    /// What is written in a way that will not stay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A table that a pipeline reads, for people.
@@ -215,6 +218,7 @@ impl Plan {
             },
             columns: self.sink.schema.fields().iter().map(column).collect(),
             fingerprint: self.fingerprint.clone(),
+            warnings: self.sources.iter().flat_map(|source| source.options.warnings.clone()).collect(),
         }
     }
 }

@@ -322,7 +322,11 @@ fn formats_are_read_from_their_options() {
     use prescale_ingest::decode::{AvroEncoding, Format};
     let format = |with: &str| {
         let table = SOURCE.replace("format = 'json'", with);
-        compile(&format!("{table}{SINK}{QUERY}")).unwrap_or_else(|error| panic!("{with}:\n{error}")).sources.remove(0).options
+        compile(&format!("{table}{SINK}{QUERY}"))
+            .unwrap_or_else(|error| panic!("{with}:\n{error}"))
+            .sources
+            .remove(0)
+            .options
     };
     for (with, expected) in [
         ("format = 'json'", Format::Json),

@@ -26,7 +26,8 @@ fn files_hold_records_without_frames_and_what_is_not_text_is_refused() {
     let framed = sql("format = 'json', 'json.confluent_schema_registry' = 'true'");
     assert_eq!(run_over_files(compile(&framed).unwrap(), &inputs, &mut out).unwrap().windowed, 1);
     assert!(String::from_utf8(out).unwrap().contains("\"n\":1"));
-    let error = run_over_files(compile(&sql("format = 'avro'")).unwrap(), &inputs, &mut Vec::new()).unwrap_err().to_string();
+    let error =
+        run_over_files(compile(&sql("format = 'avro'")).unwrap(), &inputs, &mut Vec::new()).unwrap_err().to_string();
     std::fs::remove_file(path).unwrap();
     assert!(error.contains("format `avro` can't be read from a file of lines") && error.contains("hint:"), "{error}");
 }

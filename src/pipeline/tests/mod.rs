@@ -3,6 +3,7 @@
 
 mod broker;
 mod formats;
+mod future;
 mod joins;
 mod late_rule;
 mod metadata;
