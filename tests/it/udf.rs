@@ -67,9 +67,9 @@ fn grouped(columns: &str, from: &str) -> String {
     .replace("window_end, *", &format!("window_end, {}", names(columns)))
 }
 
-/// The aliases of a list of columns.
+/// The aliases of a list of columns; ` AS ` in capitals is of CAST.
 fn names(columns: &str) -> String {
-    columns.split(" AS ").skip(1).map(|rest| rest.split(',').next().unwrap().trim()).collect::<Vec<_>>().join(", ")
+    columns.split(" as ").skip(1).map(|rest| rest.split(',').next().unwrap().trim()).collect::<Vec<_>>().join(", ")
 }
 
 #[track_caller]
@@ -174,14 +174,12 @@ fn arguments_and_results_of_every_type() {
             "f32" => "CAST(x AS FLOAT)",
             _ => "CAST(x AS DOUBLE)",
         };
-        format!("sum(next_{kind}({sql})) AS {kind}")
+        format!("sum(next_{kind}({sql})) as {kind}")
     });
     let columns = format!(
-        "count(*) AS n, max({call}) AS mixed, count({call}) AS calls, max(CAST(reversed(CAST(name AS BYTEA)) AS TEXT)) AS reversed, sum(digits(name)) AS digits, max(mixed(1, NULL, CAST(1 AS BIGINT UNSIGNED), CAST(1 AS FLOAT), 1, 'c', NULL)) AS constant, {}",
+        "count(*) as n, max({call}) as mixed, count({call}) as calls, max(CAST(reversed(CAST(name AS BYTEA)) AS TEXT)) as reversed, sum(digits(name)) as digits, max(mixed(CAST(1 AS INT), NULL, CAST(1 AS BIGINT UNSIGNED), CAST(1 AS FLOAT), 1, 'c', NULL)) as constant, {}",
         sums.join(", ")
     );
-    // The literals of SQL are BIGINT: CAST where the function has a smaller type.
-    let columns = columns.replace("mixed(1, NULL", "mixed(CAST(1 AS INT), NULL");
     // `x` and `name` are NULL in one row each: `f` and `a` are no Options, so there is no call. "none" gives None.
     let rows = [row(1, "3", "\"ab1\""), row(2, "null", "\"zz\""), row(3, "4", "null"), row(4, "5", "\"none\"")];
     let output = run(plan(&grouped(&columns, "t"), &udfs), &rows);
@@ -213,9 +211,9 @@ fn a_panic_is_the_affair_of_its_row() {
     let udfs = Udfs::open(folder.path()).unwrap();
     let rows: Vec<String> = (0..3000).map(|i| row(i % 60, &i.to_string(), "null")).collect();
     let calls = [
-        ("count(*) AS n, sum(picky(x)) AS total", "t"),
-        ("count(*) AS n, sum(y) AS total", "(SELECT service, picky(x) AS y FROM t)"),
-        ("count(*) AS n, sum(x) AS total", "(SELECT service, x FROM t WHERE picky(x) >= 0)"),
+        ("count(*) as n, sum(picky(x)) as total", "t"),
+        ("count(*) as n, sum(y) as total", "(SELECT service, picky(x) AS y FROM t)"),
+        ("count(*) as n, sum(x) as total", "(SELECT service, x FROM t WHERE picky(x) >= 0)"),
     ];
     for (columns, from) in calls {
         let output = run(plan(&grouped(columns, from), &udfs), &rows);
@@ -232,7 +230,7 @@ fn a_panic_is_the_affair_of_its_row() {
         assert_eq!((output.counters.read, output.counters.windowed, output.counters.expression), (3000, 2997, 3));
     }
     // A call on constants is made when the SQL is planned, and a panic there is none of the planner.
-    let output = run(plan(&grouped("count(*) AS n, max(picky(13)) AS total", "t"), &udfs), &rows[..2]);
+    let output = run(plan(&grouped("count(*) as n, max(picky(13)) as total", "t"), &udfs), &rows[..2]);
     assert_eq!((output.rows.len(), output.dead_letters.len()), (0, 2));
 }
 
@@ -241,7 +239,7 @@ fn a_changed_text_is_another_function() {
     let twice = rust("fn times(x: i64) -> i64 {\n    x * 2\n}");
     let folder = folder(&[("times", &twice)]);
     let file = folder.path().join("times.rs");
-    let (calling, other) = (grouped("sum(times(x)) AS n", "t"), grouped("sum(x) AS n", "t"));
+    let (calling, other) = (grouped("sum(times(x)) as n", "t"), grouped("sum(x) as n", "t"));
     built(&[text(&file)]);
     let before = Udfs::open(folder.path()).unwrap();
     let first = plan(&calling, &before);
@@ -270,12 +268,12 @@ fn a_changed_text_is_another_function() {
 #[track_caller]
 fn wrong_calls(udfs: &Udfs) {
     let refused = |columns: &str| -> SqlError { compile_with(&grouped(columns, "t"), udfs).unwrap_err() };
-    let error = refused("sum(times(name)) AS n");
+    let error = refused("sum(times(name)) as n");
     assert_eq!((error.code, error.message.as_str()), ("udf-arguments", "`times` takes (BIGINT), not (TEXT)"));
     assert_eq!(error.source_line[error.place.column - 1..][..5], *"times");
-    assert_eq!(refused("sum(times(x, x)) AS n").message, "`times` takes (BIGINT), not (BIGINT, BIGINT)");
-    assert_eq!(refused("sum(times()) AS n").message, "`times` takes (BIGINT), not ()");
-    let near = refused("sum(timess(x)) AS n");
+    assert_eq!(refused("sum(times(x, x)) as n").message, "`times` takes (BIGINT), not (BIGINT, BIGINT)");
+    assert_eq!(refused("sum(times()) as n").message, "`times` takes (BIGINT), not ()");
+    let near = refused("sum(timess(x)) as n");
     assert_eq!(near.hint.as_deref(), Some("did you mean `times`?"));
 }
 

@@ -132,7 +132,7 @@ impl Planner {
 
 /// A call of a UDF with other types than its own; DataFusion has added words of its own behind.
 fn wrong_types(source: &SourceText<'_>, said: &str, fallback: Span) -> SqlError {
-    let said = said.split(" No function matches").next().unwrap_or_default().trim_end();
+    let said = said.split(" No function matches").next().unwrap_or_default().trim_end_matches(['.', ' ']);
     let name = said.split('`').nth(1).unwrap_or_default();
     let error = source.error("udf-arguments", source.find(name).unwrap_or(fallback), said);
     error.hint("write CAST(… AS …) where a type differs")

@@ -81,10 +81,11 @@ impl ScalarUDFImpl for Function {
         let manifest = self.udf.manifest();
         let returns = manifest.returns.kind.data_type();
         let constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        if rows == 0 {
+        // Not even a call on constants: where all rows were taken out because it fails, there is nobody left to call it for.
+        if args.number_rows == 0 {
             return Ok(ColumnarValue::Array(new_empty_array(&returns)));
         }
+        let rows = if constant { 1 } else { args.number_rows };
         let mut arrays = Vec::with_capacity(args.args.len());
         for (value, own) in args.args.into_iter().zip(&manifest.arguments) {
             let array = value.into_array(rows)?;
