@@ -1,7 +1,7 @@
 //! The engine: batches of raw records in, closed windows, dead letters and checkpoints out. Rule: no I/O and no clock;
 //! the output is a function of the rows of each partition in offset order, and of which partitions fell silent when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prescale_domain::Timestamp;
@@ -88,6 +88,17 @@ struct Reader {
     decoder: Decoder,
     step: SourceStep,
     partitions: BTreeMap<i32, Partition>,
+    /// Partitions that did not hold the watermark back when the last epoch closed.
+    excluded: BTreeSet<i32>,
+}
+
+impl Reader {
+    fn times(&self) -> impl Iterator<Item = PartitionTime> {
+        self.partitions.iter().map(|(id, partition)| PartitionTime {
+            watermark: partition.watermark,
+            excluded: self.excluded.contains(id),
+        })
+    }
 }
 
 #[derive(Default)]
@@ -139,7 +150,12 @@ impl Engine {
         for source in &plan.sources {
             let decoder = Decoder::try_new(&source.options.format, source.payload.clone())
                 .map_err(|error| PipelineError::Engine(error.to_string()))?;
-            readers.push(Reader { decoder, step: SourceStep::new(source), partitions: BTreeMap::new() });
+            readers.push(Reader {
+                decoder,
+                step: SourceStep::new(source),
+                partitions: BTreeMap::new(),
+                excluded: BTreeSet::new(),
+            });
         }
         let watermark = checkpoint.as_ref().map_or(UNSTARTED, |checkpoint| checkpoint.watermark);
         let mut engine = Self {
@@ -258,6 +274,12 @@ impl Engine {
             return Err(PipelineError::Engine(format!("rows were lost or counted twice: {:?}", self.counters)));
         }
         Ok(EpochOutput { rows, dead_letters, progress, counters: self.counters })
+    }
+
+    /// Whether the rows since the last epoch make a window complete, as far as can be told before it closes.
+    pub fn is_due(&self) -> bool {
+        let reached = watermark::query(self.watermark, self.readers.iter().flat_map(Reader::times));
+        reached != UNSTARTED && self.plan.windows.border(reached) > self.plan.windows.border(self.watermark)
     }
 
     /// Where a restart would go on, once the output of all closed epochs is safe.
@@ -389,6 +411,7 @@ impl Engine {
             for id in view.known {
                 reader.partitions.entry(*id).or_insert_with(|| Partition::fresh(self.watermark));
             }
+            reader.excluded = view.idle.iter().chain(view.ended).copied().collect();
         }
         if all_ended {
             self.watermark = ENDED;
@@ -397,13 +420,7 @@ impl Engine {
         // Where nothing at all is heard of what the query needs, event time stands still.
         let is_idle = |view: &PartitionView<'_>| !view.known.is_empty() && view.idle.len() == view.known.len();
         if !self.plan.is_blind(&views.iter().map(is_idle).collect::<Vec<_>>()) {
-            let times = views.iter().zip(&self.readers).flat_map(|(view, reader)| {
-                reader.partitions.iter().map(|(id, partition)| PartitionTime {
-                    watermark: partition.watermark,
-                    excluded: view.idle.contains(id) || view.ended.contains(id),
-                })
-            });
-            self.watermark = watermark::query(self.watermark, times);
+            self.watermark = watermark::query(self.watermark, self.readers.iter().flat_map(Reader::times));
         }
         for (view, reader) in views.iter().zip(&mut self.readers) {
             for id in view.idle {

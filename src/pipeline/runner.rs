@@ -22,6 +22,12 @@ use crate::schemas::Schemas;
 use crate::sql::{Plan, SourceTable, StartAt};
 use crate::transactions::Transactions;
 
+/// An epoch with more than this part of its most records is one of a pipeline that is catching up.
+const CATCHING_UP: usize = 10;
+
+/// How often a checkpoint without output is saved.
+const SAVE_EVERY: Span = Span::from_secs(1);
+
 /// How often a row is written to its topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
@@ -180,6 +186,7 @@ pub fn run(
         sources,
         turn: 0,
         saved: checkpoint,
+        saved_at: None,
         epochs: 0,
     };
     runner.run()
@@ -200,6 +207,7 @@ struct Runner<'a> {
     /// The source that is waited for when none has records.
     turn: usize,
     saved: Option<Checkpoint>,
+    saved_at: Option<Timestamp>,
     /// As it is in the state store.
     outbox: Option<Outbox>,
     /// `None` where output is written at least once.
@@ -289,6 +297,8 @@ impl Runner<'_> {
             self.turn = (self.turn + 1) % self.sources.len().max(1);
             let ended = polled.iter().all(|polled| polled.ended);
             let full = records >= self.settings.epoch_records || self.clock.now().since(start) >= self.settings.epoch;
+            // While records come no faster than they are read, nobody gains by waiting with a window that is complete.
+            let full = full || (records < self.settings.epoch_records / CATCHING_UP && self.engine.is_due());
             if full || records == before || ended || self.stopped() {
                 return Ok(Some(polled));
             }
@@ -369,6 +379,11 @@ impl Runner<'_> {
         let (mut records, progress) = self.records(output, partitions);
         let written = if self.transactions.is_some() {
             records.extend(progress);
+            let is_recent = self.saved_at.is_some_and(|at| self.clock.now().since(at) < SAVE_EVERY);
+            if records.is_empty() && changed && is_recent {
+                // Nothing depends on it but how much is read again.
+                return Ok(true);
+            }
             (!changed && records.is_empty()) || self.write_once(records, &checkpoint)?
         } else {
             self.acknowledge(&[&records[..], &progress[..]])
@@ -498,6 +513,7 @@ impl Runner<'_> {
             }
         }
         self.saved = Some(checkpoint);
+        self.saved_at = Some(self.clock.now());
         self.epochs += 1;
         let Counters { read, windowed, filtered, late, future, decode, expression, null_event_time, rows_out, .. } =
             output.counters;
