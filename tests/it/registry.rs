@@ -222,7 +222,7 @@ fn avro_json_and_protobuf_are_read_by_the_schemas_that_records_name_also_when_th
     let summary: Value = serde_json::from_str(finished.stdout.trim()).unwrap();
     for (pipeline, read, windowed) in [("a", 203, 200), ("j", 200, 200), ("p", 200, 200)] {
         let fates = &summary["pipelines"][pipeline];
-        let expected = json!({ "read": read, "windowed": windowed, "filtered": 0, "late": 0, "bad": read - windowed });
+        let expected = json!({ "read": read, "windowed": windowed, "filtered": 0, "late": 0, "future": 0, "bad": read - windowed });
         assert_eq!(fates, &expected, "{pipeline}");
     }
     let features = setup.topic("features");
