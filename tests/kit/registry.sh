@@ -57,10 +57,13 @@ start() {
   running && return 0
   local java try
   java=$(java_home)
-  # Schemas are in a file, so that they outlive a kill as those of a real registry do.
+  # Schemas are in a file, so that they outlive a kill as those of a real registry do. By default twenty connections are
+  # opened at once, which a loaded machine does not do in the five seconds that there are for one.
   QUARKUS_HTTP_HOST=127.0.0.1 QUARKUS_HTTP_PORT=$port QUARKUS_HTTP_ACCESS_LOG_ENABLED=false \
     QUARKUS_MANAGEMENT_HOST=127.0.0.1 QUARKUS_MANAGEMENT_PORT=$((port + 1)) \
-    APICURIO_DATASOURCE_URL="jdbc:h2:file:$dir/data;WRITE_DELAY=0" \
+    APICURIO_DATASOURCE_URL="jdbc:h2:file:$dir/data;WRITE_DELAY=0" APICURIO_DATASOURCE_JDBC_INITIAL_SIZE=1 \
+    APICURIO_DATASOURCE_JDBC_MIN_SIZE=1 APICURIO_DATASOURCE_JDBC_MAX_SIZE=10 \
+    QUARKUS_DATASOURCE_H2_JDBC_ACQUISITION_TIMEOUT=60S \
     "$java" "-Xmx${REGISTRY_HEAP:-512m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
     -jar "$app/quarkus-run.jar" >"$dir/server.log" 2>&1 </dev/null &
   echo $! >"$dir/pid"
