@@ -60,8 +60,7 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
 fn read_pipeline(loaded: &Loaded, pipeline: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(loaded.directory.join(pipeline)).map_err(|error| error.to_string())?;
     let udfs = udfs(loaded, pipeline).map_err(|error| error.to_string())?;
-    let plan =
-        prescale_pipeline::compile_with(&text, &udfs).map_err(|error| PipelineError::from(error).to_string())?;
+    let plan = prescale_pipeline::compile_with(&text, &udfs).map_err(|error| PipelineError::from(error).to_string())?;
     match unfit(&plan, loaded.config.features.step) {
         Some(fault) => Err(fault),
         None => Ok(super::sql::describe(&plan.summary())),

@@ -51,6 +51,5 @@ pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_sett
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
     Aggregate, Aggregation, Computed, Format, GroupKey, Plan, PlanSummary, SinkOptions, SinkTable, SourceOptions,
-    SourceTable, Stage, StartAt, Step, compile,
-    compile_with,
+    SourceTable, Stage, StartAt, Step, compile, compile_with,
 };
