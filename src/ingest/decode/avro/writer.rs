@@ -181,7 +181,7 @@ impl<'s> Form<'s> {
             Value::Array(branches) => branches.iter().for_each(|branch| self.collect(branch, namespace)),
             Value::Object(map) => {
                 let inner = match map.get("name").and_then(Value::as_str) {
-                    Some(name) if map.get("type").is_some_and(|kind| is_named(kind)) => {
+                    Some(name) if map.get("type").is_some_and(is_named) => {
                         let own = map.get("namespace").and_then(Value::as_str).unwrap_or(namespace);
                         let full = full_name(name, own);
                         let inner = full.rsplit_once('.').map_or("", |(space, _)| space).to_owned();
@@ -304,7 +304,7 @@ impl<'s> Form<'s> {
                 "double" => From::Double,
                 "bytes" => From::Bytes,
                 "string" => From::Text,
-                "record" | "error" | "array" | "map" | "fixed" => return Err(format!("{name}")),
+                "record" | "error" | "array" | "map" | "fixed" => return Err(name.to_string()),
                 "enum" => return Err("an enum without symbols".to_owned()),
                 other => {
                     let (_, definition, inner) = self.named(other, namespace)?;

@@ -75,7 +75,7 @@ enum Absent {
     Bytes(Vec<u8>),
 }
 
-type Fault = (&'static str, String);
+pub(super) type Fault = (&'static str, String);
 
 impl MessagePlan {
     pub(super) fn of(message: &MessageDescriptor, columns: &[Planned]) -> Result<Self, String> {

@@ -139,7 +139,7 @@ impl ProtobufPlan {
         known: &Registered<Vec<MessageDescriptor>>,
         plans: &mut BTreeMap<Place, Result<Arc<MessagePlan>, String>>,
         bytes: &'a [u8],
-    ) -> Result<(Arc<MessagePlan>, &'a [u8]), (&'static str, String)> {
+    ) -> Result<(Arc<MessagePlan>, &'a [u8]), Fault> {
         let framed = frame::unframe(bytes).map_err(|error| (BAD_DECODE, error))?;
         let messages = known.plan(framed.id)?;
         let (path, body) = schema::message_path(framed.body).map_err(|error| (BAD_DECODE, error))?;
