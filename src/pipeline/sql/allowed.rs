@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_COLUMN_ALIAS};
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::udf::UdfError;
@@ -118,7 +119,7 @@ pub(crate) fn check_udf_name(name: &str) -> Result<(), UdfError> {
     let taken = scalars().contains(name) || aggregates().contains(name) || windows.contains(&name);
     let message = if taken || refusal(name).is_some() {
         "SQL has a function of this name already"
-    } else if SPECIAL.contains(&name) || !is_callable(name) {
+    } else if SPECIAL.split_whitespace().any(|word| word == name) || !is_callable(name) {
         "SQL has another meaning for this word"
     } else {
         return Ok(());
@@ -128,11 +129,16 @@ pub(crate) fn check_udf_name(name: &str) -> Result<(), UdfError> {
 }
 
 /// Words that open a form of their own, which the parser tries before it takes them for a function.
-const SPECIAL: [&str; 10] =
-    ["array", "cast", "convert", "exists", "extract", "interval", "map", "match", "safe_cast", "try_cast"];
+const SPECIAL: &str = "
+    all any array case cast convert exists extract interval map match not safe_cast some struct try_cast
+";
 
 /// Whether `name(x)` is read as a call of a function.
 fn is_callable(name: &str) -> bool {
+    let reserved = |keyword: &Keyword| format!("{keyword:?}").eq_ignore_ascii_case(name);
+    if RESERVED_FOR_COLUMN_ALIAS.iter().any(reserved) {
+        return false;
+    }
     let parsed =
         Parser::new(&PostgreSqlDialect {}).try_with_sql(&format!("{name}(x)")).and_then(|mut p| p.parse_expr());
     matches!(parsed, Ok(ast::Expr::Function(call)) if call.name.to_string() == name)
