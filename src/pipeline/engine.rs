@@ -236,10 +236,10 @@ impl Engine {
         let filtered = routed.filtered.iter().filter(|record| batch.is_live(**record));
         self.counters.filtered += filtered.clone().count() as u64;
         if self.silence.is_open() {
-            let starts = filtered.map(|record| self.scratch.times[*record as usize]).filter_map(|(time, before)| {
-                (!late::is_late(plan.late_from(time), before)).then(|| plan.windows.pane_of(time))
-            });
-            self.silence.back(&table.name, starts.min());
+            let starts = filtered
+                .map(|record| self.scratch.times[*record as usize])
+                .filter(|(time, before)| !late::is_late(plan.late_from(*time), *before));
+            self.silence.back(&table.name, starts.map(|(time, _)| plan.windows.pane_of(time)).min());
         }
         self.fail(batch, routed.failures);
         self.scratch.fates.clear();

@@ -29,8 +29,11 @@ fn event(id: &str, services: &[&str], known: i64, start: i64, end: i64) -> Strin
     .to_string()
 }
 
-/// `minute - start` rows of the features topic by service: active, uplift, minutes to start, requests.
-fn rows(kafka: &str, topic: &str) -> BTreeMap<(String, i64), (u64, bool, Option<f64>, Option<i64>)> {
+/// What a row of the features topic says: requests, whether a campaign is on, its uplift, minutes to the next.
+type Said = (u64, bool, Option<f64>, Option<i64>);
+
+/// Rows of the features topic, by service and minute from the start.
+fn rows(kafka: &str, topic: &str) -> BTreeMap<(String, i64), Said> {
     let mut rows = BTreeMap::new();
     for record in kit::consume(kafka, topic) {
         let row = record.json();

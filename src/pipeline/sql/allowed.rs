@@ -195,7 +195,7 @@ mod tests {
         let all = SessionStateDefaults::default_scalar_functions();
         let all = all.iter().flat_map(|udf| names(udf.name(), udf.aliases())).collect();
         divided(&all, &scalars());
-        let windows = [functions::TUMBLE, functions::HOP];
+        let windows = [functions::TUMBLE, functions::HOP, functions::SESSION];
         let planner = functions::scalars();
         for udf in &planner {
             assert_eq!(udf.signature().volatility, Volatility::Immutable, "`{}`", udf.name());

@@ -386,7 +386,7 @@ impl Options<'_> {
         let Some(format) = self.value("format").filter(|format| *format != kind) else { return Ok(()) };
         let prefix = format!("{kind}.");
         match self.table.options.iter().find(|option| option.key.starts_with(&prefix) && option.value != "false") {
-            Some(option) if !(option.key == "json.timestamp_format") => Err(self
+            Some(option) if option.key != "json.timestamp_format" => Err(self
                 .source
                 .error(
                     "option-value",

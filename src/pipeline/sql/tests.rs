@@ -107,6 +107,8 @@ fn refused_in_queries() {
         "SELECT service FROM t UNION ALL SELECT service FROM t",
         "SELECT service, count(*) AS n FROM t GROUP BY service, tumble(INTERVAL '1 minute')",
         "SELECT service FROM t EMIT CHANGES",
+        "SELECT service, count(*) AS n FROM t WHERE x > 1 / 0 GROUP BY service, tumble(INTERVAL '1 minute')",
+        "SELECT service, sum(CAST('many' AS INT)) AS n FROM t GROUP BY service, tumble(INTERVAL '1 minute')",
         "SELECT service FROM (SELECT",
     ]));
 }

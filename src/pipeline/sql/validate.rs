@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -23,6 +24,7 @@ use super::planner::Planner;
 use super::script::{Script, SourceText, span_of};
 use super::{functions, shape, source, syntax, types};
 use crate::SqlError;
+use crate::error::one_line;
 use crate::udf::Udfs;
 
 /// What the checks work on.
@@ -35,11 +37,21 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     pub(super) fn physical(&self, expr: &Expr, schema: &DFSchema, at: Span) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
-        self.simplified(expr.clone(), schema)
+        let physical = self
+            .simplified(expr.clone(), schema)
             .and_then(|expr| {
                 create_physical_expr(&expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
             })
-            .map_err(|error| self.planner.error(self.text, &error, at))
+            .map_err(|error| self.planner.error(self.text, &error, at))?;
+        // What fails without any row would fail for each.
+        let none = RecordBatch::new_empty(Arc::new(schema.as_arrow().clone()));
+        match physical.evaluate(&none) {
+            Ok(_) => Ok(physical),
+            Err(error) => {
+                let message = format!("`{expr}` fails for every row: {}", one_line(&error));
+                Err(self.text.error("always-fails", at, message).hint("correct the constants in it"))
+            }
+        }
     }
 
     /// Constants folded; some functions, such as `coalesce`, exist only before this step.

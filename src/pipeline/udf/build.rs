@@ -105,7 +105,7 @@ fn read_sources(settings: &BuildSettings, say: &mut dyn FnMut(&str)) -> Result<(
     let mut sources = Vec::new();
     let mut whole = true;
     for path in rust_files(&settings.folder)? {
-        match UdfSource::read(&path).and_then(|source| named_well(source)) {
+        match UdfSource::read(&path).and_then(named_well) {
             Ok(source) => sources.push(source),
             Err(error) if settings.files.is_empty() || settings.files.iter().any(|file| same(file, &path)) => {
                 return Err(error);
@@ -205,8 +205,8 @@ fn compile(settings: &BuildSettings, workspace: &Workspace, chosen: &[&UdfSource
             });
             match message["reason"].as_str() {
                 Some("compiler-artifact") => {
-                    let files = message["filenames"].as_array().into_iter().flatten().filter_map(Json::as_str);
-                    let library = files.filter(|file| file.ends_with(std::env::consts::DLL_SUFFIX)).last();
+                    let mut files = message["filenames"].as_array().into_iter().flatten().filter_map(Json::as_str);
+                    let library = files.rfind(|file| file.ends_with(std::env::consts::DLL_SUFFIX));
                     if let (Some(source), Some(library)) = (source, library) {
                         libraries.insert(source.name.as_str(), PathBuf::from(library));
                     }

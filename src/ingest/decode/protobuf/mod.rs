@@ -21,7 +21,7 @@ use super::{
     BAD_DECODE, BAD_SCHEMA, BadRecord, DecodeError, Decoded, ProtobufEncoding, RegisteredSchema, SchemaKind, frame,
 };
 use crate::RawBatch;
-use message::MessagePlan;
+use message::{Fault, MessagePlan};
 
 /// A column of the table.
 #[derive(Clone, Debug)]
