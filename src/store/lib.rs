@@ -75,7 +75,7 @@ pub enum StoreError {
     )]
     Refused { place: String, error: String },
     #[error(
-        "state object `{object}` is damaged: {error}\nhint: bring back an earlier version of all objects of its prefix, or delete them to start from the oldest record"
+        "state `{object}` is damaged: {error}\nhint: bring back an earlier version, of all objects of a prefix together, or delete them to start from the oldest record"
     )]
     Damaged { object: String, error: String },
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
 
 use crate::{Entries, Store, StoreError, Table, Write};
 
@@ -23,11 +23,23 @@ impl RedbStore {
         let path = directory.join("state.redb");
         let shown = path.display().to_string();
         let fail = |error: String| StoreError::File { path: shown.clone(), error };
+        let damaged = |error: &str| StoreError::Damaged { object: shown.clone(), error: error.to_owned() };
         fs::create_dir_all(directory).map_err(|error| fail(error.to_string()))?;
-        let database = Database::create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: shown.clone() },
-            other => fail(other.to_string()),
-        })?;
+        // redb believes the bytes of a file that was closed in order, and panics where they make no sense: a file that was
+        // damaged meanwhile is found here, once and whole, not by whatever reads it later.
+        let opened = std::panic::catch_unwind(|| {
+            let mut database = Database::create(&path).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: shown.clone() },
+                DatabaseError::Storage(StorageError::Io(error)) => fail(error.to_string()),
+                other => damaged(&other.to_string()),
+            })?;
+            match database.check_integrity() {
+                Ok(true) => Ok(database),
+                Ok(false) => Err(damaged("it was brought back to an earlier state; start again to go on from that")),
+                Err(error) => Err(damaged(&error.to_string())),
+            }
+        });
+        let database = opened.unwrap_or_else(|_| Err(damaged("its bytes are not those that were written")))?;
         Ok(Self { path: shown, database })
     }
 
@@ -74,7 +86,9 @@ impl Store for RedbStore {
     }
 
     fn write(&self, changes: &[Write]) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write().map_err(|e| self.fail(e))?;
+        let mut transaction = self.database.begin_write().map_err(|e| self.fail(e))?;
+        // With one phase, damage to what was written last passes for a commit that a crash cut off, and is silently undone.
+        transaction.set_two_phase_commit(true);
         for change in changes {
             let mut table = transaction.open_table(definition(change.table)).map_err(|e| self.fail(e))?;
             match &change.value {

@@ -48,3 +48,42 @@ proptest! {
         prop_assert!(key(a) < prefix_end(b"web\0"));
     }
 }
+
+#[test]
+fn a_damaged_file_is_an_error_that_names_it_and_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(directory.path()).unwrap();
+    for n in 0..50_u8 {
+        store.write(&[put(&[n], &vec![n; 2000])]).unwrap();
+    }
+    drop(store);
+    let path = directory.path().join("state.redb");
+    let whole = std::fs::read(&path).unwrap();
+    let mut noticed = 0;
+    let places = (0..whole.len()).step_by(997);
+    for place in places.clone() {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x55;
+        std::fs::write(&path, bytes).unwrap();
+        // Where nothing lies, a change does not matter; elsewhere what is read must be what was written.
+        match RedbStore::open(directory.path()) {
+            Ok(store) => {
+                for n in 0..50_u8 {
+                    assert_eq!(store.get(Table::History, &[n]).unwrap(), Some(vec![n; 2000]), "byte {place}");
+                }
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("state.redb"), "{error}");
+                noticed += 1;
+            }
+        }
+    }
+    assert!(noticed > places.count() / 20, "only {noticed}");
+    for length in [0, 1, 100, 4096, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        match RedbStore::open(directory.path()) {
+            Ok(store) => assert_eq!((length, store.get(Table::History, &[7]).unwrap()), (0, None)),
+            Err(error) => assert!(error.to_string().contains("state.redb"), "{error}"),
+        }
+    }
+}

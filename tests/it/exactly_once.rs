@@ -417,11 +417,17 @@ fn fifty_kills(kafka: &str, broker: Option<&kit::OwnKafka>) {
         for kill in 0..KILLS {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let mut running = kit::Running::start(&["run", "-c", &config, "--clock", "event"], &disturbed.path("log"));
-            // Every other one while it starts, the others at work.
+            // Every other one while it starts, the others at work, half of these when they have written something.
+            let written = if kill % 4 == 3 { epochs(kafka, &disturbed.topic("epochs")).len() } else { 0 };
             if kill % 2 == 1 {
                 let starts = running.printed().matches(STARTED).count();
                 kit::wait_for("the pipeline to start", Duration::from_secs(60), || {
                     (running.printed().matches(STARTED).count() > starts).then_some(())
+                });
+            }
+            if kill % 4 == 3 {
+                kit::wait_for("output", Duration::from_secs(60), || {
+                    (epochs(kafka, &disturbed.topic("epochs")).len() > written).then_some(())
                 });
             }
             std::thread::sleep(Duration::from_millis((random >> 33) % 1500));

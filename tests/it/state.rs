@@ -149,20 +149,42 @@ impl Replay {
         kit::prescale(&["run", "-c", &self.setup.config(), "--clock", "event", "--until-end", "--json"])
     }
 
-    /// Runs to the end of the input, which must be `minutes` long, and checks that each row was counted once.
     #[track_caller]
-    fn check(&self, kafka: &str, minutes: u64) {
+    fn start(&self) -> kit::Running {
+        let config = self.setup.config();
+        kit::Running::start(&["run", "-c", &config, "--clock", "event"], &self.setup.path("log"))
+    }
+
+    /// Waits for the windows of all minutes but the last to be written.
+    #[track_caller]
+    fn wait_for(&self, kafka: &str, minutes: i64) {
+        let counted = || self.rows(kafka).values().sum::<u64>();
+        let expected = (minutes - 1) as u64 * 60;
+        kit::wait_for(&format!("{minutes} minutes"), Duration::from_secs(60), || (counted() == expected).then_some(()));
+    }
+
+    /// Runs to the end of the input, which is `minutes` long, and checks that each row was counted once.
+    #[track_caller]
+    fn check(&self, kafka: &str, minutes: i64) {
+        let minutes = minutes as u64;
         let output = self.command().output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(summary["pipelines"]["requests"]["windowed"], minutes * 60, "{summary}");
+        let rows = self.rows(kafka);
+        assert_eq!((rows.len() as u64, rows.values().sum::<u64>()), (minutes * 3, minutes * 60));
+    }
+
+    /// Requests by service and window, each of which is written once.
+    #[track_caller]
+    fn rows(&self, kafka: &str) -> BTreeMap<(String, String), u64> {
         let mut rows = BTreeMap::new();
         for record in kit::consume(kafka, &self.setup.topic("features")).iter().map(kit::Record::json) {
             let Some(requests) = record["requests"].as_u64() else { continue };
             let key = (record["service"].to_string(), record["window_start"].to_string());
             assert_eq!(rows.insert(key, requests), None, "a second copy: {record}");
         }
-        assert_eq!((rows.len() as u64, rows.values().sum::<u64>()), (minutes * 3, minutes * 60));
+        rows
     }
 }
 
@@ -172,33 +194,26 @@ fn heavy_a_pipeline_with_checkpoints_in_s3_waits_for_it_and_goes_on_elsewhere_af
     let wire = Wire::to(&moto);
     let (_, url) = bucket(&wire.url());
     let replay = Replay::new(&kafka, "bucket", &format!("[state]\ncheckpoints = \"{url}\"\n"));
-    let (config, log) = (replay.setup.config(), replay.setup.path("log"));
-    let live = ["run", "-c", config.as_str(), "--clock", "event"];
     fill(&kafka, &replay.input, 0..10);
-    let mut running = kit::Running::start(&live, &log);
-    let rows = || kit::consume(&kafka, &replay.setup.topic("features")).len();
-    kit::wait_for("the first rows", Duration::from_secs(60), || (rows() > 20).then_some(()));
+    let mut running = replay.start();
+    replay.wait_for(&kafka, 10);
     wire.set(State::Cut);
     fill(&kafka, &replay.input, 10..20);
-    kit::wait_for("the outage to be told", Duration::from_secs(60), || {
+    kit::wait_for("the outage to be told", Duration::from_secs(90), || {
         running.printed().contains("can't be reached").then_some(())
     });
-    let before = rows();
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(rows(), before, "nothing is written that is not saved");
+    replay.wait_for(&kafka, 10); // Nothing is written that is not saved.
     wire.set(State::Whole);
-    kit::wait_for("rows after the outage", Duration::from_secs(60), || (rows() > before + 20).then_some(()));
+    replay.wait_for(&kafka, 20);
     running.kill();
     // The disk of that machine is gone.
     std::fs::remove_dir_all(replay.setup.path("state")).unwrap();
     fill(&kafka, &replay.input, 20..30);
-    replay.check(&kafka, 30);
+    let mut first = replay.start();
+    replay.wait_for(&kafka, 30);
 
-    // A second process takes over; the first says so and ends.
-    let mut first = kit::Running::start(&live, &log);
-    let starts = || first.printed().matches("pipeline starts").count();
-    let told = starts();
-    kit::wait_for("the first to start", Duration::from_secs(60), || (starts() > told).then_some(()));
+    // Another process takes over; the first says so and ends.
     let second = BucketStore::open(&url).unwrap();
     fill(&kafka, &replay.input, 30..35);
     let status = first.finish(Duration::from_secs(60));
@@ -213,12 +228,12 @@ fn heavy_checkpoints_move_from_the_directory_into_a_bucket() {
     let Some(kafka) = kit::kafka() else { return };
     let replay = Replay::new(&kafka, "moving", "");
     fill(&kafka, &replay.input, 0..5);
-    replay.check(&kafka, 5);
+    let mut running = replay.start();
+    replay.wait_for(&kafka, 5);
+    running.kill();
     let folder = replay.setup.path("shared");
-    let replay = Replay {
-        setup: replay.setup.with(&format!("[state]\ncheckpoints = \"file://{}\"\n", folder.display())),
-        input: replay.input,
-    };
+    let there = format!("[state]\ncheckpoints = \"file://{}\"\n", folder.display());
+    let replay = Replay { setup: replay.setup.with(&there), ..replay };
     fill(&kafka, &replay.input, 5..10);
     replay.check(&kafka, 10);
     assert!(folder.join("manifest").is_file());
@@ -231,7 +246,9 @@ fn heavy_a_damaged_state_file_is_an_error_that_names_it() {
     let Some(kafka) = kit::kafka() else { return };
     let replay = Replay::new(&kafka, "damaged", "");
     fill(&kafka, &replay.input, 0..5);
-    replay.check(&kafka, 5);
+    let mut running = replay.start();
+    replay.wait_for(&kafka, 5);
+    running.kill();
     let file = replay.setup.path("state").join("state.redb");
     let whole = std::fs::read(&file).unwrap();
     let torn = |change: &dyn Fn(&mut Vec<u8>)| {
@@ -287,13 +304,9 @@ fn heavy_a_full_disk_ends_the_run_with_its_reason_and_nothing_is_lost() {
     let dir = disk.path().join("state");
     let replay = Replay::new(&kafka, "full", &format!("[state]\ndir = \"{}\"\n", dir.display()));
     fill(&kafka, &replay.input, 0..5);
-    replay.check(&kafka, 5);
-    // All that is left on it is taken, while the service runs.
-    let config = replay.setup.config();
-    let mut running = kit::Running::start(&["run", "-c", &config, "--clock", "event"], &replay.setup.path("log"));
-    kit::wait_for("the pipeline to start", Duration::from_secs(60), || {
-        running.printed().contains("pipeline starts").then_some(())
-    });
+    let mut running = replay.start();
+    replay.wait_for(&kafka, 5);
+    // All that is left on the disk is taken, while the service runs.
     let filler = disk.path().join("filler");
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -316,6 +329,6 @@ fn heavy_a_full_disk_ends_the_run_with_its_reason_and_nothing_is_lost() {
         let said = running.printed();
         assert!(said.contains("state.redb") && said.contains("check that the disk has room"), "{said}");
         std::fs::remove_file(&filler).unwrap();
-        replay.check(&kafka, minute as u64);
+        replay.check(&kafka, minute);
     });
 }
