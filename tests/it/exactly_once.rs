@@ -379,6 +379,15 @@ fn heavy_so_do_fifty_kills_with_the_broker_crashing_in_between() {
     fifty_kills(&own.bootstrap(), Some(&own));
 }
 
+/// Sets a flag when it goes.
+struct Until<'a>(&'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Kills a process again and again while input comes; before every sixth of its deaths the broker dies too, and comes back
 /// either before the process dies or after it.
 #[track_caller]
@@ -397,6 +406,8 @@ fn fifty_kills(kafka: &str, broker: Option<&kit::OwnKafka>) {
     let config = disturbed.config();
     let done = AtomicBool::new(false);
     let count = std::thread::scope(|scope| {
+        // Also when the test fails, so that it ends.
+        let until = Until(&done);
         // The input comes while processes come and go, a minute of it several times a second.
         let feeding = scope.spawn(|| {
             let (sink, mut count, mut number) =
@@ -416,11 +427,12 @@ fn fifty_kills(kafka: &str, broker: Option<&kit::OwnKafka>) {
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         for kill in 0..KILLS {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let mut running = kit::Running::start(&["run", "-c", &config, "--clock", "event"], &disturbed.path("log"));
             // Every other one while it starts, the others at work, half of these when they have written something.
             let written = if kill % 4 == 3 { epochs(kafka, &disturbed.topic("epochs")).len() } else { 0 };
+            let log = disturbed.path("log");
+            let starts = std::fs::read_to_string(&log).unwrap_or_default().matches(STARTED).count();
+            let mut running = kit::Running::start(&["run", "-c", &config, "--clock", "event"], &log);
             if kill % 2 == 1 {
-                let starts = running.printed().matches(STARTED).count();
                 kit::wait_for("the pipeline to start", Duration::from_secs(60), || {
                     (running.printed().matches(STARTED).count() > starts).then_some(())
                 });
@@ -447,7 +459,7 @@ fn fifty_kills(kafka: &str, broker: Option<&kit::OwnKafka>) {
                 }
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(until);
         feeding.join().unwrap()
     });
 
