@@ -388,7 +388,7 @@ impl Drop for Until<'_> {
     }
 }
 
-/// Kills a process again and again while input comes; before every sixth of its deaths the broker dies too, and comes back
+/// Kills a process again and again while input comes; before every tenth of its deaths the broker dies too, and comes back
 /// either before the process dies or after it.
 #[track_caller]
 fn fifty_kills(kafka: &str, broker: Option<&kit::OwnKafka>) {
@@ -440,12 +440,12 @@ fn fifty_kills(kafka: &str, broker: Option<&kit::OwnKafka>) {
                 std::thread::sleep(Duration::from_millis(1500));
             }
             std::thread::sleep(Duration::from_millis((random >> 33) % 1500));
-            match broker.filter(|_| kill % 6 == 5) {
+            match broker.filter(|_| kill % 10 == 5) {
                 None => running.kill(),
                 Some(broker) => {
                     broker.kill();
                     std::thread::sleep(Duration::from_millis((random >> 40) % 1500));
-                    if kill % 12 == 5 {
+                    if kill % 20 == 5 {
                         running.kill();
                         broker.bring_up();
                     } else {
