@@ -48,6 +48,7 @@ impl Expansion {
 
     /// Writes all minutes of all events that the topic holds now, of whatever time they are: for a replay.
     pub(crate) fn all(&self) -> Result<()> {
+        let producer = self.producer()?;
         let (mut minutes, next) = (EventMinutes::new(self.services.clone()), self.next()?);
         let settings = KafkaSourceSettings { until_end: true, ..self.reading(&self.events) };
         let mut source = KafkaSource::open(settings)?;
@@ -59,11 +60,10 @@ impl Expansion {
             }
         }
         let Some((first, last)) = minutes.range() else { return Ok(()) };
-        self.write(&self.producer()?, &minutes, next.map_or(first, |next| next.max(first)), last)
+        self.write(&producer, &minutes, next.map_or(first, |next| next.max(first)), last)
     }
 
     fn run(&self, clock: &dyn Clock, stop: &AtomicBool) -> Result<()> {
-        // A forerunner that still lives is shut out before the topic is asked how far it has come.
         let producer = self.producer()?;
         let mut next = self.next()?.unwrap_or_else(|| clock.now().floor_to(MINUTE));
         let (mut minutes, mut source) =
@@ -87,6 +87,8 @@ impl Expansion {
         KafkaSourceSettings::new(self.kafka.clone(), topic)
     }
 
+    /// Shuts out a forerunner that still lives, and ends what it left open: only then can the topic be asked how far it has
+    /// come.
     fn producer(&self) -> Result<TransactionalSink> {
         let sink = KafkaSink::open(&self.kafka)?;
         // One partition: its order is the order of minutes.
@@ -99,8 +101,6 @@ impl Expansion {
 
     /// The minute after the last one in the topic.
     fn next(&self) -> Result<Option<Timestamp>> {
-        let sink = KafkaSink::open(&self.kafka)?;
-        sink.ensure_topic(&self.topic, 1, TIMEOUT)?;
         let settings = KafkaSourceSettings { until_end: true, ..self.reading(&self.topic) };
         let (mut source, mut last) = (KafkaSource::open(settings)?, None);
         loop {

@@ -13,7 +13,9 @@ use super::{Failure, pipeline_failure, print, say};
 /// Work with feature SQL; `prescale sql FILE` is short for `prescale sql run FILE`.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[command(after_help = "Example:\n  prescale sql pipelines/access_log.sql --input access_log=access.log.gz --output -")]
+#[command(
+    after_help = "Example:\n  prescale sql pipelines/access_log.sql --input access_log=access.log.gz --output -\n\nA first pipeline with a join, step by step, is in docs/sql.md."
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
