@@ -12,16 +12,17 @@ use crate::checkpoint::{Checkpoint, Counters, SourceCheckpoint};
 use crate::error::PipelineError;
 use crate::exec::closed::{self, Window};
 use crate::exec::output;
-use crate::exec::source_rows::{SourceRows, SourceStep};
+use crate::exec::source_rows::SourceStep;
 use crate::gathered::{Gathered, Gathering};
 use crate::late;
 use crate::panes::FirstRow;
 use crate::partition::Partition;
-use crate::routing::{Share, route};
+use crate::prepared::{Intake, Prepared, Times};
+use crate::routing::Share;
 use crate::silence::Silence;
 use crate::sql::Plan;
 use crate::watermark::{self, ENDED, PartitionTime, UNSTARTED};
-use crate::window;
+use crate::window::{self, Windows};
 
 /// A row for the sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +84,9 @@ pub struct Engine {
     scratch: Scratch,
 }
 
-/// One source, on its way into rows.
+/// One source, and how far it has come.
 struct Reader {
-    decoder: Decoder,
-    step: SourceStep,
+    intake: Intake,
     partitions: BTreeMap<i32, Partition>,
     /// Partitions that did not hold the watermark back when the last epoch closed.
     excluded: BTreeSet<i32>,
@@ -110,6 +110,22 @@ struct Scratch {
     fates: Vec<Fate>,
 }
 
+/// The pane of the row that was looked at last; empty before the first.
+#[derive(Clone, Copy, Default)]
+struct Pane {
+    start: i64,
+    end: i64,
+}
+
+impl Pane {
+    fn reach(&mut self, time: i64, windows: Windows) {
+        if time < self.start || time >= self.end {
+            self.start = windows.pane_of(time);
+            self.end = windows.pane_end(self.start);
+        }
+    }
+}
+
 /// What became of a record that was kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -118,17 +134,17 @@ enum Fate {
     Late,
 }
 
-/// A batch on its way: which source it is from, and the offset from which its records count.
+/// A batch on its way: which source it is from, and the first of its records that counts.
 #[derive(Clone, Copy)]
 struct Batch<'a> {
     source: usize,
     raw: &'a RawBatch,
-    live_from: i64,
+    live: usize,
 }
 
 impl Batch<'_> {
     fn is_live(&self, record: u32) -> bool {
-        self.raw.offsets[record as usize] >= self.live_from
+        record as usize >= self.live
     }
 
     fn letter(&self, record: u32, reason: impl Into<String>, error: impl Into<String>) -> DeadLetter {
@@ -147,15 +163,12 @@ impl Engine {
     /// Starts a plan, or goes on where `checkpoint` stands. Each source must start at [`Checkpoint::starts`].
     pub fn new(plan: Arc<Plan>, checkpoint: Option<Checkpoint>) -> Result<Self, PipelineError> {
         let mut readers = Vec::with_capacity(plan.sources.len());
-        for source in &plan.sources {
+        for (place, source) in plan.sources.iter().enumerate() {
             let decoder = Decoder::try_new(&source.options.format, source.payload.clone())
-                .map_err(|error| PipelineError::Engine(error.to_string()))?;
-            readers.push(Reader {
-                decoder,
-                step: SourceStep::new(source),
-                partitions: BTreeMap::new(),
-                excluded: BTreeSet::new(),
-            });
+                .map_err(|error| PipelineError::Engine(error.to_string()))?
+                .keeping(&plan.used_columns(place));
+            let intake = Intake { decoder, step: SourceStep::new(source) };
+            readers.push(Reader { intake, partitions: BTreeMap::new(), excluded: BTreeSet::new() });
         }
         let watermark = checkpoint.as_ref().map_or(UNSTARTED, |checkpoint| checkpoint.watermark);
         let mut engine = Self {
@@ -201,38 +214,51 @@ impl Engine {
     /// Windows the rows of one batch of the source at this place in the plan. Batches of one partition come in offset
     /// order; an error is a defect of the plan or the engine, never of a row.
     pub fn push(&mut self, source: usize, raw: &RawBatch) -> Result<(), PipelineError> {
+        self.push_all(source, std::slice::from_ref(raw))
+    }
+
+    /// The same for several batches, in their order. What does not depend on it is done on all cores.
+    pub fn push_all(&mut self, source: usize, batches: &[RawBatch]) -> Result<(), PipelineError> {
+        let plan = self.plan.clone();
+        let Some(reader) = self.readers.get(source) else {
+            return Err(PipelineError::Engine(format!("a batch of source {source}, of which the plan knows nothing")));
+        };
+        for (raw, prepared) in batches.iter().zip(reader.intake.prepare_all(&plan, source, batches)) {
+            self.take(source, raw, prepared?)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, source: usize, raw: &RawBatch, prepared: Prepared) -> Result<(), PipelineError> {
         let Some(&last) = raw.offsets.last() else { return Ok(()) };
         let plan = self.plan.clone();
         let (Some(reader), Some(table)) = (self.readers.get_mut(source), plan.sources.get(source)) else {
-            return Err(PipelineError::Engine(format!("a batch of source {source}, of which the plan knows nothing")));
+            return Ok(());
         };
         let fresh = || Partition::fresh(self.watermark);
         let partition = reader.partitions.entry(raw.partition).or_insert_with(fresh);
         partition.next = Some(last + 1);
-        let batch = Batch { source, raw, live_from: partition.live_from };
-        let decoded = reader.decoder.decode(raw);
-        let tombstones = raw.tombstones.iter().filter(|record| raw.offsets[**record] >= batch.live_from).count();
+        let batch = Batch { source, raw, live: raw.offsets.partition_point(|offset| *offset < partition.live_from) };
+        let tombstones = raw.tombstones.len() - raw.tombstones.partition_point(|record| *record < batch.live);
         self.counters.tombstones += tombstones as u64;
-        self.counters.read +=
-            raw.offsets.iter().filter(|offset| **offset >= batch.live_from).count() as u64 - tombstones as u64;
-        for bad in decoded.bad {
+        self.counters.read += (raw.len() - batch.live - tombstones) as u64;
+        let Prepared { bad, rows, null_times, future, failures, routed } = prepared;
+        for bad in bad {
             if batch.is_live(bad.index) {
                 self.counters.decode += 1;
                 self.dead_letters.push(batch.letter(bad.index, bad.reason, bad.error));
             }
         }
-        let rows = reader.step.rows(table, raw, decoded.batch, decoded.rows)?;
         advance(partition, raw, &rows, &mut self.scratch);
-        self.fail(batch, rows.failures);
-        for &record in rows.null_times.iter().filter(|record| batch.is_live(**record)) {
+        self.fail(batch, failures);
+        for &record in null_times.iter().filter(|record| batch.is_live(**record)) {
             self.counters.null_event_time += 1;
             self.dead_letters.push(batch.letter(record, "null_event_time", "event time is NULL"));
         }
-        for (record, error) in rows.future.into_iter().filter(|(record, _)| batch.is_live(*record)) {
+        for (record, error) in future.into_iter().filter(|(record, _)| batch.is_live(*record)) {
             self.counters.future += 1;
             self.dead_letters.push(batch.letter(record, "future", error));
         }
-        let routed = route(&plan, source, rows.rows)?;
         let filtered = routed.filtered.iter().filter(|record| batch.is_live(**record));
         self.counters.filtered += filtered.clone().count() as u64;
         if self.silence.is_open() {
@@ -308,7 +334,7 @@ impl Engine {
 
     /// For whoever looks up the schemas that records of a source name by id, before they are pushed.
     pub(crate) fn decoder_mut(&mut self, source: usize) -> Option<&mut Decoder> {
-        self.readers.get_mut(source).map(|reader| &mut reader.decoder)
+        self.readers.get_mut(source).map(|reader| &mut reader.intake.decoder)
     }
 
     pub fn plan(&self) -> &Plan {
@@ -340,10 +366,13 @@ impl Engine {
         // Runs of neighbouring rows of one pane: (its start, first row, rows).
         let mut runs: Vec<(i64, usize, usize)> = Vec::new();
         let (mut windowed, mut first) = (0, None);
+        // Neighbours are mostly of one pane.
+        let mut pane = Pane::default();
         for (row, &record) in share.index.iter().enumerate() {
             let (time, before) = self.scratch.times[record as usize];
-            let start = plan.windows.pane_of(time);
-            let end = plan.late_from(time);
+            pane.reach(time, plan.windows);
+            let start = pane.start;
+            let end = if plan.session_gap.is_none() { pane.end } else { plan.late_from(time) };
             let is_live = batch.is_live(record);
             // A row that is read again goes where it went before, as long as an open window needs it.
             let needed_until = if is_live { end } else { self.gathered.needed_until(&plan, start) };
@@ -497,12 +526,11 @@ impl Engine {
 }
 
 /// Walks event times and watermarks of a batch, and leaves them in the scratch space by record.
-fn advance(partition: &mut Partition, raw: &RawBatch, rows: &SourceRows, scratch: &mut Scratch) {
-    let index = &rows.rows.index;
+fn advance(partition: &mut Partition, raw: &RawBatch, rows: &Times, scratch: &mut Scratch) {
     scratch.times.clear();
     scratch.times.resize(raw.len(), (0, UNSTARTED));
-    partition.advance(&raw.offsets, index, &rows.watermarks, &mut scratch.before);
-    for ((record, time), before) in index.iter().zip(&rows.times).zip(&scratch.before) {
+    partition.advance(&raw.offsets, &rows.index, &rows.watermarks, &mut scratch.before);
+    for ((record, time), before) in rows.index.iter().zip(&rows.times).zip(&scratch.before) {
         scratch.times[*record as usize] = (*time, *before);
     }
 }

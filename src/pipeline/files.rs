@@ -51,9 +51,7 @@ pub fn run_over_files(
         let mut polled = Vec::with_capacity(sources.len());
         for (place, source) in sources.iter_mut().enumerate() {
             let read = source.poll(Span::ZERO)?;
-            for batch in &read.batches {
-                engine.push(place, batch)?;
-            }
+            engine.push_all(place, &read.batches)?;
             polled.push(read);
         }
         let views: Vec<PartitionView<'_>> = polled

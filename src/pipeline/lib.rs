@@ -11,6 +11,7 @@
 //! | `udf` | Rust functions that the SQL calls: build, load, call |
 //! | `watermark`, `window`, `late` | the pure rules of event time |
 //! | `partition`, `panes`, `runs`, `sessions` | how far a partition has come; rows by pane, panes into windows |
+//! | `prepared` | batches to rows, on all cores |
 //! | `routing`, `gathered` | rows to the inputs that read them; windows in their order |
 //! | `silence` | what was not heard is a gap |
 //! | `exec` | physical expressions row by row where they fail, accumulators by window, JSON rows |
@@ -37,6 +38,7 @@ pub mod late;
 mod outbox;
 mod panes;
 mod partition;
+mod prepared;
 mod routing;
 mod runner;
 mod runs;

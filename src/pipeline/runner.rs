@@ -319,8 +319,8 @@ impl Runner<'_> {
             // A wait for the registry is not the sources' silence.
             let waited = self.clock.now().since(asked);
             self.silences.iter_mut().for_each(|silence| silence.skip(waited));
-            self.engine.push(place, batch)?;
         }
+        self.engine.push_all(place, &polled.batches)?;
         Ok(Some(polled))
     }
 

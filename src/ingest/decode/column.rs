@@ -134,6 +134,8 @@ macro_rules! values {
             Text { ends: Vec<i32>, bytes: Vec<u8> },
             /// As of texts.
             Bytes { ends: Vec<i32>, bytes: Vec<u8> },
+            /// So many values that nobody wants.
+            Checked(usize),
         }
 
         impl Values {
@@ -142,6 +144,7 @@ macro_rules! values {
                     $(Self::$variant(values) => values.len(),)+
                     Self::Bool(values) => values.len(),
                     Self::Text { ends, .. } | Self::Bytes { ends, .. } => ends.len(),
+                    Self::Checked(count) => *count,
                 }
             }
 
@@ -153,6 +156,7 @@ macro_rules! values {
                         ends.truncate(rows);
                         bytes.truncate(last_end(ends));
                     }
+                    Self::Checked(count) => *count = rows.min(*count),
                 }
             }
 
@@ -161,10 +165,22 @@ macro_rules! values {
                     $(Self::$variant(values) => values.push(Default::default()),)+
                     Self::Bool(values) => values.push(false),
                     Self::Text { ends, bytes } | Self::Bytes { ends, bytes } => push_bytes(ends, bytes, b""),
+                    Self::Checked(count) => *count += 1,
                 }
             }
 
-            fn finish(self, nulls: Option<NullBuffer>) -> ArrayRef {
+            /// Zeros, false or empty texts in all rows; memory that nobody looks into costs next to nothing.
+            fn blank(kind: Kind, rows: usize) -> Self {
+                match Self::with_capacity(kind, 0) {
+                    $(Self::$variant(_) => Self::$variant(vec![Default::default(); rows]),)+
+                    Self::Bool(_) => Self::Bool(vec![false; rows]),
+                    Self::Text { .. } => Self::Text { ends: vec![0; rows], bytes: Vec::new() },
+                    Self::Bytes { .. } => Self::Bytes { ends: vec![0; rows], bytes: Vec::new() },
+                    Self::Checked(_) => Self::Checked(rows),
+                }
+            }
+
+            fn finish(self, kind: Kind, nulls: Option<NullBuffer>) -> ArrayRef {
                 match self {
                     $(Self::$variant(values) => Arc::new(PrimitiveArray::<$arrow>::new(values.into(), nulls)),)+
                     Self::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
@@ -174,6 +190,7 @@ macro_rules! values {
                     Self::Bytes { ends, bytes } => {
                         Arc::new(BinaryArray::new(offsets(ends), Buffer::from_vec(bytes), nulls))
                     }
+                    Self::Checked(rows) => Self::blank(kind, rows).finish(kind, None),
                 }
             }
         }
@@ -216,14 +233,14 @@ fn push_bytes(ends: &mut Vec<i32>, bytes: &mut Vec<u8>, value: &[u8]) {
     ends.push(bytes.len() as i32);
 }
 
-impl Column {
-    pub(super) fn new(kind: Kind, nullable: bool, rows: usize) -> Self {
+impl Values {
+    fn with_capacity(kind: Kind, rows: usize) -> Self {
         macro_rules! values {
             ($variant:ident) => {
                 Values::$variant(Vec::with_capacity(rows))
             };
         }
-        let values = match kind {
+        match kind {
             Kind::Bool => values!(Bool),
             Kind::Int8 => values!(Int8),
             Kind::Int16 => values!(Int16),
@@ -246,8 +263,18 @@ impl Column {
             Kind::Timestamp(TimeUnit::Microsecond) => values!(Micros),
             Kind::Timestamp(TimeUnit::Nanosecond) => values!(Nanos),
             Kind::Date32 => values!(Date32),
-        };
-        Self { kind, nullable, values, nulls: Vec::new() }
+        }
+    }
+}
+
+impl Column {
+    pub(super) fn new(kind: Kind, nullable: bool, rows: usize) -> Self {
+        Self { kind, nullable, values: Values::with_capacity(kind, rows), nulls: Vec::new() }
+    }
+
+    /// A column whose values are checked and not kept.
+    pub(super) fn checked(kind: Kind, nullable: bool) -> Self {
+        Self { kind, nullable, values: Values::Checked(0), nulls: Vec::new() }
     }
 
     /// Reads the value of a row in the quick way; `None` = it is not plain, or the row has its value already.
@@ -289,6 +316,12 @@ impl Column {
                     return Some(());
                 }
             }
+            Values::Checked(count) if *count == row => {
+                if cursor.pass_plain(self.kind, minute) {
+                    *count += 1;
+                    return Some(());
+                }
+            }
             values if values.len() != row => return None,
             _ => {}
         }
@@ -323,7 +356,9 @@ impl Column {
     }
 
     fn append_null(&mut self) {
-        self.nulls.push(self.values.len());
+        if !matches!(self.values, Values::Checked(_)) {
+            self.nulls.push(self.values.len());
+        }
         self.values.push_any();
     }
 
@@ -361,6 +396,6 @@ impl Column {
             self.nulls.iter().for_each(|row| valid.set_bit(*row, false));
             NullBuffer::new(valid.finish())
         });
-        self.values.finish(nulls)
+        self.values.finish(self.kind, nulls)
     }
 }

@@ -34,6 +34,8 @@ struct Planned {
     name: String,
     kind: Kind,
     nullable: bool,
+    /// Otherwise its values are only checked.
+    is_kept: bool,
 }
 
 impl JsonPlan {
@@ -47,10 +49,17 @@ impl JsonPlan {
                     format: "json",
                     hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, TIMESTAMP without a zone, or DATE",
                 })?;
-            columns.push(Planned { name: field.name().clone(), kind, nullable: field.is_nullable() });
+            columns.push(Planned { name: field.name().clone(), kind, nullable: field.is_nullable(), is_kept: true });
         }
         let by_name = columns.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect();
         Ok(Self { columns, by_name, frame })
+    }
+
+    /// Columns that are `false` in `kept` are checked and not kept.
+    pub(super) fn keep(&mut self, kept: &[bool]) {
+        for (column, kept) in self.columns.iter_mut().zip(kept) {
+            column.is_kept = *kept;
+        }
     }
 
     pub(super) fn decode(&self, schema: &SchemaRef, raw: &RawBatch) -> Decoded {
@@ -59,7 +68,9 @@ impl JsonPlan {
 
     /// With `quick`, plain records are read the quick way; the result is the same.
     pub(super) fn decode_by(&self, schema: &SchemaRef, raw: &RawBatch, quick: bool) -> Decoded {
-        let new = |planned: &Planned| Column::new(planned.kind, planned.nullable, raw.len());
+        let new = |&Planned { kind, nullable, is_kept, .. }: &Planned| {
+            if is_kept { Column::new(kind, nullable, raw.len()) } else { Column::checked(kind, nullable) }
+        };
         let mut columns: Vec<Column> = self.columns.iter().map(new).collect();
         let (mut rows, mut bad) = (Vec::with_capacity(raw.len()), Vec::new());
         let mut record = Record {

@@ -103,6 +103,17 @@ impl Decoder {
         Ok(Self { schema: physical_schema, plan })
     }
 
+    /// The same decoder for a reader who wants nothing of the columns that are `false` in `kept`, by place. Their values are
+    /// checked as before, and a record with a bad one is bad; but where the format gains by it, they may hold anything.
+    #[must_use]
+    pub fn keeping(mut self, kept: &[bool]) -> Self {
+        match &mut self.plan {
+            Plan::Json(plan) => plan.keep(kept),
+            Plan::RawString | Plan::RawBytes | Plan::Avro(_) | Plan::Protobuf(_) => {}
+        }
+        self
+    }
+
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }

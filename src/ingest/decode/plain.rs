@@ -179,6 +179,24 @@ impl<'a> Cursor<'a> {
         value
     }
 
+    /// Passes a value of the usual form that is sound in a column of `kind`; `false` = it is anything else, and nothing was
+    /// passed.
+    pub(super) fn pass_plain(&mut self, kind: Kind, minute: &mut Minute) -> bool {
+        let from = self.at;
+        let is_sound = match kind {
+            Kind::Text => self.plain_text().is_some(),
+            Kind::Int64 => self.whole().is_some(),
+            Kind::Int32 => self.whole().is_some_and(|value| i32::try_from(value).is_ok()),
+            Kind::Float64 => self.short_number().is_some(),
+            Kind::Timestamp(unit) => self.moment(unit, minute).is_some(),
+            _ => false,
+        };
+        if !is_sound {
+            self.at = from;
+        }
+        is_sound
+    }
+
     /// A value for a column of `kind`.
     pub(super) fn value(&mut self, kind: Kind) -> Option<Slot<'a>> {
         self.skip_blanks();

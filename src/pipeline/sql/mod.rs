@@ -15,6 +15,7 @@ mod shape;
 mod source;
 mod syntax;
 mod types;
+mod used;
 mod validate;
 
 #[cfg(test)]

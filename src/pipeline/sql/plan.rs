@@ -233,6 +233,11 @@ impl Plan {
         }
     }
 
+    /// For each column of a source's payload whether anything is made of its values.
+    pub(crate) fn used_columns(&self, source: usize) -> Vec<bool> {
+        super::used::columns(self, source)
+    }
+
     /// The place of a source by its name, regardless of case.
     pub fn source(&self, table: &str) -> Option<usize> {
         self.sources.iter().position(|source| source.name.eq_ignore_ascii_case(table))
