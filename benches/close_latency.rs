@@ -2,7 +2,7 @@
 //! window counts only if all its requests were counted in it.
 //!
 //! ```sh
-//! tests/run.sh --services-only -- cargo bench --profile dev --workspace --bench close_latency [-- --quick]
+//! tests/run.sh --services-only -- cargo bench --workspace --bench close_latency [-- --quick]
 //! ```
 //!
 //! Requests of twenty services go to four partitions as they happen, in windows of one second. A window can close once

@@ -1,9 +1,8 @@
 //! Time from the moment a window can close to the decisions on it, beside a bare round trip through the same broker.
 //! Rule: a window counts only if every service got a decision with a forecast for just that window.
 //!
-//! `cargo bench --profile dev --workspace --bench decision_latency` measures the build that the tests use; without
-//! `--profile dev --workspace` a release build is made first, which takes half an hour. `-- --quick` is for a first
-//! look.
+//! `cargo bench --workspace --bench decision_latency` compiles as released, which takes half an hour the first time; with
+//! `--profile dev` it measures the build that the tests use. `-- --quick` is for a first look.
 //!
 //! Composed as `prescale demo` is: requests topic → pipeline `requests.sql` → features topic → loop on the event clock
 //! → view, in lock step. The requests of a minute are sent and read; then one more in each partition takes the

@@ -2,7 +2,7 @@
 //! a process of its own, and counts only if it accounted for every record.
 //!
 //! ```sh
-//! tests/run.sh --services-only -- cargo bench --profile dev --workspace --bench peak_memory [-- --quick]
+//! tests/run.sh --services-only -- cargo bench --workspace --bench peak_memory [-- --quick]
 //! ```
 //!
 //! The query is that of `window_rate`: windows of one minute, twenty services. Each round runs both, in turn forwards and

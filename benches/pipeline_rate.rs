@@ -1,9 +1,8 @@
 //! Records per second of a pipeline, as a ratio to consuming alone: the same topic, the same source, the same run.
 //! Rule: a figure is printed only if every record that was sent has been accounted for.
 //!
-//! `cargo bench --profile dev --workspace --bench pipeline_rate` measures the build that the tests use; without
-//! `--profile dev --workspace` a release build is made first, which takes half an hour. `-- --quick` is for a first
-//! look. Where `PRESCALE_TEST_KAFKA` is set, as by `tests/run.sh --services-only -- cargo bench …`, the topics are on
+//! `cargo bench --workspace --bench pipeline_rate` compiles as released, which takes half an hour the first time; with
+//! `--profile dev` it measures the build that the tests use. `-- --quick` is for a first look. Where `PRESCALE_TEST_KAFKA` is set, as by `tests/run.sh --services-only -- cargo bench …`, the topics are on
 //! that Kafka, and longer.
 //!
 //! Each round consumes the topic alone and runs the pipeline over it, in alternating order; each has a new consumer,

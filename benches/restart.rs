@@ -2,7 +2,7 @@
 //! counts only if the window that was open then has every record once.
 //!
 //! ```sh
-//! tests/run.sh --services-only -- cargo bench --profile dev --workspace --bench restart [-- --quick]
+//! tests/run.sh --services-only -- cargo bench --workspace --bench restart [-- --quick]
 //! ```
 //!
 //! The window is an hour that never ends, of services of which each has a few requests: what a pipeline by user or by

@@ -4,7 +4,7 @@
 //!
 //! ```sh
 //! tests/run.sh --services-only -- tests/kit/flink.sh with -- \
-//!     cargo bench --profile dev --workspace --bench window_rate [-- --quick]
+//!     cargo bench --workspace --bench window_rate [-- --quick]
 //! ```
 //!
 //! Without `tests/kit/flink.sh with --` Flink is left out; without `tests/run.sh` the topics are short and on the embedded

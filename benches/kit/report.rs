@@ -24,7 +24,7 @@ pub(crate) fn profile() -> &'static str {
     if cfg!(debug_assertions) {
         "dev (hot crates and Arrow at opt-level 3, DataFusion at 0 to 3, see Cargo.toml)"
     } else {
-        "bench (all at opt-level 3, thin LTO)"
+        "bench (all at opt-level 3, no link-time optimisation)"
     }
 }
 

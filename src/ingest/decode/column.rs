@@ -10,8 +10,9 @@ use arrow::array::types::{
 };
 use arrow::array::{ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, PrimitiveArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
 
+use super::DecodeError;
 use super::moment::Minute;
 use super::plain::Cursor;
 use super::slot::Slot;
@@ -113,6 +114,35 @@ impl fmt::Display for Kind {
             Self::Timestamp(_) => "a time such as 2026-11-23T08:00:00Z",
             Self::Date32 => "a date such as 2026-11-23",
         })
+    }
+}
+
+/// A column of a table that records are read into.
+#[derive(Clone, Debug)]
+pub(super) struct Planned {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) nullable: bool,
+}
+
+impl Planned {
+    /// The columns of a table; `hint` says which types `format` has.
+    pub(super) fn all<P: FromIterator<Self>>(
+        schema: &SchemaRef,
+        format: &'static str,
+        hint: &'static str,
+        has: impl Fn(Kind) -> bool,
+    ) -> Result<P, DecodeError> {
+        let planned = |field: &FieldRef| {
+            let kind = Kind::of(field.data_type()).filter(|kind| has(*kind)).ok_or_else(|| DecodeError::Type {
+                column: field.name().clone(),
+                found: field.data_type().to_string(),
+                format,
+                hint,
+            })?;
+            Ok(Self { name: field.name().clone(), kind, nullable: field.is_nullable() })
+        };
+        schema.fields().iter().map(planned).collect()
     }
 }
 

@@ -18,48 +18,31 @@ use super::moment::Minute;
 use super::plain::{Cursor, Lead};
 use super::{BAD_DECODE, BAD_SCHEMA, BadRecord, DecodeError, Decoded, Text, Texts};
 use crate::RawBatch;
-use crate::decode::column::{Column, Kind};
+use crate::decode::column::{Column, Kind, Planned};
 use crate::decode::slot::{CellSeed, Slot};
 
 #[derive(Clone, Debug)]
 pub(super) struct JsonPlan {
     columns: Vec<Planned>,
+    /// By column; otherwise its values are only checked.
+    kept: Vec<bool>,
     by_name: HashMap<String, usize>,
     /// Bytes of a frame before each object.
     frame: usize,
 }
 
-#[derive(Clone, Debug)]
-struct Planned {
-    name: String,
-    kind: Kind,
-    nullable: bool,
-    /// Otherwise its values are only checked.
-    is_kept: bool,
-}
-
 impl JsonPlan {
     pub(super) fn try_new(schema: &SchemaRef, frame: usize) -> Result<Self, DecodeError> {
-        let mut columns = Vec::with_capacity(schema.fields().len());
-        for field in schema.fields() {
-            let kind =
-                Kind::of(field.data_type()).filter(|kind| *kind != Kind::Bytes).ok_or_else(|| DecodeError::Type {
-                    column: field.name().clone(),
-                    found: field.data_type().to_string(),
-                    format: "json",
-                    hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, TIMESTAMP without a zone, or DATE",
-                })?;
-            columns.push(Planned { name: field.name().clone(), kind, nullable: field.is_nullable(), is_kept: true });
-        }
+        let hint = "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, TIMESTAMP without a zone, or DATE";
+        let columns: Vec<Planned> = Planned::all(schema, "json", hint, |kind| kind != Kind::Bytes)?;
+        let kept = vec![true; columns.len()];
         let by_name = columns.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect();
-        Ok(Self { columns, by_name, frame })
+        Ok(Self { columns, kept, by_name, frame })
     }
 
     /// Columns that are `false` in `kept` are checked and not kept.
     pub(super) fn keep(&mut self, kept: &[bool]) {
-        for (column, kept) in self.columns.iter_mut().zip(kept) {
-            column.is_kept = *kept;
-        }
+        self.kept.iter_mut().zip(kept).for_each(|(mine, kept)| *mine = *kept);
     }
 
     pub(super) fn decode(&self, schema: &SchemaRef, raw: &RawBatch) -> Decoded {
@@ -68,10 +51,10 @@ impl JsonPlan {
 
     /// With `quick`, plain records are read the quick way; the result is the same.
     pub(super) fn decode_by(&self, schema: &SchemaRef, raw: &RawBatch, quick: bool) -> Decoded {
-        let new = |&Planned { kind, nullable, is_kept, .. }: &Planned| {
-            if is_kept { Column::new(kind, nullable, raw.len()) } else { Column::checked(kind, nullable) }
+        let new = |(&Planned { kind, nullable, .. }, kept): (&Planned, &bool)| {
+            if *kept { Column::new(kind, nullable, raw.len()) } else { Column::checked(kind, nullable) }
         };
-        let mut columns: Vec<Column> = self.columns.iter().map(new).collect();
+        let mut columns: Vec<Column> = self.columns.iter().zip(&self.kept).map(new).collect();
         let (mut rows, mut bad) = (Vec::with_capacity(raw.len()), Vec::new());
         let mut record = Record {
             plan: self,

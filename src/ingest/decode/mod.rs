@@ -10,8 +10,7 @@ mod metadata;
 mod moment;
 mod plain;
 mod protobuf;
-mod raw_bytes;
-mod raw_string;
+mod raw;
 mod registered;
 mod slot;
 
@@ -149,8 +148,8 @@ impl Decoder {
     pub fn decode(&self, raw: &RawBatch) -> Decoded {
         match &self.plan {
             Plan::Json(plan) => plan.decode(&self.schema, raw),
-            Plan::RawString => raw_string::decode(&self.schema, raw),
-            Plan::RawBytes => raw_bytes::decode(&self.schema, raw),
+            Plan::RawString => raw::texts(&self.schema, raw),
+            Plan::RawBytes => raw::bytes(&self.schema, raw),
             Plan::Avro(plan) => plan.decode(&self.schema, raw),
             Plan::Protobuf(plan) => plan.decode(&self.schema, raw),
         }

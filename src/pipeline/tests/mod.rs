@@ -10,6 +10,7 @@ mod metadata;
 mod sessions;
 mod shapes;
 mod shipped;
+mod threads;
 mod traces;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,8 @@ use arrow::datatypes::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 
-use super::{BAD_DECODE, BAD_SCHEMA, Kind, Planned};
+use super::{BAD_DECODE, BAD_SCHEMA};
+use crate::decode::column::{Kind, Planned};
 
 /// What a field holds, whatever its nullability.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array
 use arrow::compute::{concat, take};
 use arrow::datatypes::SchemaRef;
 
-use super::column::Kind;
+use super::column::Planned;
 use super::registered::Registered;
 use super::{
     AvroEncoding, BAD_DECODE, BAD_SCHEMA, BadRecord, DecodeError, Decoded, RegisteredSchema, SchemaKind, frame,
@@ -25,14 +25,6 @@ use super::{
 use crate::RawBatch;
 use convert::{Faults, convert};
 use writer::WriterPlan;
-
-/// A column of the table.
-#[derive(Clone, Debug)]
-struct Planned {
-    name: String,
-    kind: Kind,
-    nullable: bool,
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct AvroPlan {
@@ -61,16 +53,8 @@ struct Read {
 
 impl AvroPlan {
     pub(super) fn try_new(encoding: &AvroEncoding, schema: &SchemaRef) -> Result<Self, DecodeError> {
-        let column = |field: &arrow::datatypes::FieldRef| {
-            let kind = Kind::of(field.data_type()).ok_or_else(|| DecodeError::Type {
-                column: field.name().clone(),
-                found: field.data_type().to_string(),
-                format: "avro",
-                hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, BYTEA, TIMESTAMP without a zone, or DATE",
-            })?;
-            Ok(Planned { name: field.name().clone(), kind, nullable: field.is_nullable() })
-        };
-        let columns: Arc<[Planned]> = schema.fields().iter().map(column).collect::<Result<_, _>>()?;
+        let hint = "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, BYTEA, TIMESTAMP without a zone, or DATE";
+        let columns: Arc<[Planned]> = Planned::all(schema, "avro", hint, |_| true)?;
         let encoding = match encoding {
             AvroEncoding::Container => Encoding::Container,
             AvroEncoding::Registry => Encoding::Registry(Registered::of(SchemaKind::Avro)),

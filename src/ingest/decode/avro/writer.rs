@@ -13,8 +13,8 @@ use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaSt
 use serde_json::{Value, json};
 
 use super::convert::From;
-use super::{Kind, Planned};
 use crate::decode::RegisteredSchema;
+use crate::decode::column::{Kind, Planned};
 use arrow::datatypes::TimeUnit;
 
 /// A schema may repeat a type by its name; written out it may have so many parts.

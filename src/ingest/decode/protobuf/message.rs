@@ -4,7 +4,7 @@
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Value};
 
-use super::{Kind, Planned};
+use crate::decode::column::{Kind, Planned};
 use crate::decode::slot::Slot;
 use crate::decode::{BAD_DECODE, BAD_SCHEMA};
 use arrow::datatypes::TimeUnit;

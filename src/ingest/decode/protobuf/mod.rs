@@ -14,7 +14,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use prost_reflect::MessageDescriptor;
 
-use super::column::{Column, Kind};
+use super::column::{Column, Planned};
 use super::registered::Registered;
 use super::slot::Slot;
 use super::{
@@ -22,14 +22,6 @@ use super::{
 };
 use crate::RawBatch;
 use message::{Fault, MessagePlan};
-
-/// A column of the table.
-#[derive(Clone, Debug)]
-struct Planned {
-    name: String,
-    kind: Kind,
-    nullable: bool,
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct ProtobufPlan {
@@ -49,16 +41,8 @@ type Place = (u32, Vec<usize>);
 
 impl ProtobufPlan {
     pub(super) fn try_new(encoding: &ProtobufEncoding, schema: &SchemaRef) -> Result<Self, DecodeError> {
-        let column = |field: &arrow::datatypes::FieldRef| {
-            let kind = Kind::of(field.data_type()).ok_or_else(|| DecodeError::Type {
-                column: field.name().clone(),
-                found: field.data_type().to_string(),
-                format: "protobuf",
-                hint: "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, BYTEA, or TIMESTAMP without a zone",
-            })?;
-            Ok(Planned { name: field.name().clone(), kind, nullable: field.is_nullable() })
-        };
-        let columns: Arc<[Planned]> = schema.fields().iter().map(column).collect::<Result<_, _>>()?;
+        let hint = "use BOOLEAN, an integer type, FLOAT, DOUBLE, TEXT, BYTEA, or TIMESTAMP without a zone";
+        let columns: Arc<[Planned]> = Planned::all(schema, "protobuf", hint, |_| true)?;
         let encoding = match encoding {
             ProtobufEncoding::Registry => Encoding::Registry(Registered::of(SchemaKind::Protobuf)),
             ProtobufEncoding::Message { descriptor_set, message } => {
