@@ -68,7 +68,8 @@ impl Intake {
                 let shares = self.shares.entry(progress.pipeline.clone()).or_default();
                 let shares = shares.entry(progress.partition).or_default();
                 gap = shares.take(&progress, share);
-                (reached, end) = (shares.watermark(), shares.ended());
+                end = shares.ended();
+                reached = shares.watermark().or(end.then_some(progress.watermark));
             }
             None => drop(self.shares.remove(&progress.pipeline)),
         }

@@ -36,8 +36,8 @@ impl Shares {
         let before = self.told.insert(share.partition, told);
         if self.silent {
             // A share that never had a row does not know from where on it was silent: up to its first word at the most.
-            let is_first = before.is_none_or(|before| before.watermark == Timestamp::MIN);
-            let first = Some(told.watermark).filter(|first| is_first && *first > Timestamp::MIN);
+            let is_first = before.is_none_or(|before| before.watermark.is_beginning());
+            let first = Some(told.watermark).filter(|first| is_first && !first.is_beginning());
             let first = progress.gap.map(|(_, to)| to).or(first);
             self.back = self.back.into_iter().chain(first).min();
         }
@@ -71,7 +71,7 @@ impl Shares {
                 return None;
             }
         };
-        if reached <= self.watermark.unwrap_or(Timestamp::MIN) {
+        if reached.is_beginning() || self.watermark.is_some_and(|before| reached <= before) {
             return None;
         }
         let from = self.watermark.replace(reached);

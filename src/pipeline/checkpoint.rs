@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use prescale_domain::Timestamp;
 use prescale_ingest::PartitionStart;
 use prescale_store::{Store, Table, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::engine::to_millis;
 use crate::silence::Silence;
+use crate::watermark::UNSTARTED;
 
 /// Rows by their fate. Conservation law: `read = windowed + filtered + late + future + decode + expression +
 /// null_event_time`.
@@ -96,6 +99,11 @@ impl Checkpoint {
         let read = serde_json::from_slice(&bytes);
         read.map(Some)
             .map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })
+    }
+
+    /// The watermark that was told downstream; the beginning of time before any was.
+    pub(crate) fn told(&self) -> Timestamp {
+        to_millis(self.told.unwrap_or(UNSTARTED))
     }
 
     /// The change that records it.

@@ -68,6 +68,13 @@ pub struct PartitionView<'a> {
     pub silent: bool,
 }
 
+impl PartitionView<'_> {
+    /// All partitions are idle.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.known.is_empty() && self.idle.len() == self.known.len()
+    }
+}
+
 /// Runs one plan.
 pub struct Engine {
     plan: Arc<Plan>,
@@ -418,8 +425,7 @@ impl Engine {
             return;
         }
         // Where nothing at all is heard of what the query needs, event time stands still.
-        let is_idle = |view: &PartitionView<'_>| !view.known.is_empty() && view.idle.len() == view.known.len();
-        if !self.plan.is_blind(&views.iter().map(is_idle).collect::<Vec<_>>()) {
+        if !self.plan.is_blind(&views.iter().map(PartitionView::is_idle).collect::<Vec<_>>()) {
             self.watermark = watermark::query(self.watermark, self.readers.iter().flat_map(Reader::times));
         }
         for (view, reader) in views.iter().zip(&mut self.readers) {
@@ -507,7 +513,7 @@ fn advance(partition: &mut Partition, raw: &RawBatch, rows: &SourceRows, scratch
     }
 }
 
-fn to_millis(nanos: i64) -> Timestamp {
+pub(crate) fn to_millis(nanos: i64) -> Timestamp {
     match nanos {
         UNSTARTED => Timestamp::MIN,
         ENDED => Timestamp::MAX,
