@@ -80,6 +80,21 @@ impl Counters {
         self.decode + self.expression + self.null_event_time
     }
 
+    /// Counts the rows of another share too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.windowed += other.windowed;
+        self.filtered += other.filtered;
+        self.late += other.late;
+        self.future += other.future;
+        self.decode += other.decode;
+        self.expression += other.expression;
+        self.null_event_time += other.null_event_time;
+        self.tombstones += other.tombstones;
+        self.rows_out += other.rows_out;
+        self.rows_failed += other.rows_failed;
+    }
+
     /// Whether no row was lost or counted twice.
     pub fn is_conserved(&self) -> bool {
         self.read == self.windowed + self.filtered + self.late + self.future + self.bad()

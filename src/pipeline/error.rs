@@ -72,6 +72,22 @@ pub enum PipelineError {
     )]
     Rival { pipeline: String, topic: String, found: String },
     #[error(
+        "pipeline `{pipeline}`: its rows on `{topic}` were written by one process, and where that stands can't be shared\nhint: give the pipeline a new name or `topics.features` a new one, or set features.processes = 1"
+    )]
+    OneProcess { pipeline: String, topic: String },
+    #[error(
+        "pipeline `{pipeline}`: its rows on `{topic}` were written by several processes, and one can't go on from there\nhint: give the pipeline a new name or `topics.features` a new one, or set features.processes as it was"
+    )]
+    SeveralProcesses { pipeline: String, topic: String },
+    #[error(
+        "pipeline `{pipeline}`: its sources can't be shared, since they have different numbers of partitions: {counts}\nhint: give the topics the same number of partitions, or set features.processes = 1"
+    )]
+    Partitions { pipeline: String, counts: String },
+    #[error(
+        "pipeline `{pipeline}`: it can't share its partitions: {error}\nhint: allow the configured user to read with the consumer group prescale-<features topic>-<pipeline>"
+    )]
+    Group { pipeline: String, error: String },
+    #[error(
         "pipeline `{pipeline}`: Kafka does not take its transactions: {error}\nhint: allow the configured user to write with this transactional id, or set features.delivery = \"at-least-once\""
     )]
     Transactions { pipeline: String, error: String },

@@ -20,7 +20,7 @@ use crate::outbox::{GroupOffset, Outbox};
 use crate::quiet::Quiet;
 use crate::records;
 use crate::schemas::Schemas;
-use crate::shared::Place;
+use crate::shared::ShareOf;
 use crate::sql::{Plan, SourceTable, StartAt};
 use crate::transactions::Transactions;
 
@@ -90,7 +90,7 @@ pub struct RunnerSettings {
     /// Called at each step of the protocol, on the pipeline's thread; tests crash there.
     pub probe: fn(CommitStep),
     /// Which share of the pipeline it is, where several processes share it.
-    pub share: Option<Place>,
+    pub share: Option<ShareOf>,
 }
 
 /// What a run came to.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use prescale_domain::Span;
-use prescale_ingest::{OutRecord, SourceError};
+use prescale_ingest::OutRecord;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, Remedy, TransactionError, TransactionalSink, newest_value};
 use prescale_telemetry::ingest::CommitFailed;
 use prescale_telemetry::pipeline::{EpochCommitted, OutboxFound, OutputOfOtherState};
@@ -59,10 +59,20 @@ pub(crate) fn id_of(settings: &RunnerSettings) -> String {
     settings.share.as_ref().map_or(whole.clone(), |place| format!("{whole}-{}", place.partition))
 }
 
-/// Whether a transaction of this id was ever committed.
-pub(crate) fn is_known(kafka: &KafkaSettings, settings: &RunnerSettings, id: &str) -> Result<bool, SourceError> {
+/// Whether a transaction of this id was ever committed; `None` when stopped before that was known.
+pub(crate) fn is_known(settings: &RunnerSettings, kafka: &KafkaSettings, stop: &AtomicBool, id: &str) -> Option<bool> {
     let RunnerSettings { epochs_topic, flush_timeout, .. } = settings;
-    Ok(newest_value(kafka, epochs_topic, MARKER_PARTITION, id.as_bytes(), *flush_timeout)?.is_some())
+    let mut attempts = Attempts::new(&settings.pipeline, stop);
+    loop {
+        match newest_value(kafka, epochs_topic, MARKER_PARTITION, id.as_bytes(), *flush_timeout) {
+            Ok(found) => return Some(found.is_some()),
+            Err(error) => {
+                if !attempts.failed(&error) {
+                    return None;
+                }
+            }
+        }
+    }
 }
 
 struct Outcome {
@@ -111,6 +121,17 @@ impl<'a> Transactions<'a> {
     pub(crate) fn recover(&mut self, left: Option<&Outbox>) -> Result<bool, PipelineError> {
         let owed = left.filter(|outbox| !outbox.records.is_empty());
         let outcome = self.drive(Action::Open, owed)?;
+        if left.is_none() && outcome.is_done {
+            let share = format!("{}-0", self.id);
+            match is_known(&self.settings, &self.kafka, self.stop, &share) {
+                Some(false) => {}
+                Some(true) => {
+                    let (pipeline, topic) = (self.settings.pipeline.clone(), self.settings.features_topic.clone());
+                    return Err(PipelineError::SeveralProcesses { pipeline, topic });
+                }
+                None => return Ok(false),
+            }
+        }
         if let (true, Some(outbox)) = (outcome.is_done, owed) {
             let (epoch, records) = (outbox.marker.epoch, outbox.records.len());
             let pipeline = &self.settings.pipeline;
