@@ -371,7 +371,7 @@ fn heavy_who_is_busy_longer_than_the_group_allows_is_not_evicted() {
     std::thread::scope(|scope| {
         let _until = Until(&stop);
         let work = scope.spawn(|| run_shared(&settings, Span::from_secs(1), &open, &sink, &SystemClock, &stop));
-        kit::wait_for("epochs", WAIT, || (SLEPT.load(Ordering::SeqCst) > 4).then_some(()));
+        kit::wait_for("epochs", WAIT, || (SLEPT.load(Ordering::SeqCst) >= 4).then_some(()));
         for _ in 0..12 {
             feed.minutes(1);
             std::thread::sleep(Duration::from_secs(1));
