@@ -112,7 +112,12 @@ mod tests {
 
     /// All orders in which shares can be heard, each share's own words in their order.
     fn interleavings(words: &[Vec<Says>], visit: &mut impl FnMut(&[(i32, Says)])) {
-        fn go(words: &[Vec<Says>], at: &mut Vec<usize>, so_far: &mut Vec<(i32, Says)>, visit: &mut dyn FnMut(&[(i32, Says)])) {
+        fn go(
+            words: &[Vec<Says>],
+            at: &mut Vec<usize>,
+            so_far: &mut Vec<(i32, Says)>,
+            visit: &mut dyn FnMut(&[(i32, Says)]),
+        ) {
             let mut is_last = true;
             for share in 0..words.len() {
                 let Some(word) = words[share].get(at[share]) else { continue };

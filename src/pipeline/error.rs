@@ -64,6 +64,10 @@ pub enum PipelineError {
     )]
     OtherPlan { pipeline: String, found: String, expected: String },
     #[error(
+        "pipeline `{pipeline}`: the processes that share it run other SQL (found {found}, expected {expected})\nhint: give all of them the same file; give a changed pipeline a new name"
+    )]
+    OtherSharedPlan { pipeline: String, found: String, expected: String },
+    #[error(
         "pipeline `{pipeline}`: its checkpoint can't be read: {error}\nhint: delete the checkpoint to start from the oldest record"
     )]
     Checkpoint { pipeline: String, error: String },

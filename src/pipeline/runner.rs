@@ -205,14 +205,18 @@ pub(crate) fn run_share(
     ShareStarted { pipeline: &pipeline, partition: place, resumed: checkpoint.is_some() }.emit();
     let sources = open(place, checkpoint.as_ref())?;
     let outside = Outside { sink, store: &store, clock, stop };
-    let mut runner = Runner::new(settings, sources, outside, checkpoint)?;
+    let mut runner = Runner::new(settings, sources, outside, checkpoint).map_err(|error| match error {
+        PipelineError::OtherPlan { found, expected, .. } => {
+            PipelineError::OtherSharedPlan { pipeline, found, expected }
+        }
+        error => error,
+    })?;
     runner.transactions = Some(transactions);
     runner.work(partitions)
 }
 
 /// Opens the sources of one share at the starts of its checkpoint.
-pub type OpenSources<'a> =
-    dyn Fn(i32, Option<&Checkpoint>) -> Result<Vec<Box<dyn Source>>, PipelineError> + Sync + 'a;
+pub type OpenSources<'a> = dyn Fn(i32, Option<&Checkpoint>) -> Result<Vec<Box<dyn Source>>, PipelineError> + Sync + 'a;
 
 /// Makes sure that the topics exist; returns how many partitions that of the rows has, or `None` when stopped before the
 /// broker could be reached.
@@ -322,7 +326,8 @@ impl<'a> Runner<'a> {
                 polled.iter().zip(&idle).map(|(polled, idle)| self.view(polled, idle)).collect();
             let ended = views.iter().all(|view| view.all_ended);
             let hears_nothing: Vec<bool> = views.iter().map(PartitionView::is_idle).collect();
-            let share = self.settings.share.as_ref().map(|place| place.now(self.settings.plan.is_blind(&hears_nothing)));
+            let share =
+                self.settings.share.as_ref().map(|place| place.now(self.settings.plan.is_blind(&hears_nothing)));
             let output = self.engine.close(&views)?;
             if !self.write(&output, partitions, share)? {
                 break;
@@ -428,12 +433,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Writes an epoch's output and saves where the next one begins; `false` when stopped before that.
-    fn write(
-        &mut self,
-        output: &EpochOutput,
-        partitions: i32,
-        share: Option<Share>,
-    ) -> Result<bool, PipelineError> {
+    fn write(&mut self, output: &EpochOutput, partitions: i32, share: Option<Share>) -> Result<bool, PipelineError> {
         let checkpoint = self.engine.checkpoint();
         let changed = self.saved.as_ref() != Some(&checkpoint);
         for letter in &output.dead_letters {

@@ -85,7 +85,14 @@ pub fn run_shared(
         run_share(settings, open, (sink, clock, stop), partitions)
     };
     thread::scope(|scope| {
-        let mut shares = Shares { pipeline: &settings.pipeline, scope, start: &start, running: BTreeMap::new(), overtaken: BTreeMap::new(), ended: BTreeMap::new() };
+        let mut shares = Shares {
+            pipeline: &settings.pipeline,
+            scope,
+            start: &start,
+            running: BTreeMap::new(),
+            overtaken: BTreeMap::new(),
+            ended: BTreeMap::new(),
+        };
         let outcome = shares.attend(&group, &of, settings.until_end, stop);
         // Before the group is left, so that nobody begins what is not over here.
         let rest = shares.end_all();
@@ -149,10 +156,17 @@ struct Running<'scope> {
 
 impl<'scope, 'env: 'scope> Shares<'scope, 'env> {
     /// Follows the group until stopped, or until nothing is left to do in a bounded run.
-    fn attend(&mut self, group: &Group, of: &AtomicI32, until_end: bool, stop: &AtomicBool) -> Result<(), PipelineError> {
+    fn attend(
+        &mut self,
+        group: &Group,
+        of: &AtomicI32,
+        until_end: bool,
+        stop: &AtomicBool,
+    ) -> Result<(), PipelineError> {
         let mut empty_since = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            let held = group.held().map_err(|error| PipelineError::Group { pipeline: self.pipeline.to_owned(), error })?;
+            let held =
+                group.held().map_err(|error| PipelineError::Group { pipeline: self.pipeline.to_owned(), error })?;
             of.fetch_max(held.of.unwrap_or(0), Ordering::Relaxed);
             self.collect()?;
             for (partition, running) in &self.running {

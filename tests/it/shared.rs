@@ -35,7 +35,7 @@ struct Count {
 
 /// Requests of one minute by partition, each with its key: two services a partition, a probe that the pipeline filters, and
 /// now and then a record that is late in its partition or no record at all.
-fn minute(minute: i64, count: &mut Count) -> Vec<Vec<(String, String)>> {
+fn minute(minute: i64, partitions: i32, count: &mut Count) -> Vec<Vec<(String, String)>> {
     let of_partition = |partition: i64| {
         let mut lines = Vec::new();
         for n in 0..12 {
@@ -60,7 +60,7 @@ fn minute(minute: i64, count: &mut Count) -> Vec<Vec<(String, String)>> {
         count.read += lines.len() as u64;
         lines
     };
-    (0..i64::from(PARTITIONS)).map(of_partition).collect()
+    (0..i64::from(partitions)).map(of_partition).collect()
 }
 
 fn request(minute: i64, millis: i64, service: &str, route: &str) -> String {
@@ -76,10 +76,11 @@ fn sql() -> String {
     shipped.replace("    FROM requests\n", "    FROM requests\n    WHERE route <> '/health'\n")
 }
 
-/// Writes minutes, several times a second if `pace` is given, until told to stop.
+/// Input, minute by minute.
 struct Feed {
     sink: KafkaSink,
     input: String,
+    partitions: i32,
     next: i64,
     count: Count,
 }
@@ -87,15 +88,20 @@ struct Feed {
 impl Feed {
     #[track_caller]
     fn new(kafka: &str, name: &str) -> Self {
-        let input = kit::unique(name);
-        kit::create_topic(kafka, &input, PARTITIONS);
-        Self { sink: KafkaSink::open(&KafkaSettings::new(kafka)).unwrap(), input, next: 0, count: Count::default() }
+        Self::of(kafka, name, PARTITIONS)
+    }
+
+    #[track_caller]
+    fn of(kafka: &str, name: &str, partitions: i32) -> Self {
+        let (input, sink) = (kit::unique(name), KafkaSink::open(&KafkaSettings::new(kafka)).unwrap());
+        kit::create_topic(kafka, &input, partitions);
+        Self { sink, input, partitions, next: 0, count: Count::default() }
     }
 
     #[track_caller]
     fn minutes(&mut self, minutes: i64) {
         for _ in 0..minutes {
-            for (partition, lines) in (0..).zip(minute(self.next, &mut self.count)) {
+            for (partition, lines) in (0..).zip(minute(self.next, self.partitions, &mut self.count)) {
                 for (key, line) in lines {
                     let sent = self.sink.send(&self.input, Some(partition), Some(key.as_bytes()), line.as_bytes(), &[]);
                     sent.unwrap();
@@ -148,11 +154,13 @@ impl Service {
         Output::read(&self.kafka, &self.setup.topic("features"), &self.setup.topic("dead-letters"))
     }
 
+    /// Waits until all that was fed has been worked off, but for its last minute.
     #[track_caller]
-    fn wait_for(&self, reached: Timestamp) {
+    fn wait_for(&self, feed: &Feed) {
+        let reached = feed.reached();
         kit::wait_for(&format!("event time {reached}"), WAIT, || {
             let told = self.output().told;
-            let all = |partition| (0..PARTITIONS).all(|share| told.get(&(partition, share)) >= Some(&reached));
+            let all = |partition| (0..feed.partitions).all(|share| told.get(&(partition, share)) >= Some(&reached));
             (all(0) && all(1)).then_some(())
         });
     }
@@ -169,9 +177,9 @@ impl Service {
         assert_eq!(found, [count.read, windowed, count.filtered, count.late, count.bad, 0]);
         let output = self.output();
         output.check(count);
-        // The controller has closed all windows: it took the shares' event time for the pipeline's.
-        let closed = summary["controller"]["windows"].as_u64();
-        assert!(closed.is_none_or(|closed| closed > 0), "{summary}");
+        // The controller has closed all windows, of all that were fed: it takes the shares' event time for the pipeline's.
+        let minutes: BTreeSet<i64> = count.windows.keys().map(|(_, minute)| *minute).collect();
+        assert_eq!(summary["controller"]["windows"].as_u64(), Some(minutes.len() as u64), "{summary}");
         output
     }
 }
@@ -196,7 +204,10 @@ impl Output {
                 FeaturesRecord::Progress(Progress { watermark, share, .. }) => {
                     let share = share.map_or(0, |share| share.partition);
                     let before = output.told.insert((record.partition, share), watermark);
-                    assert!(before.is_none_or(|before| before <= watermark), "share {share}: {before:?}, {watermark:?}");
+                    assert!(
+                        before.is_none_or(|before| before <= watermark),
+                        "share {share}: {before:?}, {watermark:?}"
+                    );
                 }
                 FeaturesRecord::Row(row) => {
                     let service: i32 = row.service.as_str().strip_prefix("service-").unwrap().parse().unwrap();
@@ -249,10 +260,10 @@ fn heavy_two_processes_write_what_one_writes() {
     let (shared, one) =
         (Service::new(&kafka, "two", &feed.input, 2), Service::new(&kafka, "two-alone", &feed.input, 1));
     let mut running = [0, 1].map(|process| shared.start(process));
-    shared.wait_for(feed.reached());
+    shared.wait_for(&feed);
     kit::wait_for("both to have a part", WAIT, || running.iter().all(|process| begun(process) > 0).then_some(()));
     feed.minutes(20);
-    shared.wait_for(feed.reached());
+    shared.wait_for(&feed);
     running.iter_mut().for_each(kit::Running::kill);
     shared.finish(&feed.count).is_that_of(&one.finish(&feed.count));
 }
@@ -326,14 +337,47 @@ fn heavy_a_process_that_was_paused_finds_that_others_have_taken_over() {
     signal("-STOP");
     feed.minutes(10);
     kit::wait_for("the other to take over", WAIT, || (begun(&running[1]) > before).then_some(()));
-    shared.wait_for(feed.reached());
+    shared.wait_for(&feed);
     signal("-CONT");
     feed.minutes(10);
-    shared.wait_for(feed.reached());
+    shared.wait_for(&feed);
     for process in &mut running {
         assert_eq!(process.ended(), None, "{}", process.printed());
         process.kill();
     }
+    shared.finish(&feed.count);
+}
+
+#[test]
+fn heavy_new_partitions_become_new_shares() {
+    let Some(kafka) = kit::kafka() else { return };
+    let mut feed = Feed::of(&kafka, "more", 2);
+    feed.minutes(10);
+    let shared = Service::new(&kafka, "more", &feed.input, 2);
+    let mut running = [0, 1].map(|process| shared.start(process));
+    shared.wait_for(&feed);
+    kit::add_partitions(&kafka, &feed.input, 4);
+    feed.partitions = 4;
+    feed.minutes(10);
+    shared.wait_for(&feed);
+    running.iter_mut().for_each(kit::Running::kill);
+    shared.finish(&feed.count);
+}
+
+#[test]
+fn heavy_a_replay_can_be_shared() {
+    let Some(kafka) = kit::kafka() else { return };
+    let mut feed = Feed::new(&kafka, "replay");
+    feed.minutes(60);
+    let shared = Service::new(&kafka, "replay", &feed.input, 2);
+    let mut running = [0, 1].map(|process| {
+        let arguments = ["run", "-c", &shared.config(process), "--clock", "event", "--until-end"];
+        kit::Running::start(&arguments, &shared.setup.path(&format!("log-{process}")))
+    });
+    for process in &mut running {
+        assert!(process.finish(WAIT).success(), "{}", process.printed());
+    }
+    shared.output().check(&feed.count);
     shared.finish(&feed.count);
 }
 

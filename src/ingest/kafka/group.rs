@@ -71,7 +71,8 @@ impl Group {
     /// Begins to join; nothing is waited for.
     pub fn join(settings: GroupSettings) -> Result<Self, SourceError> {
         let shared = Arc::new(Shared::default());
-        let context = Member { topic: settings.topic.clone(), patience: settings.patience, shared: Arc::clone(&shared) };
+        let context =
+            Member { topic: settings.topic.clone(), patience: settings.patience, shared: Arc::clone(&shared) };
         let unusable = |error: String| SourceError::Kafka {
             topic: settings.topic.clone(),
             error,

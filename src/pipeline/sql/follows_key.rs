@@ -45,7 +45,10 @@ fn keys_of(table: &SourceTable, record_keys: &BTreeMap<String, String>) -> Resul
         let known = || table.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
         let place = table.schema.index_of(column).map_err(|_| {
             let columns = known();
-            format!("features.record_keys.{name}: `{}` has no column `{column}`\nhint: its columns are {columns}", table.name)
+            format!(
+                "features.record_keys.{name}: `{}` has no column `{column}`\nhint: its columns are {columns}",
+                table.name
+            )
         })?;
         keys.insert(place);
     }

@@ -35,15 +35,31 @@ fn what_keeps_to_the_key_is_shared() {
         format!("SELECT k AS service, {TIMES}, n FROM ({})", counted("t", "k")),
         format!("SELECT service, {TIMES}, n FROM ({})", counted("t", "region, service")),
         // Renamed, filtered and moved about on the way.
-        format!("SELECT s AS service, {TIMES}, n FROM ({})", counted("(SELECT region, ts, service AS s FROM t WHERE region <> 'x')", "s")),
+        format!(
+            "SELECT s AS service, {TIMES}, n FROM ({})",
+            counted("(SELECT region, ts, service AS s FROM t WHERE region <> 'x')", "s")
+        ),
         // Of both branches below one GROUP BY.
-        format!("SELECT service, {TIMES}, n FROM ({})", counted("(SELECT ts, service FROM t UNION ALL SELECT ts, service FROM u)", "service")),
+        format!(
+            "SELECT service, {TIMES}, n FROM ({})",
+            counted("(SELECT ts, service FROM t UNION ALL SELECT ts, service FROM u)", "service")
+        ),
         format!("SELECT service, {TIMES}, n FROM ({t}) UNION ALL SELECT service, {TIMES}, n FROM ({u})"),
-        format!("SELECT a.service AS service, a.window.start AS window_start, a.window.end AS window_end, b.n AS n FROM ({t}) AS a LEFT JOIN ({u}) AS b ON a.service = b.service AND a.window = b.window"),
-        format!("SELECT coalesce(a.service, b.service) AS service, coalesce(a.window.start, b.window.start) AS window_start, coalesce(a.window.end, b.window.end) AS window_end FROM ({t}) AS a FULL JOIN ({u}) AS b ON a.service = b.service AND a.window = b.window"),
+        format!(
+            "SELECT a.service AS service, a.window.start AS window_start, a.window.end AS window_end, b.n AS n FROM ({t}) AS a LEFT JOIN ({u}) AS b ON a.service = b.service AND a.window = b.window"
+        ),
+        format!(
+            "SELECT coalesce(a.service, b.service) AS service, coalesce(a.window.start, b.window.start) AS window_start, coalesce(a.window.end, b.window.end) AS window_end FROM ({t}) AS a FULL JOIN ({u}) AS b ON a.service = b.service AND a.window = b.window"
+        ),
         // Again, of windows.
-        format!("SELECT service, {TIMES}, most FROM (SELECT service, window, max(n) AS most FROM ({}) GROUP BY service, window)", counted("t", "service, region")),
-        format!("SELECT service, {TIMES}, n, place FROM (SELECT service, window, n, ROW_NUMBER() OVER (PARTITION BY window, service ORDER BY n DESC) AS place FROM ({})) WHERE place < 3", counted("t", "service, region")),
+        format!(
+            "SELECT service, {TIMES}, most FROM (SELECT service, window, max(n) AS most FROM ({}) GROUP BY service, window)",
+            counted("t", "service, region")
+        ),
+        format!(
+            "SELECT service, {TIMES}, n, place FROM (SELECT service, window, n, ROW_NUMBER() OVER (PARTITION BY window, service ORDER BY n DESC) AS place FROM ({})) WHERE place < 3",
+            counted("t", "service, region")
+        ),
     ] {
         assert_eq!(said(&query), None, "{query}");
     }
@@ -55,15 +71,34 @@ fn what_does_not_is_refused() {
     let mut out = String::new();
     for query in [
         format!("SELECT region AS service, {TIMES}, n FROM ({})", counted("t", "region")),
-        format!("SELECT service, {TIMES}, n FROM ({})", counted("t", "upper(service) AS service").replace("GROUP BY upper(service) AS service", "GROUP BY upper(service)")),
+        format!(
+            "SELECT service, {TIMES}, n FROM ({})",
+            counted("t", "upper(service) AS service")
+                .replace("GROUP BY upper(service) AS service", "GROUP BY upper(service)")
+        ),
         format!("SELECT 'all' AS service, {TIMES}, n FROM (SELECT {TUMBLE}, count(*) AS n FROM t GROUP BY window)"),
-        format!("SELECT service, {TIMES}, n FROM ({})", counted("(SELECT ts, service FROM t UNION ALL SELECT ts, region AS service FROM u)", "service")),
+        format!(
+            "SELECT service, {TIMES}, n FROM ({})",
+            counted("(SELECT ts, service FROM t UNION ALL SELECT ts, region AS service FROM u)", "service")
+        ),
         format!("SELECT service, {TIMES}, n FROM ({t}) UNION ALL SELECT region AS service, {TIMES}, n FROM ({u})"),
-        format!("SELECT a.service AS service, a.window.start AS window_start, a.window.end AS window_end, b.n AS n FROM ({}) AS a JOIN ({}) AS b ON a.region = b.region AND a.window = b.window", counted("t", "service, region"), counted("u", "service, region")),
+        format!(
+            "SELECT a.service AS service, a.window.start AS window_start, a.window.end AS window_end, b.n AS n FROM ({}) AS a JOIN ({}) AS b ON a.region = b.region AND a.window = b.window",
+            counted("t", "service, region"),
+            counted("u", "service, region")
+        ),
         // Of a side that may have no partner, the key may be NULL.
-        format!("SELECT service, {TIMES}, total FROM (SELECT service, window, sum(n) AS total FROM (SELECT b.service AS service, a.window AS window, a.n AS n FROM ({t}) AS a LEFT JOIN ({}) AS b ON a.service = b.service AND a.window = b.window) GROUP BY service, window)", counted("u", "service")),
-        format!("SELECT region AS service, {TIMES}, total FROM (SELECT region, window, sum(n) AS total FROM ({}) GROUP BY region, window)", counted("t", "service, region")),
-        format!("SELECT service, {TIMES}, n, place FROM (SELECT service, window, n, ROW_NUMBER() OVER (PARTITION BY window ORDER BY n DESC) AS place FROM ({t})) WHERE place < 3"),
+        format!(
+            "SELECT service, {TIMES}, total FROM (SELECT service, window, sum(n) AS total FROM (SELECT b.service AS service, a.window AS window, a.n AS n FROM ({t}) AS a LEFT JOIN ({}) AS b ON a.service = b.service AND a.window = b.window) GROUP BY service, window)",
+            counted("u", "service")
+        ),
+        format!(
+            "SELECT region AS service, {TIMES}, total FROM (SELECT region, window, sum(n) AS total FROM ({}) GROUP BY region, window)",
+            counted("t", "service, region")
+        ),
+        format!(
+            "SELECT service, {TIMES}, n, place FROM (SELECT service, window, n, ROW_NUMBER() OVER (PARTITION BY window ORDER BY n DESC) AS place FROM ({t})) WHERE place < 3"
+        ),
     ] {
         out += &said(&query).unwrap_or_else(|| panic!("this was accepted:\n{query}"));
         out += "\n\n";
