@@ -119,6 +119,9 @@ impl PipelineSpec {
         if let Some(fault) = unshareable(&plan, self.processes, &self.record_keys) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
+        if self.processes > 1 {
+            plan.watch_keys(&self.record_keys);
+        }
         for source in &mut plan.sources {
             source.options.topic = topic_of(&self.sources, source).to_owned();
             source.options.max_future_millis = self.max_future.map(Span::millis);

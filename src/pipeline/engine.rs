@@ -239,6 +239,10 @@ impl Engine {
             self.counters.future += 1;
             self.dead_letters.push(batch.letter(record, "future", error));
         }
+        for (record, error) in rows.strange.into_iter().filter(|(record, _)| batch.is_live(*record)) {
+            self.counters.key += 1;
+            self.dead_letters.push(batch.letter(record, "key", error));
+        }
         let routed = route(&plan, source, rows.rows)?;
         let filtered = routed.filtered.iter().filter(|record| batch.is_live(**record));
         self.counters.filtered += filtered.clone().count() as u64;

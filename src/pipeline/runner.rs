@@ -557,17 +557,8 @@ impl<'a> Runner<'a> {
         self.saved = Some(checkpoint);
         self.saved_at = Some(self.clock.now());
         self.epochs += 1;
-        let Counters { read, windowed, filtered, late, future, decode, expression, null_event_time, rows_out, .. } =
-            output.counters;
-        let by_fate = [
-            ("windowed", windowed),
-            ("filtered", filtered),
-            ("late", late),
-            ("future", future),
-            ("decode", decode),
-            ("expression", expression),
-            ("null_event_time", null_event_time),
-        ];
+        let Counters { read, rows_out, .. } = output.counters;
+        let by_fate = output.counters.by_fate();
         let (share, watermark) = (self.settings.share.as_ref().map(|place| place.partition), self.engine.watermark());
         EpochClosed { pipeline, share, read, by_fate: &by_fate, rows_out, watermark }.emit();
         Ok(())

@@ -150,7 +150,7 @@ pub struct PipelineEnded<'a> {
 }
 
 /// What can become of a row.
-const FATES: [&str; 7] = ["windowed", "filtered", "late", "future", "decode", "expression", "null_event_time"];
+const FATES: [&str; 8] = ["windowed", "filtered", "late", "future", "decode", "expression", "null_event_time", "key"];
 
 struct Metrics {
     read: Family<Labels, Gauge<u64, AtomicU64>>,

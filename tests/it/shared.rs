@@ -357,6 +357,8 @@ fn heavy_new_partitions_become_new_shares() {
     let mut running = [0, 1].map(|process| shared.start(process));
     shared.wait_for(&feed);
     kit::add_partitions(&kafka, &feed.input, 4);
+    // One that knows of them.
+    feed.sink = KafkaSink::open(&KafkaSettings::new(kafka.as_str())).unwrap();
     feed.partitions = 4;
     feed.minutes(10);
     shared.wait_for(&feed);

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use prescale_ingest::decode::MetadataField;
 
 use super::plan::{Aggregation, Branch, Closed, GroupKey, Join, JoinKind, Plan, SourceTable, Stage, Step};
+use super::types::sql_name;
 
 /// Columns that hold the key of the records that their row came from.
 type Keys = BTreeSet<usize>;
@@ -35,13 +37,25 @@ impl Plan {
         let reading = Reading { plan: self, sources };
         reading.closed(&self.closed).err()
     }
+
+    /// Sends rows to the dead letters that are not what their record's key says.
+    pub fn watch_keys(&mut self, record_keys: &BTreeMap<String, String>) {
+        for table in &mut self.sources {
+            let column = given(table, record_keys).map(|(_, column)| column);
+            table.options.record_key = column.and_then(|column| table.schema.index_of(column).ok());
+        }
+    }
+}
+
+/// The table as the configuration spells it, and the column that it names.
+fn given<'a>(table: &SourceTable, record_keys: &'a BTreeMap<String, String>) -> Option<(&'a String, &'a String)> {
+    record_keys.iter().find(|(name, _)| name.eq_ignore_ascii_case(&table.name))
 }
 
 fn keys_of(table: &SourceTable, record_keys: &BTreeMap<String, String>) -> Result<Keys, String> {
     let declared = table.metadata.iter().filter(|(_, kind)| *kind == MetadataField::Key).map(|(field, _)| field.name());
     let mut keys: Keys = declared.filter_map(|name| table.schema.index_of(name).ok()).collect();
-    let given = record_keys.iter().find(|(name, _)| name.eq_ignore_ascii_case(&table.name));
-    if let Some((name, column)) = given {
+    if let Some((name, column)) = given(table, record_keys) {
         let known = || table.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
         let place = table.schema.index_of(column).map_err(|_| {
             let columns = known();
@@ -50,6 +64,11 @@ fn keys_of(table: &SourceTable, record_keys: &BTreeMap<String, String>) -> Resul
                 table.name
             )
         })?;
+        let kind = table.schema.field(place).data_type();
+        if !matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+            let kind = sql_name(kind);
+            return Err(format!("features.record_keys.{name}: column `{column}` is {kind}\nhint: a key is TEXT"));
+        }
         keys.insert(place);
     }
     if keys.is_empty() {

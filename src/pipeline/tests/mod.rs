@@ -10,6 +10,7 @@ mod metadata;
 mod sessions;
 mod shapes;
 mod shipped;
+mod strange;
 mod traces;
 
 use std::collections::BTreeMap;

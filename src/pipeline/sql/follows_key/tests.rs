@@ -115,5 +115,6 @@ fn a_source_whose_key_is_not_known_is_refused() {
         plan.unshareable(&keys.collect()).unwrap_or_default()
     };
     assert_eq!(said(&[("u", "service")]), "");
-    insta::assert_snapshot!(format!("{}\n\n{}", said(&[("other", "service")]), said(&[("u", "servise")])));
+    let (other, wrong, time) = (said(&[("other", "service")]), said(&[("u", "servise")]), said(&[("u", "ts")]));
+    insta::assert_snapshot!(format!("{other}\n\n{wrong}\n\n{time}"));
 }
