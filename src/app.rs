@@ -288,6 +288,8 @@ fn start_pipelines(
             dead_letter_topic: config.topics.dead_letters.clone(),
             epochs_topic: config.topics.epochs.clone(),
             delivery: config.features.delivery.into(),
+            processes: config.features.processes,
+            record_keys: config.features.record_keys.clone(),
             topic_partitions: config.topics.partitions,
             until_end: mode.until_end,
             idle: None,

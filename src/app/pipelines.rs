@@ -7,12 +7,12 @@ use std::thread::{self, JoinHandle};
 
 use prescale_domain::Span;
 use prescale_ingest::Source;
-use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
+use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource, KafkaSourceSettings};
 use prescale_pipeline::udf::{UdfError, Udfs};
 use prescale_pipeline::window::Windows;
 use prescale_pipeline::{
     Checkpoint, Delivery, PipelineError, Plan, RunnerSettings, SourceTable, SteadyClock, Summary, compile_with, run,
-    source_settings,
+    run_shared, source_settings,
 };
 use prescale_store::Store;
 use prescale_telemetry::pipeline::SqlWarned;
@@ -36,6 +36,10 @@ pub(crate) struct PipelineSpec {
     pub(crate) dead_letter_topic: String,
     pub(crate) epochs_topic: String,
     pub(crate) delivery: Delivery,
+    /// How many share its partitions.
+    pub(crate) processes: u32,
+    /// Table in the SQL → the column whose text is the key of its records.
+    pub(crate) record_keys: BTreeMap<String, String>,
     pub(crate) topic_partitions: i32,
     pub(crate) until_end: bool,
     /// `None` = as the SQL says.
@@ -112,15 +116,26 @@ impl PipelineSpec {
         for warning in plan.sources.iter().flat_map(|source| &source.options.warnings) {
             SqlWarned { pipeline: &self.name, warning }.emit();
         }
-        let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
-        let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(plan.sources.len());
+        if let Some(fault) = unshareable(&plan, self.processes, &self.record_keys) {
+            return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
+        }
+        if self.processes > 1 {
+            plan.watch_keys(&self.record_keys);
+        }
         for source in &mut plan.sources {
             source.options.topic = topic_of(&self.sources, source).to_owned();
             source.options.max_future_millis = self.max_future.map(Span::millis);
-            let mut reading = source_settings(source, Some(self.kafka.clone()), checkpoint.as_ref(), self.until_end);
-            reading.refresh = self.refresh;
-            sources.push(Box::new(KafkaSource::open(reading).map_err(Failure::outside)?));
         }
+        let (tables, kafka) = (plan.sources.clone(), self.kafka.clone());
+        let (until_end, refresh) = (self.until_end, self.refresh);
+        // All partitions of each source, or one.
+        let open = move |only: Option<i32>, checkpoint: Option<&Checkpoint>| {
+            let source = |table: &SourceTable| -> Result<Box<dyn Source>, PipelineError> {
+                let reading = source_settings(table, Some(kafka.clone()), checkpoint, until_end);
+                Ok(Box::new(KafkaSource::open(KafkaSourceSettings { only, refresh, ..reading })?))
+            };
+            tables.iter().map(source).collect::<Result<Vec<_>, _>>()
+        };
         let sink = KafkaSink::open(&self.kafka).map_err(Failure::outside)?;
         let progress = is_for_features(&plan, &self.features_topic);
         let settings = RunnerSettings {
@@ -136,8 +151,21 @@ impl PipelineSpec {
         };
         let idle = settings.idle.iter().map(|idle| self.idle.or(*idle)).collect();
         let settings = RunnerSettings { idle, ..settings };
+        let (processes, clock) = (self.processes, SteadyClock::start());
+        let whole = if processes > 1 {
+            None
+        } else {
+            let checkpoint = Checkpoint::load(store.as_ref(), &self.name).map_err(pipeline_failure)?;
+            Some(open(None, checkpoint.as_ref()).map_err(Failure::outside)?)
+        };
         let work = move || {
-            let summary = run(settings, sources, &sink, store.as_ref(), &SteadyClock::start(), &stop);
+            let summary = match whole {
+                Some(sources) => run(settings, sources, &sink, store.as_ref(), &clock, &stop),
+                None => {
+                    let open = |partition, checkpoint: Option<&Checkpoint>| open(Some(partition), checkpoint);
+                    run_shared(&settings, refresh, &open, &sink, &clock, &stop)
+                }
+            };
             ended(summary.is_ok() && !stop.load(Ordering::Relaxed));
             summary
         };
@@ -175,6 +203,12 @@ pub(crate) fn unfit(plan: &Plan, step: Span, features_topic: &str) -> Option<Str
             "makes windows `{window}` for topic `{features_topic}`, and features.step is {step}\nhint: write tumble(…) of that width, write to a topic of its own, or run this file with `prescale sql run`"
         )
     })
+}
+
+/// Why several processes can't share a plan, if they are to and can't.
+pub(crate) fn unshareable(plan: &Plan, processes: u32, record_keys: &BTreeMap<String, String>) -> Option<String> {
+    let fault = if processes > 1 { plan.unshareable(record_keys) } else { None };
+    fault.map(|fault| format!("{processes} processes can't share it: {fault}"))
 }
 
 impl PipelineThread {

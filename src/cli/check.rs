@@ -9,7 +9,7 @@ use prescale_pipeline::PipelineError;
 
 use super::{Failure, print};
 use crate::app::formats::Formats;
-use crate::app::pipelines::{udfs, unfit};
+use crate::app::pipelines::{udfs, unfit, unshareable};
 use crate::config::{self, Config, Loaded, State};
 
 /// Check a configuration and its feature SQL, and print the design that it amounts to.
@@ -65,7 +65,9 @@ fn read_pipeline(loaded: &Loaded, formats: &Formats, pipeline: &str) -> Result<S
     let mut plan =
         prescale_pipeline::compile_with(&text, &udfs).map_err(|error| PipelineError::from(error).to_string())?;
     formats.apply(&mut plan)?;
-    match unfit(&plan, loaded.config.features.step, &loaded.config.topics.features) {
+    let features = &loaded.config.features;
+    let fault = unfit(&plan, features.step, &loaded.config.topics.features);
+    match fault.or_else(|| unshareable(&plan, features.processes, &features.record_keys)) {
         Some(fault) => Err(fault),
         None => {
             let summary = plan.summary();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use prescale_domain::Span;
 
+use super::shape::Delivery;
 use super::{Config, Fault, ServiceConfig};
 
 /// Everything that is wrong with a configuration that has the right form.
@@ -23,6 +24,13 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
             "topics.epochs".into(),
             format!("`{}` is the name of another topic too, and is compacted", topics.epochs),
         );
+    }
+    if config.features.processes < 1 {
+        fault("features.processes".into(), "0 is below 1".into());
+    }
+    if config.features.processes > 1 && config.features.delivery == Delivery::AtLeastOnce {
+        let text = "several share a pipeline only with features.delivery = \"exactly-once\"";
+        fault("features.processes".into(), format!("{}: {text}", config.features.processes));
     }
     if config.features.refresh < Span::from_secs(1) {
         fault("features.refresh".into(), format!("{} is shorter than 1s", config.features.refresh));

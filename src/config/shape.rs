@@ -71,6 +71,8 @@ pub(crate) struct Features {
     pub(crate) lateness: Span,
     pub(crate) retention: Span,
     pub(crate) delivery: Delivery,
+    /// How many processes share the partitions of each pipeline's sources; 1 = this one has all of them.
+    pub(crate) processes: u32,
     /// A row further ahead of its record's timestamp goes to the dead letters; 0 = none does.
     pub(crate) max_future: Span,
     /// A partition that has been read up to the broker's high watermark and brought nothing for this long holds no window
@@ -80,6 +82,8 @@ pub(crate) struct Features {
     pub(crate) refresh: Span,
     /// Table name in the SQL → topic to read instead.
     pub(crate) sources: BTreeMap<String, String>,
+    /// Table name in the SQL → the column whose text is the key of its records, for pipelines that processes share.
+    pub(crate) record_keys: BTreeMap<String, String>,
     /// Table name in the SQL → how its records are written, instead of the table's format.
     pub(crate) formats: BTreeMap<String, TableFormat>,
 }

@@ -51,6 +51,14 @@ fn values_out_of_bounds_name_value_and_bound() {
 }
 
 #[test]
+fn processes_that_share_pipelines_write_exactly_once() {
+    let found = faults("[features]\nprocesses = 3\ndelivery = \"at-least-once\"\n");
+    let text = "3: several share a pipeline only with features.delivery = \"exactly-once\"";
+    assert_eq!(found, [("features.processes".to_owned(), text.to_owned())]);
+    assert_eq!(faults("[features]\nprocesses = 0\n"), [("features.processes".to_owned(), "0 is below 1".to_owned())]);
+}
+
+#[test]
 fn settings_of_forecasting_out_of_bounds_come_with_the_others() {
     let text = "[topics]\npartitions = 0\n[features]\nstep = \"7m\"\n[forecast]\nstep = \"7m\"\nhorizon_steps = 0\nlevels = [0.9, 0.5]\n\
         [forecast.drift]\nthreshold = 0.0\n[forecast.budget]\nfirst_samples = 0\n";

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use prescale_domain::{FeatureRow, FeaturesRecord, Progress, ServiceName, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::shares::Shares;
+
 /// Rows that wait for their window to close, and how far each pipeline has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Intake {
@@ -13,6 +15,9 @@ pub(crate) struct Intake {
     rows: BTreeMap<Timestamp, BTreeMap<ServiceName, FeatureRow>>,
     /// By pipeline, then partition of the features topic.
     progress: BTreeMap<String, BTreeMap<i32, Reached>>,
+    /// The same of pipelines that several processes share; `progress` has what all shares come to.
+    #[serde(default)]
+    shares: BTreeMap<String, BTreeMap<i32, Shares>>,
     /// Event time that nobody knows anything about: `[from, to)`.
     gaps: BTreeSet<(Timestamp, Timestamp)>,
     /// The next window to hand out; `None` before the first row.
@@ -56,10 +61,22 @@ impl Intake {
     }
 
     fn accept_progress(&mut self, progress: Progress) {
-        let reached = Reached { watermark: progress.watermark, end: progress.end };
-        self.progress.entry(progress.pipeline).or_default().insert(progress.partition, reached);
-        if let Some(gap) = progress.gap {
-            self.gaps.insert(gap);
+        let (mut reached, mut gap) = (Some(progress.watermark), progress.gap);
+        let mut end = progress.end;
+        match progress.share {
+            Some(share) => {
+                let shares = self.shares.entry(progress.pipeline.clone()).or_default();
+                let shares = shares.entry(progress.partition).or_default();
+                gap = shares.take(&progress, share);
+                end = shares.ended();
+                reached = shares.watermark().or(end.then_some(progress.watermark));
+            }
+            None => drop(self.shares.remove(&progress.pipeline)),
+        }
+        self.gaps.extend(gap);
+        if let Some(watermark) = reached {
+            let reached = Reached { watermark, end };
+            self.progress.entry(progress.pipeline).or_default().insert(progress.partition, reached);
         }
     }
 
@@ -117,6 +134,8 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
+    use prescale_domain::Share;
+
     use super::*;
 
     const STEP: Span = Span::from_minutes(1);
@@ -142,7 +161,20 @@ mod tests {
             watermark,
             gap: gap.map(|(from, to)| (minute(from), minute(to))),
             end: watermark == Timestamp::MAX,
+            share: None,
         })
+    }
+
+    /// What a share of two says on both partitions of the topic.
+    fn share(number: i32, watermark: i64, idle: bool) -> Vec<FeaturesRecord> {
+        let of = |record: FeaturesRecord| match record {
+            FeaturesRecord::Progress(progress) => {
+                let share = Some(Share { partition: number, of: 2, idle });
+                FeaturesRecord::Progress(Progress { share, ..progress })
+            }
+            row => row,
+        };
+        [0, 1].map(|partition| of(progress(partition, minute(watermark), None))).into()
     }
 
     /// All windows that close after `records`, as `start:service=requests` with `gap` where it is one.
@@ -197,5 +229,37 @@ mod tests {
             progress(1, minute(5), Some((2, 4))),
         ];
         assert_eq!(closed(records), ["1:a=Some(1.0)", "2: gap", "3: gap", "4:a=Some(2.0)"]);
+    }
+
+    #[test]
+    fn shares_in_any_order_give_the_windows_of_one_process() {
+        let one = vec![
+            row("a", 1, 1.0),
+            row("b", 1, 2.0),
+            row("a", 2, 3.0),
+            row("b", 4, 4.0),
+            progress(0, minute(5), None),
+            progress(1, minute(5), None),
+        ];
+        let of_a = [vec![row("a", 1, 1.0)], share(0, 2, false), vec![row("a", 2, 3.0)], share(0, 5, false)];
+        let of_b = [vec![row("b", 1, 2.0)], share(1, 2, false), vec![row("b", 4, 4.0)], share(1, 5, false)];
+        let expected = closed(one);
+        assert_eq!(expected, ["1:a=Some(1.0),b=Some(2.0)", "2:a=Some(3.0)", "3:", "4:b=Some(4.0)"]);
+        // Each bit of the mask says whose transaction comes next.
+        for mask in (0_u32..256).filter(|mask| mask.count_ones() == 4) {
+            let (mut a, mut b, mut order) = (of_a.iter(), of_b.iter(), Vec::new());
+            for bit in 0..8 {
+                let next = if mask & (1 << bit) == 0 { a.next() } else { b.next() };
+                order.extend(next.into_iter().flatten().cloned());
+            }
+            assert_eq!(closed(order), expected, "{mask:08b}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_from_before_there_were_shares_is_read() {
+        let old = r#"{"rows":{},"progress":{"p":{"0":{"watermark":"2026-01-01T00:00:00Z","end":false}}},"gaps":[],"next":null}"#;
+        let intake: Intake = serde_json::from_str(old).unwrap();
+        assert_eq!(intake.progress.len(), 1);
     }
 }

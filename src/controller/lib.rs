@@ -13,6 +13,7 @@ mod control;
 mod intake;
 mod publish;
 mod settings;
+mod shares;
 mod show;
 mod state;
 mod training;

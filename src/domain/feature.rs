@@ -33,11 +33,26 @@ pub struct Progress {
     /// No window that ends at or before this moment will be written again with other content.
     pub watermark: Timestamp,
     /// `[from, to)`: event time that the watermark passed without rows because the source was idle or out of reach.
-    /// Windows that start inside it and have no row are gaps, not zeros.
+    /// Windows that start inside it and have no row are gaps, not zeros. Of a share it is the time in which that share alone
+    /// heard nothing, which is a gap only if no other share heard anything either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<(Timestamp, Timestamp)>,
     /// The input has ended; nothing follows.
     pub end: bool,
+    /// Where several processes share a pipeline: whose progress it is. Event time is then the least of all shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+}
+
+/// One partition of a pipeline's sources, which one process at a time works off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Share {
+    /// Its number.
+    pub partition: i32,
+    /// How many partitions the sources have; it may grow.
+    pub of: i32,
+    /// It hears nothing and does not hold event time back.
+    pub idle: bool,
 }
 
 /// A record of the `features` topic.

@@ -21,7 +21,7 @@ pub use decision::{
     Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, ForecastInput, Mode, PolicySettings, Reason,
 };
 pub use event::CalendarEvent;
-pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress};
+pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};
 pub use score::{ForecastScore, ScoreCard, SystemScore, Violations};

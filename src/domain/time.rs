@@ -28,6 +28,9 @@ pub struct TimeError(String);
 #[error("`{0}` is not a duration: write a number and one of ms, s, m, h, d, such as \"30s\"")]
 pub struct SpanError(String);
 
+/// The first second that RFC 3339 can write.
+const FIRST: i64 = -62_135_596_800_000;
+
 impl Timestamp {
     pub const MIN: Self = Self(i64::MIN);
     /// The watermark after the end of all input.
@@ -51,10 +54,14 @@ impl Timestamp {
         Span(self.0.saturating_sub(earlier.0).max(0))
     }
 
+    /// Whether it is [`Timestamp::MIN`], also after that was written as text.
+    pub const fn is_beginning(self) -> bool {
+        self.0 <= FIRST
+    }
+
     /// RFC 3339 in UTC, with milliseconds only where there are any. [`Timestamp::MIN`] and [`Timestamp::MAX`] and all
     /// others outside the years that RFC 3339 can write are clamped to its first and last second.
     pub fn to_rfc3339(self) -> String {
-        const FIRST: i64 = -62_135_596_800_000;
         const LAST: i64 = 253_402_300_799_000;
         let form = if self.0.rem_euclid(1000) == 0 { SecondsFormat::Secs } else { SecondsFormat::Millis };
         Utc.timestamp_millis_opt(self.0.clamp(FIRST, LAST))

@@ -84,7 +84,7 @@ pub struct DeadLetter {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
-    /// `decode`, `schema`, `null_event_time`, `late`, `future`, `expression`.
+    /// `decode`, `schema`, `null_event_time`, `late`, `future`, `expression`, `key`.
     pub reason: String,
     pub error: String,
     pub payload: Vec<u8>,

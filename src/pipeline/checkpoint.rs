@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use prescale_domain::Timestamp;
 use prescale_ingest::PartitionStart;
 use prescale_store::{Store, Table, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::engine::to_millis;
 use crate::silence::Silence;
+use crate::watermark::UNSTARTED;
 
 /// Rows by their fate. Conservation law: `read = windowed + filtered + late + future + decode + expression +
-/// null_event_time`.
+/// null_event_time + key`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Records with a payload.
@@ -24,6 +27,9 @@ pub struct Counters {
     pub decode: u64,
     pub expression: u64,
     pub null_event_time: u64,
+    /// Rows that are not what their record's key says.
+    #[serde(default)]
+    pub key: u64,
     /// Records without a payload; not counted as read.
     pub tombstones: u64,
     /// Rows written to the sink.
@@ -73,8 +79,38 @@ pub struct Checkpoint {
 }
 
 impl Counters {
+    /// All rows that were read, by what became of them.
+    pub(crate) fn by_fate(&self) -> [(&'static str, u64); 8] {
+        [
+            ("windowed", self.windowed),
+            ("filtered", self.filtered),
+            ("late", self.late),
+            ("future", self.future),
+            ("decode", self.decode),
+            ("expression", self.expression),
+            ("null_event_time", self.null_event_time),
+            ("key", self.key),
+        ]
+    }
+
     pub fn bad(&self) -> u64 {
-        self.decode + self.expression + self.null_event_time
+        self.decode + self.expression + self.null_event_time + self.key
+    }
+
+    /// Counts the rows of another share too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.windowed += other.windowed;
+        self.filtered += other.filtered;
+        self.late += other.late;
+        self.future += other.future;
+        self.decode += other.decode;
+        self.expression += other.expression;
+        self.null_event_time += other.null_event_time;
+        self.key += other.key;
+        self.tombstones += other.tombstones;
+        self.rows_out += other.rows_out;
+        self.rows_failed += other.rows_failed;
     }
 
     /// Whether no row was lost or counted twice.
@@ -96,6 +132,11 @@ impl Checkpoint {
         let read = serde_json::from_slice(&bytes);
         read.map(Some)
             .map_err(|error| PipelineError::Checkpoint { pipeline: pipeline.to_owned(), error: error.to_string() })
+    }
+
+    /// The watermark that was told downstream; the beginning of time before any was.
+    pub(crate) fn told(&self) -> Timestamp {
+        to_millis(self.told.unwrap_or(UNSTARTED))
     }
 
     /// The change that records it.

@@ -69,6 +69,13 @@ pub struct PartitionView<'a> {
     pub silent: bool,
 }
 
+impl PartitionView<'_> {
+    /// All partitions are idle.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.known.is_empty() && self.idle.len() == self.known.len()
+    }
+}
+
 /// Runs one plan.
 pub struct Engine {
     plan: Arc<Plan>,
@@ -242,7 +249,7 @@ impl Engine {
         let tombstones = raw.tombstones.len() - raw.tombstones.partition_point(|record| *record < batch.live);
         self.counters.tombstones += tombstones as u64;
         self.counters.read += (raw.len() - batch.live - tombstones) as u64;
-        let Prepared { bad, rows, null_times, future, failures, routed } = prepared;
+        let Prepared { bad, rows, null_times, future, strange, failures, routed } = prepared;
         for bad in bad {
             if batch.is_live(bad.index) {
                 self.counters.decode += 1;
@@ -258,6 +265,10 @@ impl Engine {
         for (record, error) in future.into_iter().filter(|(record, _)| batch.is_live(*record)) {
             self.counters.future += 1;
             self.dead_letters.push(batch.letter(record, "future", error));
+        }
+        for (record, error) in strange.into_iter().filter(|(record, _)| batch.is_live(*record)) {
+            self.counters.key += 1;
+            self.dead_letters.push(batch.letter(record, "key", error));
         }
         let filtered = routed.filtered.iter().filter(|record| batch.is_live(**record));
         self.counters.filtered += filtered.clone().count() as u64;
@@ -447,8 +458,7 @@ impl Engine {
             return;
         }
         // Where nothing at all is heard of what the query needs, event time stands still.
-        let is_idle = |view: &PartitionView<'_>| !view.known.is_empty() && view.idle.len() == view.known.len();
-        if !self.plan.is_blind(&views.iter().map(is_idle).collect::<Vec<_>>()) {
+        if !self.plan.is_blind(&views.iter().map(PartitionView::is_idle).collect::<Vec<_>>()) {
             self.watermark = watermark::query(self.watermark, self.readers.iter().flat_map(Reader::times));
         }
         for (view, reader) in views.iter().zip(&mut self.readers) {
@@ -535,7 +545,7 @@ fn advance(partition: &mut Partition, raw: &RawBatch, rows: &Times, scratch: &mu
     }
 }
 
-fn to_millis(nanos: i64) -> Timestamp {
+pub(crate) fn to_millis(nanos: i64) -> Timestamp {
     match nanos {
         UNSTARTED => Timestamp::MIN,
         ENDED => Timestamp::MAX,

@@ -64,6 +64,10 @@ pub enum PipelineError {
     )]
     OtherPlan { pipeline: String, found: String, expected: String },
     #[error(
+        "pipeline `{pipeline}`: the processes that share it run other SQL (found {found}, expected {expected})\nhint: give all of them the same file; give a changed pipeline a new name"
+    )]
+    OtherSharedPlan { pipeline: String, found: String, expected: String },
+    #[error(
         "pipeline `{pipeline}`: its checkpoint can't be read: {error}\nhint: delete the checkpoint to start from the oldest record"
     )]
     Checkpoint { pipeline: String, error: String },
@@ -71,6 +75,22 @@ pub enum PipelineError {
         "pipeline `{pipeline}`: another process writes its output too: epoch {found} on `{topic}` is not of this one\nhint: let one process run a pipeline, or give each a topic of features of its own"
     )]
     Rival { pipeline: String, topic: String, found: String },
+    #[error(
+        "pipeline `{pipeline}`: its rows on `{topic}` were written by one process, and where that stands can't be shared\nhint: give the pipeline a new name or `topics.features` a new one, or set features.processes = 1"
+    )]
+    OneProcess { pipeline: String, topic: String },
+    #[error(
+        "pipeline `{pipeline}`: its rows on `{topic}` were written by several processes, and one can't go on from there\nhint: give the pipeline a new name or `topics.features` a new one, or set features.processes as it was"
+    )]
+    SeveralProcesses { pipeline: String, topic: String },
+    #[error(
+        "pipeline `{pipeline}`: its sources can't be shared, since they have different numbers of partitions: {counts}\nhint: give the topics the same number of partitions, or set features.processes = 1"
+    )]
+    Partitions { pipeline: String, counts: String },
+    #[error(
+        "pipeline `{pipeline}`: it can't share its partitions: {error}\nhint: allow the configured user to read with the consumer group prescale-<features topic>-<pipeline>"
+    )]
+    Group { pipeline: String, error: String },
     #[error(
         "pipeline `{pipeline}`: Kafka does not take its transactions: {error}\nhint: allow the configured user to write with this transactional id, or set features.delivery = \"at-least-once\""
     )]

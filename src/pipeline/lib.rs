@@ -21,6 +21,8 @@
 //! | `outbox`, `transactions` | what it keeps in the store, and what it does on Kafka |
 //! | `schemas` | writer schemas out of a registry, before the records that name them are decoded |
 //! | `runner` | the engine between a source, a sink and a store |
+//! | `records`, `quiet` | what an epoch writes; how long a partition has been silent |
+//! | `shared` | several processes, each with the shares that the consumer group gives it |
 //! | `steady` | the clock that silence is measured with |
 //! | `files` | the same engine over files |
 
@@ -39,11 +41,14 @@ mod outbox;
 mod panes;
 mod partition;
 mod prepared;
+mod quiet;
+mod records;
 mod routing;
 mod runner;
 mod runs;
 mod schemas;
 mod sessions;
+mod shared;
 mod silence;
 mod sketch;
 mod sql;
@@ -59,7 +64,8 @@ pub use checkpoint::{Checkpoint, Counters, PartitionCheckpoint, SourceCheckpoint
 pub use engine::{Engine, EpochOutput, OutRow, PartitionView, ProgressNote};
 pub use error::{PipelineError, Place, SqlError};
 pub use files::{check, run_over_files};
-pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_settings};
+pub use runner::{CommitStep, Delivery, OpenSources, RunnerSettings, Summary, run, source_settings};
+pub use shared::{ShareOf, run_shared};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
     Aggregate, Aggregation, Branch, Closed, Computed, GroupKey, Input, Join, JoinKind, Plan, PlanSummary, RowNumber,

@@ -27,6 +27,8 @@ pub(crate) struct Prepared {
     pub(crate) rows: Times,
     pub(crate) null_times: Vec<u32>,
     pub(crate) future: Vec<Failure>,
+    /// Rows that are not what their record's key says.
+    pub(crate) strange: Vec<Failure>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) routed: Routed,
 }
@@ -69,6 +71,7 @@ impl Intake {
             rows: times,
             null_times: rows.null_times,
             future: rows.future,
+            strange: rows.strange,
             failures: rows.failures,
             routed: route(plan, source, rows.rows)?,
         })

@@ -2,31 +2,34 @@
 //! the same write of the store that holds what it gave, or after that has been acknowledged; whatever fails is tried
 //! again, nothing is skipped. The clock is asked only how long a partition has been silent.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use prescale_domain::{Clock, Progress, Span, Timestamp};
+use prescale_domain::{Clock, Share, Span, Timestamp};
 use prescale_ingest::kafka::{self, KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
 use prescale_ingest::{OutRecord, Polled, RawBatch, Source};
-use prescale_store::{Store, Write};
+use prescale_store::{MemoryStore, Store, Write};
 use prescale_telemetry::ingest::DeadLettered;
-use prescale_telemetry::pipeline::{EpochClosed, GapFound, PipelineEnded, PipelineStarted};
+use prescale_telemetry::pipeline::{EpochClosed, GapFound, PipelineEnded, PipelineStarted, ShareStarted};
 
 use crate::PipelineError;
 use crate::attempts::Attempts;
 use crate::checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
 use crate::engine::{Engine, EpochOutput, PartitionView};
 use crate::outbox::{GroupOffset, Outbox};
+use crate::quiet::Quiet;
+use crate::records;
 use crate::schemas::Schemas;
+use crate::shared::ShareOf;
 use crate::sql::{Plan, SourceTable, StartAt};
 use crate::transactions::Transactions;
 
 /// An epoch with more than this part of its most records is one of a pipeline that is catching up.
 const CATCHING_UP: usize = 10;
 
-/// How often a checkpoint without output is saved.
+/// How often a checkpoint without output is saved; that of a share costs a transaction.
 const SAVE_EVERY: Span = Span::from_secs(1);
+const MARK_EVERY: Span = Span::from_secs(10);
 
 /// How often a row is written to its topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +89,8 @@ pub struct RunnerSettings {
     pub flush_timeout: Span,
     /// Called at each step of the protocol, on the pipeline's thread; tests crash there.
     pub probe: fn(CommitStep),
+    /// Which share of the pipeline it is, where several processes share it.
+    pub share: Option<ShareOf>,
 }
 
 /// What a run came to.
@@ -118,6 +123,7 @@ impl RunnerSettings {
             epoch_records: 200_000,
             flush_timeout: Span::from_secs(5),
             probe: |_| (),
+            share: None,
             plan,
         }
     }
@@ -164,32 +170,88 @@ pub fn run(
 ) -> Result<Summary, PipelineError> {
     let checkpoint = Checkpoint::load(store, &settings.pipeline)?;
     PipelineStarted { pipeline: &settings.pipeline, resumed: checkpoint.is_some() }.emit();
-    let engine = Engine::new(settings.plan.clone(), checkpoint.clone())?;
-    let schemas = |table: &SourceTable| Schemas::new(&settings.pipeline, &table.name, &table.options);
-    let schemas = settings.plan.sources.iter().map(schemas).collect::<Result<_, _>>()?;
     let outbox = Outbox::load(store, &settings.pipeline)?;
     let transactions = match settings.delivery {
         Delivery::ExactlyOnce => Some(Transactions::new(&settings, sink, stop, outbox.as_ref())),
         Delivery::AtLeastOnce => None,
     };
-    let runner = Runner {
-        outbox,
-        transactions,
-        settings,
-        sink,
-        store,
-        clock,
-        stop,
-        engine,
-        schemas,
-        silences: sources.iter().map(|_| Silence::default()).collect(),
-        sources,
-        turn: 0,
-        saved: checkpoint,
-        saved_at: None,
-        epochs: 0,
+    let outside = Outside { sink, store, clock, stop };
+    let mut runner = Runner::new(settings, sources, outside, checkpoint)?;
+    (runner.outbox, runner.transactions) = (outbox, transactions);
+    let Some(partitions) = ensure_topics(&runner.settings, sink, stop) else { return Ok(runner.summary(false)) };
+    if !runner.recover()? {
+        return Ok(runner.summary(false));
+    }
+    runner.work(partitions)
+}
+
+/// Runs one share of a pipeline, going on where the last transaction of it stands, until the end of bounded sources,
+/// until `stop` is set, or until another process has taken it over ([`PipelineError::Rival`]). `open` gives the sources;
+/// the features topic has `partitions`.
+pub(crate) fn run_share(
+    settings: RunnerSettings,
+    open: &OpenSources<'_>,
+    (sink, clock, stop): (&KafkaSink, &dyn Clock, &AtomicBool),
+    partitions: i32,
+) -> Result<Summary, PipelineError> {
+    // What outlives the process is in the marker.
+    let store = MemoryStore::default();
+    let (pipeline, place) = (settings.pipeline.clone(), settings.share.as_ref().map_or(0, |place| place.partition));
+    let mut transactions = Transactions::new(&settings, sink, stop, None);
+    if !transactions.claim()? {
+        return Ok(Summary { counters: Counters::default(), epochs: 0, ended: false });
+    }
+    let checkpoint = transactions.take_checkpoint();
+    ShareStarted { pipeline: &pipeline, partition: place, resumed: checkpoint.is_some() }.emit();
+    let sources = open(place, checkpoint.as_ref())?;
+    let outside = Outside { sink, store: &store, clock, stop };
+    let mut runner = Runner::new(settings, sources, outside, checkpoint).map_err(|error| match error {
+        PipelineError::OtherPlan { found, expected, .. } => {
+            PipelineError::OtherSharedPlan { pipeline, found, expected }
+        }
+        error => error,
+    })?;
+    runner.transactions = Some(transactions);
+    runner.work(partitions)
+}
+
+/// Opens the sources of one share at the starts of its checkpoint.
+pub type OpenSources<'a> = dyn Fn(i32, Option<&Checkpoint>) -> Result<Vec<Box<dyn Source>>, PipelineError> + Sync + 'a;
+
+/// Makes sure that the topics exist; returns how many partitions that of the rows has, or `None` when stopped before the
+/// broker could be reached.
+pub(crate) fn ensure_topics(settings: &RunnerSettings, sink: &KafkaSink, stop: &AtomicBool) -> Option<i32> {
+    let (partitions, timeout) = (settings.new_topic_partitions, settings.flush_timeout);
+    let ensure = || {
+        if settings.delivery == Delivery::ExactlyOnce {
+            sink.ensure_compacted_topic(&settings.epochs_topic, timeout)?;
+        }
+        sink.ensure_topic(&settings.dead_letter_topic, partitions, timeout)?;
+        sink.ensure_topic(&settings.features_topic, partitions, timeout)
     };
-    runner.run()
+    let mut attempts = Attempts::new(&settings.pipeline, stop);
+    loop {
+        match ensure() {
+            Ok(partitions) => {
+                attempts.succeeded();
+                return Some(partitions);
+            }
+            Err(error) => {
+                if !attempts.failed(&error) {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// What a run speaks to.
+#[derive(Clone, Copy)]
+struct Outside<'a> {
+    sink: &'a KafkaSink,
+    store: &'a dyn Store,
+    clock: &'a dyn Clock,
+    stop: &'a AtomicBool,
 }
 
 struct Runner<'a> {
@@ -203,7 +265,7 @@ struct Runner<'a> {
     schemas: Vec<Schemas>,
     sources: Vec<Box<dyn Source>>,
     /// In the order of the sources.
-    silences: Vec<Silence>,
+    quiet: Vec<Quiet>,
     /// The source that is waited for when none has records.
     turn: usize,
     saved: Option<Checkpoint>,
@@ -213,39 +275,68 @@ struct Runner<'a> {
     /// `None` where output is written at least once.
     transactions: Option<Transactions<'a>>,
     epochs: u64,
+    /// What readers know of the share, if it is one.
+    told: Option<Share>,
 }
 
-/// When each partition last brought rows, on the wall clock.
-#[derive(Default)]
-struct Silence {
-    last_rows: BTreeMap<i32, Timestamp>,
-}
+impl<'a> Runner<'a> {
+    /// Goes on at a checkpoint; nothing is owed, and there are no transactions.
+    fn new(
+        settings: RunnerSettings,
+        sources: Vec<Box<dyn Source>>,
+        outside: Outside<'a>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Self, PipelineError> {
+        let engine = Engine::new(settings.plan.clone(), checkpoint.clone())?;
+        let schemas = |table: &SourceTable| Schemas::new(&settings.pipeline, &table.name, &table.options);
+        let schemas = settings.plan.sources.iter().map(schemas).collect::<Result<_, _>>()?;
+        let Outside { sink, store, clock, stop } = outside;
+        Ok(Self {
+            outbox: None,
+            transactions: None,
+            settings,
+            sink,
+            store,
+            clock,
+            stop,
+            engine,
+            schemas,
+            quiet: sources.iter().map(|_| Quiet::default()).collect(),
+            sources,
+            turn: 0,
+            saved: checkpoint,
+            saved_at: None,
+            epochs: 0,
+            told: None,
+        })
+    }
 
-impl Runner<'_> {
-    fn run(mut self) -> Result<Summary, PipelineError> {
-        let Some(partitions) = self.topics() else { return Ok(self.summary(false)) };
-        if !self.recover()? {
-            return Ok(self.summary(false));
-        }
+    fn work(mut self, partitions: i32) -> Result<Summary, PipelineError> {
         while !self.stopped() {
             let Some(polled) = self.epoch()? else { break };
             let now = self.clock.now();
             let idle: Vec<Vec<i32>> = self
-                .silences
+                .quiet
                 .iter()
                 .zip(&polled)
                 .zip(&self.settings.idle)
-                .map(|((silence, polled), limit)| silence.idle(polled, now, *limit, self.settings.caught_up_idle))
+                .map(|((quiet, polled), limit)| quiet.idle(polled, now, *limit, self.settings.caught_up_idle))
                 .collect();
             let views: Vec<PartitionView<'_>> =
                 polled.iter().zip(&idle).map(|(polled, idle)| self.view(polled, idle)).collect();
             let ended = views.iter().all(|view| view.all_ended);
+            let hears_nothing: Vec<bool> = views.iter().map(PartitionView::is_idle).collect();
+            let share =
+                self.settings.share.as_ref().map(|place| place.now(self.settings.plan.is_blind(&hears_nothing)));
             let output = self.engine.close(&views)?;
-            if !self.write(&output, partitions)? {
+            if !self.write(&output, partitions, share)? {
                 break;
             }
             let length = self.clock.now().since(now);
-            self.silences.iter_mut().for_each(|silence| silence.skip(length));
+            self.quiet.iter_mut().for_each(|quiet| quiet.skip(length));
+            if ended && self.settings.share.is_some() {
+                return Ok(self.summary(true));
+            }
             if ended {
                 let Counters { read, windowed, late, future, .. } = output.counters;
                 let (pipeline, bad) = (self.settings.pipeline.as_str(), output.counters.bad());
@@ -308,7 +399,7 @@ impl Runner<'_> {
     /// `None` when stopped while the schemas of its records could not be had.
     fn poll(&mut self, place: usize, wait: Span) -> Result<Option<Polled>, PipelineError> {
         let polled = self.sources[place].poll(wait)?;
-        self.silences[place].see(&polled, self.clock.now());
+        self.quiet[place].see(&polled, self.clock.now());
         for batch in &polled.batches {
             let asked = self.clock.now();
             if let Some(decoder) = self.engine.decoder_mut(place)
@@ -318,37 +409,10 @@ impl Runner<'_> {
             }
             // A wait for the registry is not the sources' silence.
             let waited = self.clock.now().since(asked);
-            self.silences.iter_mut().for_each(|silence| silence.skip(waited));
+            self.quiet.iter_mut().for_each(|quiet| quiet.skip(waited));
         }
         self.engine.push_all(place, &polled.batches)?;
         Ok(Some(polled))
-    }
-
-    /// Makes sure that the topics exist; `None` when stopped before the broker could be reached.
-    fn topics(&self) -> Option<i32> {
-        let settings = &self.settings;
-        let (partitions, timeout) = (settings.new_topic_partitions, settings.flush_timeout);
-        let ensure = || {
-            if self.transactions.is_some() {
-                self.sink.ensure_compacted_topic(&settings.epochs_topic, timeout)?;
-            }
-            self.sink.ensure_topic(&settings.dead_letter_topic, partitions, timeout)?;
-            self.sink.ensure_topic(&settings.features_topic, partitions, timeout)
-        };
-        let mut attempts = Attempts::new(&settings.pipeline, self.stop);
-        loop {
-            match ensure() {
-                Ok(partitions) => {
-                    attempts.succeeded();
-                    return Some(partitions);
-                }
-                Err(error) => {
-                    if !attempts.failed(&error) {
-                        return None;
-                    }
-                }
-            }
-        }
     }
 
     /// Writes what the run before saved and did not write; `false` when stopped before that.
@@ -369,17 +433,21 @@ impl Runner<'_> {
     }
 
     /// Writes an epoch's output and saves where the next one begins; `false` when stopped before that.
-    fn write(&mut self, output: &EpochOutput, partitions: i32) -> Result<bool, PipelineError> {
+    fn write(&mut self, output: &EpochOutput, partitions: i32, share: Option<Share>) -> Result<bool, PipelineError> {
         let checkpoint = self.engine.checkpoint();
         let changed = self.saved.as_ref() != Some(&checkpoint);
         for letter in &output.dead_letters {
             let (topic, reason, error) = (letter.topic.as_str(), letter.reason.as_str(), letter.error.as_str());
             DeadLettered { topic, partition: letter.partition, offset: letter.offset, reason, error }.emit();
         }
-        let (mut records, progress) = self.records(output, partitions);
+        let news = share.filter(|share| self.told != Some(*share)).map(|_| checkpoint.told());
+        let progress = records::progress(&self.settings, output.progress.as_ref(), share, news);
+        let mut records = records::of_rows(&self.settings, output);
+        let progress = records::to_each(&self.settings.features_topic, partitions, progress.as_ref());
         let written = if self.transactions.is_some() {
             records.extend(progress);
-            let is_recent = self.saved_at.is_some_and(|at| self.clock.now().since(at) < SAVE_EVERY);
+            let every = if share.is_some() { MARK_EVERY } else { SAVE_EVERY };
+            let is_recent = self.saved_at.is_some_and(|at| self.clock.now().since(at) < every);
             if records.is_empty() && changed && is_recent {
                 // Nothing depends on it but how much is read again.
                 return Ok(true);
@@ -388,44 +456,18 @@ impl Runner<'_> {
         } else {
             self.acknowledge(&[&records[..], &progress[..]])
         };
-        if let (true, Some((from, to))) = (written, output.progress.as_ref().and_then(|note| note.gap)) {
+        // What one share did not hear is a gap only with what the others say.
+        let gap = output.progress.as_ref().and_then(|note| note.gap).filter(|_| share.is_none());
+        if let (true, Some((from, to))) = (written, gap) {
             GapFound { pipeline: &self.settings.pipeline, from, to }.emit();
+        }
+        if written {
+            self.told = share;
         }
         if written && changed {
             self.saved_with(output, checkpoint)?;
         }
         Ok(written)
-    }
-
-    /// An epoch's records: rows and dead letters, then progress, for each partition of the features topic its copy. It
-    /// comes after the rows that it covers: a reader that sees it has seen them.
-    fn records(&self, output: &EpochOutput, partitions: i32) -> (Vec<OutRecord>, Vec<OutRecord>) {
-        let features: Arc<str> = Arc::from(&*self.settings.features_topic);
-        let letters: Arc<str> = Arc::from(&*self.settings.dead_letter_topic);
-        let record = |partition, key, value| OutRecord {
-            topic: Arc::clone(&features),
-            partition,
-            key,
-            value,
-            headers: Vec::new(),
-        };
-        let mut rows: Vec<_> =
-            output.rows.iter().map(|row| record(None, Some(row.key.clone()), row.json.clone())).collect();
-        rows.extend(output.dead_letters.iter().map(|letter| letter.record(Arc::clone(&letters))));
-        let told = output.progress.iter().filter(|_| self.settings.progress);
-        let progress = told.flat_map(|note| {
-            (0..partitions).map(move |partition| {
-                let progress = Progress {
-                    pipeline: self.settings.pipeline.clone(),
-                    partition,
-                    watermark: note.watermark,
-                    gap: note.gap,
-                    end: note.end,
-                };
-                record(Some(partition), None, progress.to_json())
-            })
-        });
-        (rows, progress.collect())
     }
 
     /// Saves a checkpoint with its output, then writes that in one transaction; `false` when stopped in between.
@@ -435,14 +477,14 @@ impl Runner<'_> {
         let pipeline = &self.settings.pipeline;
         let mut writes = vec![checkpoint.write(pipeline)?];
         (self.settings.probe)(CommitStep::Closed);
-        if records.is_empty() {
+        if records.is_empty() && self.settings.share.is_none() {
             if let Some(left) = self.outbox.as_mut().filter(|outbox| !outbox.records.is_empty()) {
                 *left = left.emptied();
                 writes.push(left.write(pipeline));
             }
             return self.save(&writes);
         }
-        let outbox = transactions.outbox(records, offsets);
+        let outbox = transactions.outbox(records, offsets, checkpoint);
         writes.push(outbox.write(pipeline));
         if !self.save(&writes)? {
             return Ok(false);
@@ -515,49 +557,10 @@ impl Runner<'_> {
         self.saved = Some(checkpoint);
         self.saved_at = Some(self.clock.now());
         self.epochs += 1;
-        let Counters { read, windowed, filtered, late, future, decode, expression, null_event_time, rows_out, .. } =
-            output.counters;
-        let by_fate = [
-            ("windowed", windowed),
-            ("filtered", filtered),
-            ("late", late),
-            ("future", future),
-            ("decode", decode),
-            ("expression", expression),
-            ("null_event_time", null_event_time),
-        ];
-        EpochClosed { pipeline, read, by_fate: &by_fate, rows_out, watermark: self.engine.watermark() }.emit();
+        let Counters { read, rows_out, .. } = output.counters;
+        let by_fate = output.counters.by_fate();
+        let (share, watermark) = (self.settings.share.as_ref().map(|place| place.partition), self.engine.watermark());
+        EpochClosed { pipeline, share, read, by_fate: &by_fate, rows_out, watermark }.emit();
         Ok(())
-    }
-}
-
-impl Silence {
-    fn see(&mut self, polled: &Polled, now: Timestamp) {
-        for partition in &polled.partitions {
-            let last = self.last_rows.entry(*partition).or_insert(now);
-            // What waits in a broker that was out of reach is not known: silence counts from when it is back.
-            if polled.unreachable.is_some() {
-                *last = now;
-            }
-        }
-        for batch in &polled.batches {
-            self.last_rows.insert(batch.partition, now);
-        }
-    }
-
-    /// Partitions that have been read to their end and brought nothing for `limit`, or for `early` where nothing more is in
-    /// them at all.
-    fn idle(&self, polled: &Polled, now: Timestamp, limit: Option<Span>, early: Option<Span>) -> Vec<i32> {
-        let limit = |id: &i32| limit.into_iter().chain(early.filter(|_| polled.caught_up.contains(id))).min();
-        let silent = |id: &&i32| {
-            let length = self.last_rows.get(id).map(|last| now.since(*last));
-            length.zip(limit(id)).is_some_and(|(length, limit)| length >= limit)
-        };
-        polled.partitions.iter().filter(|id| polled.at_end.contains(id)).filter(silent).copied().collect()
-    }
-
-    /// Time in which nobody asked the source is not its silence.
-    fn skip(&mut self, length: Span) {
-        self.last_rows.values_mut().for_each(|last| *last = *last + length);
     }
 }

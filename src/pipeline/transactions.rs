@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
 use crate::attempts::Attempts;
+use crate::checkpoint::Checkpoint;
 use crate::commit::{Action, Commit, Event, Marker};
 use crate::outbox::{GroupOffset, Outbox};
 use crate::runner::{CommitStep, RunnerSettings};
@@ -28,6 +29,9 @@ struct EpochRecord {
     pipeline: String,
     #[serde(flatten)]
     marker: Marker,
+    /// Of a share: where whoever works on it next goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<Checkpoint>,
 }
 
 /// The transactions of one pipeline.
@@ -43,8 +47,32 @@ pub(crate) struct Transactions<'a> {
     /// Being initialised, which may take longer than one attempt.
     opening: Option<TransactionalSink>,
     producer: Option<TransactionalSink>,
+    /// Of a share: what was found when it was taken over.
+    claimed: Option<Option<Checkpoint>>,
     /// The group's offsets were refused; rows go on without them, since they only inform.
     without_offsets: bool,
+}
+
+/// The transactional id of a pipeline, or of one share of it.
+pub(crate) fn id_of(settings: &RunnerSettings) -> String {
+    let whole = format!("prescale-{}-{}", settings.features_topic, settings.pipeline);
+    settings.share.as_ref().map_or(whole.clone(), |place| format!("{whole}-{}", place.partition))
+}
+
+/// Whether a transaction of this id was ever committed; `None` when stopped before that was known.
+pub(crate) fn is_known(settings: &RunnerSettings, kafka: &KafkaSettings, stop: &AtomicBool, id: &str) -> Option<bool> {
+    let RunnerSettings { epochs_topic, flush_timeout, .. } = settings;
+    let mut attempts = Attempts::new(&settings.pipeline, stop);
+    loop {
+        match newest_value(kafka, epochs_topic, MARKER_PARTITION, id.as_bytes(), *flush_timeout) {
+            Ok(found) => return Some(found.is_some()),
+            Err(error) => {
+                if !attempts.failed(&error) {
+                    return None;
+                }
+            }
+        }
+    }
 }
 
 struct Outcome {
@@ -66,19 +94,44 @@ impl<'a> Transactions<'a> {
             settings: settings.clone(),
             kafka: sink.settings().clone(),
             stop,
-            id: format!("prescale-{}-{}", settings.features_topic, settings.pipeline),
+            id: id_of(settings),
             run: format!("{:016x}", RandomState::new().build_hasher().finish()),
             commit: Commit::new(last, owed),
             opening: None,
             producer: None,
+            claimed: None,
             without_offsets: false,
         }
+    }
+
+    /// Takes over a share: shuts out whoever worked on it, and reads how far that came; `false` when stopped before that.
+    pub(crate) fn claim(&mut self) -> Result<bool, PipelineError> {
+        let outcome = self.drive(Action::Open, None)?;
+        // Whatever was found is where this goes on.
+        drop(self.commit.take_stranger());
+        Ok(outcome.is_done)
+    }
+
+    /// Where a share that was taken over stands; given out once.
+    pub(crate) fn take_checkpoint(&mut self) -> Option<Checkpoint> {
+        self.claimed.as_mut().and_then(Option::take)
     }
 
     /// Shuts out whoever wrote before, and writes what the run before did not; `false` when stopped before that.
     pub(crate) fn recover(&mut self, left: Option<&Outbox>) -> Result<bool, PipelineError> {
         let owed = left.filter(|outbox| !outbox.records.is_empty());
         let outcome = self.drive(Action::Open, owed)?;
+        if left.is_none() && outcome.is_done {
+            let share = format!("{}-0", self.id);
+            match is_known(&self.settings, &self.kafka, self.stop, &share) {
+                Some(false) => {}
+                Some(true) => {
+                    let (pipeline, topic) = (self.settings.pipeline.clone(), self.settings.features_topic.clone());
+                    return Err(PipelineError::SeveralProcesses { pipeline, topic });
+                }
+                None => return Ok(false),
+            }
+        }
         if let (true, Some(outbox)) = (outcome.is_done, owed) {
             let (epoch, records) = (outbox.marker.epoch, outbox.records.len());
             let pipeline = &self.settings.pipeline;
@@ -93,14 +146,20 @@ impl<'a> Transactions<'a> {
     }
 
     /// An outbox for the next epoch.
-    pub(crate) fn outbox(&self, mut records: Vec<OutRecord>, offsets: Vec<GroupOffset>) -> Outbox {
+    pub(crate) fn outbox(
+        &self,
+        mut records: Vec<OutRecord>,
+        offsets: Vec<GroupOffset>,
+        checkpoint: &Checkpoint,
+    ) -> Outbox {
         let marker = self.commit.next(&self.run);
-        let record = EpochRecord { pipeline: self.settings.pipeline.clone(), marker: marker.clone() };
+        let checkpoint = self.settings.share.as_ref().map(|_| checkpoint.clone());
+        let record = EpochRecord { pipeline: self.settings.pipeline.clone(), marker: marker.clone(), checkpoint };
         records.push(OutRecord {
             topic: Arc::from(&*self.settings.epochs_topic),
             partition: Some(MARKER_PARTITION),
             key: Some(self.id.clone().into_bytes()),
-            // Serialising two texts and a number can't fail.
+            // Serialising texts and numbers can't fail.
             value: serde_json::to_vec(&record).unwrap_or_default(),
             headers: Vec::new(),
         });
@@ -130,6 +189,8 @@ impl<'a> Transactions<'a> {
                     return Ok(Outcome { is_done: true, has_sent });
                 }
                 Action::GiveWay => return Err(self.rival()),
+                // Whoever is shut out of a share does not ask by whom: it is begun anew, by whoever the group says.
+                Action::Open if self.claimed.is_some() => return Err(self.rival()),
                 Action::Open => self.open().map(Event::Opened),
                 Action::Send => self.send(outbox).map(|()| Event::Sent),
                 Action::Await => self.with(|sink, wait| sink.flush(wait)).map(|()| Event::Acknowledged),
@@ -177,20 +238,24 @@ impl<'a> Transactions<'a> {
             self.opening = (error.remedy == Remedy::Repeat).then_some(opening);
             return Err(error);
         }
-        let last = self.last_marker()?;
+        let last = self.last_record()?;
         self.producer = Some(opening);
-        Ok(last)
+        let (marker, checkpoint) = last.map(|record| (record.marker, record.checkpoint)).unzip();
+        if self.settings.share.is_some() {
+            self.claimed = Some(checkpoint.flatten());
+        }
+        Ok(marker)
     }
 
-    fn last_marker(&self) -> Result<Option<Marker>, TransactionError> {
+    fn last_record(&self) -> Result<Option<EpochRecord>, TransactionError> {
         let RunnerSettings { epochs_topic, flush_timeout, .. } = &self.settings;
         let found = newest_value(&self.kafka, epochs_topic, MARKER_PARTITION, self.id.as_bytes(), *flush_timeout)
             .map_err(|error| self.error(Remedy::Repeat, error.to_string()))?;
         let Some(bytes) = found else { return Ok(None) };
-        let record: EpochRecord = serde_json::from_slice(&bytes).map_err(|error| {
+        let record = serde_json::from_slice(&bytes).map_err(|error| {
             self.error(Remedy::Refused, format!("the last record of `{epochs_topic}` can't be read: {error}"))
         })?;
-        Ok(Some(record.marker))
+        Ok(Some(record))
     }
 
     fn send(&mut self, outbox: Option<&Outbox>) -> Result<(), TransactionError> {

@@ -61,8 +61,10 @@ fn record<T: JsonSchema>(title: &str) -> Value {
 /// A record of the features topic: a flat row, whose measures are named by the pipeline, or a progress record. Written
 /// by hand, since on the wire the row is flat.
 fn features() -> Value {
-    let progress = record::<Progress>("How far a pipeline has come");
-    json!({
+    let mut progress = without_dialect(record::<Progress>("How far a pipeline has come"));
+    // What it refers to is looked for at the root.
+    let inner = progress.as_object_mut().and_then(|fields| fields.remove("$defs"));
+    let mut schema = json!({
         "$schema": DIALECT,
         "title": "A record of the features topic",
         "oneOf": [{ "$ref": "#/$defs/Row" }, { "$ref": "#/$defs/ProgressRecord" }],
@@ -89,9 +91,13 @@ fn features() -> Value {
                 "required": ["progress"],
                 "additionalProperties": false
             },
-            "Progress": without_dialect(progress)
+            "Progress": progress
         }
-    })
+    });
+    if let (Some(Value::Object(inner)), Some(defs)) = (inner, schema["$defs"].as_object_mut()) {
+        defs.extend(inner);
+    }
+    schema
 }
 
 fn without_dialect(mut schema: Value) -> Value {

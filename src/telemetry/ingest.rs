@@ -47,6 +47,14 @@ pub struct PartitionsAssigned<'a> {
     pub partitions: usize,
 }
 
+/// A group has given this process partitions, or taken some back.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionsHeld<'a> {
+    pub topic: &'a str,
+    /// How many are this process's now.
+    pub partitions: usize,
+}
+
 /// Group offsets could not be committed; a later commit makes up for it.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitFailed<'a> {
@@ -86,6 +94,7 @@ struct Metrics {
     bytes: Family<Labels, Counter>,
     dead_letters: Family<Labels, Counter>,
     unreachable: Family<Labels, Gauge>,
+    held: Family<Labels, Gauge>,
     commit_failures: Counter,
     flush_failures: Counter,
 }
@@ -101,6 +110,11 @@ fn metrics() -> &'static Metrics {
             Family::default(),
         ),
         unreachable: register("ingest_source_unreachable", "1 while a topic can't be read", Family::default()),
+        held: register(
+            "ingest_group_partitions",
+            "Partitions of a shared topic that are this process's",
+            Family::default(),
+        ),
         commit_failures: register("ingest_commit_failures", "Commits of group offsets that failed", Counter::default()),
         flush_failures: register(
             "ingest_flush_failures",
@@ -147,6 +161,14 @@ impl SourceBack<'_> {
 impl PartitionsAssigned<'_> {
     pub fn emit(&self) {
         tracing::info!(topic = self.topic, partitions = self.partitions, "reading topic");
+    }
+}
+
+impl PartitionsHeld<'_> {
+    pub fn emit(&self) {
+        let Self { topic, partitions } = *self;
+        metrics().held.get_or_create(&labels("topic", topic)).set(i64::try_from(partitions).unwrap_or(i64::MAX));
+        tracing::info!(topic, partitions, "the group's partitions of this process");
     }
 }
 

@@ -18,6 +18,23 @@ pub struct PipelineStarted<'a> {
     pub resumed: bool,
 }
 
+/// A process has taken over a share of a pipeline: what all processes wrote of it before is known.
+#[derive(Clone, Copy, Debug)]
+pub struct ShareStarted<'a> {
+    pub pipeline: &'a str,
+    pub partition: i32,
+    /// It goes on from what another process, or this one, wrote.
+    pub resumed: bool,
+}
+
+/// A process works on a share no longer.
+#[derive(Clone, Copy, Debug)]
+pub struct ShareEnded<'a> {
+    pub pipeline: &'a str,
+    pub partition: i32,
+    pub why: &'static str,
+}
+
 /// A pipeline's SQL is written in a way that will not stay.
 #[derive(Clone, Copy, Debug)]
 pub struct SqlWarned<'a> {
@@ -29,6 +46,8 @@ pub struct SqlWarned<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct EpochClosed<'a> {
     pub pipeline: &'a str,
+    /// Of several processes' shares, the one that it was.
+    pub share: Option<i32>,
     /// Since the pipeline's first start.
     pub read: u64,
     /// Rows by what became of them, since the pipeline's first start; they add up to `read`.
@@ -130,6 +149,9 @@ pub struct PipelineEnded<'a> {
     pub bad: u64,
 }
 
+/// What can become of a row.
+const FATES: [&str; 8] = ["windowed", "filtered", "late", "future", "decode", "expression", "null_event_time", "key"];
+
 struct Metrics {
     read: Family<Labels, Gauge<u64, AtomicU64>>,
     by_fate: Family<Labels, Gauge<u64, AtomicU64>>,
@@ -179,9 +201,43 @@ fn labels(pipeline: &str) -> Labels {
     vec![("pipeline", pipeline.to_owned())]
 }
 
+fn share_labels(pipeline: &str, share: Option<i32>) -> Labels {
+    let mut labels = labels(pipeline);
+    labels.extend(share.map(|partition| ("share", partition.to_string())));
+    labels
+}
+
+fn with_fate(labels: &Labels, fate: &str) -> Labels {
+    let mut labels = labels.clone();
+    labels.push(("fate", fate.to_owned()));
+    labels
+}
+
 impl PipelineStarted<'_> {
     pub fn emit(&self) {
         tracing::info!(pipeline = self.pipeline, resumed = self.resumed, "pipeline starts");
+    }
+}
+
+impl ShareStarted<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, partition, resumed } = *self;
+        tracing::info!(pipeline, partition, resumed, "share starts");
+    }
+}
+
+impl ShareEnded<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, partition, why } = *self;
+        // Whoever works on it next counts on from there.
+        let (metrics, labels) = (metrics(), share_labels(pipeline, Some(partition)));
+        metrics.read.remove(&labels);
+        metrics.rows_out.remove(&labels);
+        metrics.watermark.remove(&labels);
+        for fate in FATES {
+            metrics.by_fate.remove(&with_fate(&labels, fate));
+        }
+        tracing::info!(pipeline, partition, why, "share ends");
     }
 }
 
@@ -193,13 +249,11 @@ impl SqlWarned<'_> {
 
 impl EpochClosed<'_> {
     pub fn emit(&self) {
-        let (metrics, labels) = (metrics(), labels(self.pipeline));
+        let (metrics, labels) = (metrics(), share_labels(self.pipeline, self.share));
         metrics.read.get_or_create(&labels).set(self.read);
         metrics.rows_out.get_or_create(&labels).set(self.rows_out);
         for (fate, rows) in self.by_fate {
-            let mut labels = labels.clone();
-            labels.push(("fate", (*fate).to_owned()));
-            metrics.by_fate.get_or_create(&labels).set(*rows);
+            metrics.by_fate.get_or_create(&with_fate(&labels, fate)).set(*rows);
         }
         if let Some(watermark) = self.watermark.filter(|watermark| *watermark != Timestamp::MAX) {
             metrics.watermark.get_or_create(&labels).set(watermark.millis() as f64 / 1000.0);

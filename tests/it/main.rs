@@ -18,6 +18,7 @@ mod manual;
 mod partitions;
 mod registry;
 mod schema;
+mod shared;
 mod state;
 mod tidy;
 mod trouble;

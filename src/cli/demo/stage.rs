@@ -224,6 +224,8 @@ fn start_pipeline(
         epochs_topic: String::new(),
         // The embedded broker shows readers what a transaction aborted, and nothing of the demo outlives its process.
         delivery: Delivery::AtLeastOnce,
+        processes: 1,
+        record_keys: BTreeMap::new(),
         topic_partitions: 1,
         until_end: false,
         // Between two minutes the source is silent because it waits for the decisions.

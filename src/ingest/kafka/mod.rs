@@ -1,11 +1,13 @@
 //! Topics in and out through librdkafka. Rule: what was sent is known to have arrived, what was read is known by offset.
 
+mod group;
 mod native;
 mod settings;
 mod sink;
 mod source;
 mod transaction;
 
+pub use group::{Group, GroupSettings, Held};
 pub use settings::{KafkaSettings, StartAt};
 pub use sink::{KafkaSink, SinkError};
 pub use source::{KafkaSource, KafkaSourceSettings};

@@ -50,6 +50,24 @@ const CONSUMER: &[(&str, &str)] = &[
     ("socket.timeout.ms", "15000"),
 ];
 
+/// Of a member of a group, which reads nothing: it only learns what is its. A process that died is missed after the
+/// session's time-out.
+const MEMBER: &[(&str, &str)] = &[
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "1000"),
+    ("queued.min.messages", "1"),
+    ("queued.max.messages.kbytes", "1024"),
+];
+
+/// What a member is, whatever the configuration says: partitions are given and taken one by one, and where to read is not
+/// the group's business.
+const MEMBERSHIP: &[(&str, &str)] = &[
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("enable.auto.commit", "false"),
+    ("enable.partition.eof", "false"),
+    ("auto.offset.reset", "latest"),
+];
+
 /// No time-out on messages: through an outage they stay in the bounded queue, and `flush` says that they do.
 const PRODUCER: &[(&str, &str)] = &[
     ("enable.idempotence", "true"),
@@ -85,6 +103,17 @@ impl KafkaSettings {
             None if config.get("group.id").is_none() => config.set("group.id", "prescale-unused"),
             None => &mut config,
         };
+        config
+    }
+
+    /// For a member of a group, which looks for new partitions of its topic this often.
+    pub(crate) fn member(&self, group: &str, refresh_millis: i64) -> ClientConfig {
+        let mut config = self.config(&[CONSUMER, MEMBER].concat(), "consumer.", "producer.");
+        for (name, value) in MEMBERSHIP {
+            config.set(*name, *value);
+        }
+        config.set("group.id", group);
+        config.set("topic.metadata.refresh.interval.ms", refresh_millis.clamp(10, 3_600_000).to_string());
         config
     }
 
@@ -178,5 +207,8 @@ mod tests {
         assert_eq!(transactional.get("linger.ms"), Some("0"));
         assert_eq!((transactional.get("message.timeout.ms"), producer.get("message.timeout.ms")), (None, Some("0")));
         assert!(!format!("{settings:?}").contains("hunter2"));
+        let member = settings.with("consumer.session.timeout.ms", "6000").with("group.id", "x").member("g", 1000);
+        assert_eq!((member.get("session.timeout.ms"), member.get("group.id")), (Some("6000"), Some("g")));
+        assert_eq!(member.get("partition.assignment.strategy"), Some("cooperative-sticky"));
     }
 }

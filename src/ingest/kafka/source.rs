@@ -1,7 +1,10 @@
 //! A topic as a source. Rule: each partition is read from a known offset on, in order, and an offset that is gone is an
-//! error, never skipped. Partitions are assigned by hand, all of them: no group ever takes one away.
+//! error, never skipped. Partitions are assigned by hand, all of them or the one that is asked for: no group ever takes
+//! one away.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +29,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct KafkaSourceSettings {
     pub kafka: KafkaSettings,
     pub topic: String,
+    /// Read this partition alone; one that the topic does not have yet is waited for.
+    pub only: Option<i32>,
     /// Where to start partitions that `starts` gives no offset for, if `starts` is empty. If it is not, the partitions
     /// that it does not name are newer than it and are read from their earliest record.
     pub start: StartAt,
@@ -49,6 +54,7 @@ impl KafkaSourceSettings {
         Self {
             kafka,
             topic: topic.into(),
+            only: None,
             start: StartAt::Earliest,
             starts: Vec::new(),
             until_end: false,
@@ -67,7 +73,7 @@ pub struct KafkaSource {
     /// The same, as librdkafka takes it.
     native_topic: CString,
     consumer: NativeConsumer,
-    /// By number; empty until the brokers have answered.
+    /// By number, from the only one or from 0 on; empty until the brokers have answered.
     partitions: Vec<Partition>,
     connected: bool,
     opened: Instant,
@@ -136,14 +142,22 @@ impl KafkaSource {
                 format!("partition {} has a stored offset, but the topic has {count} partitions", lost.partition);
             return Err(self.fatal(error, RECREATED).into());
         }
-        let committed = self.committed(count)?;
-        let ends = self.ends(count)?;
+        let numbers = match self.settings.only {
+            None => 0..count,
+            Some(only) if only < count => only..only + 1,
+            Some(only) => {
+                let text = format!("topic `{}` has no partition {only} yet, but {count}", self.topic);
+                return Err(Unready::Later(text));
+            }
+        };
+        let committed = self.committed(numbers.clone())?;
+        let ends = self.ends(numbers.clone())?;
         let mut partitions = Vec::new();
-        for partition in 0..count {
+        for (place, partition) in numbers.enumerate() {
             let (low, high) = self.watermarks(partition)?;
-            let end = ends.get(partition as usize).map(|end| high.max(*end));
+            let end = ends.get(place).map(|end| high.max(*end));
             let stored = self.settings.starts.iter().find(|start| start.partition == partition);
-            let asked = stored.and_then(|start| start.offset).or(committed.get(partition as usize).copied().flatten());
+            let asked = stored.and_then(|start| start.offset).or(committed.get(&partition).copied());
             let start = match (asked, self.settings.start) {
                 (Some(offset), _) => offset,
                 (None, StartAt::Latest) if self.settings.starts.is_empty() => high,
@@ -158,8 +172,8 @@ impl KafkaSource {
                 batch: RawBatch::new(self.topic.clone(), partition),
             });
         }
-        let unfinished = |(_, partition): &(usize, &Partition)| !(partition.at_end && partition.end.is_some());
-        let list = self.list(partitions.iter().enumerate().filter(unfinished).map(|(i, p)| (i as i32, p.next)))?;
+        let unfinished = |partition: &&Partition| !(partition.at_end && partition.end.is_some());
+        let list = self.list(partitions.iter().filter(unfinished).map(|p| (p.batch.partition, p.next)))?;
         self.consumer.assign(&list).map_err(|error| Unready::Later(self.describe(&error)))?;
         PartitionsAssigned { topic: &self.topic, partitions: partitions.len() }.emit();
         (self.partitions, self.connected, self.asked) = (partitions, true, Instant::now());
@@ -207,7 +221,7 @@ impl KafkaSource {
 
     /// Where a bounded source ends, by partition: the high watermarks. A reader of committed records is told the end of
     /// what is committed instead; one that reads all of them knows.
-    fn ends(&self, count: i32) -> Result<Vec<i64>, Unready> {
+    fn ends(&self, numbers: Range<i32>) -> Result<Vec<i64>, Unready> {
         if !self.settings.until_end {
             return Ok(Vec::new());
         }
@@ -216,7 +230,7 @@ impl KafkaSource {
         let later = |error: KafkaError| Unready::Later(self.describe(&error));
         let reader: BaseConsumer = config.create().map_err(later)?;
         let high = |partition| reader.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT).map(|(_, high)| high);
-        (0..count).map(high).collect::<Result<_, _>>().map_err(later)
+        numbers.map(high).collect::<Result<_, _>>().map_err(later)
     }
 
     /// The first offset, and the end of what is committed.
@@ -228,16 +242,16 @@ impl KafkaSource {
     }
 
     /// The group's offsets by partition, where they are asked for.
-    fn committed(&self, count: i32) -> Result<Vec<Option<i64>>, Unready> {
+    fn committed(&self, numbers: Range<i32>) -> Result<BTreeMap<i32, i64>, Unready> {
         if self.settings.start != StartAt::Group || !self.settings.starts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(BTreeMap::new());
         }
-        let list = self.list((0..count).map(|partition| (partition, Offset::Invalid.to_raw().unwrap_or_default())))?;
+        let list = self.list(numbers.map(|partition| (partition, Offset::Invalid.to_raw().unwrap_or_default())))?;
         self.consumer.committed(&list, REQUEST_TIMEOUT).map_err(|error| Unready::Later(self.describe(&error)))?;
-        let mut offsets = vec![None; usize::try_from(count).unwrap_or(0)];
+        let mut offsets = BTreeMap::new();
         for element in list.elements() {
-            if let (Offset::Offset(offset), Ok(index)) = (element.offset(), usize::try_from(element.partition())) {
-                offsets[index] = Some(offset);
+            if let Offset::Offset(offset) = element.offset() {
+                offsets.insert(element.partition(), offset);
             }
         }
         Ok(offsets)
@@ -255,6 +269,9 @@ impl KafkaSource {
     /// Takes up partitions that the topic has got since, from their earliest record.
     fn grow(&mut self) -> Result<(), Unready> {
         self.asked = Instant::now();
+        if self.settings.only.is_some() {
+            return Ok(());
+        }
         let count = self.partition_count(REQUEST_TIMEOUT)?;
         let known = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
         for partition in known..count {
@@ -271,17 +288,17 @@ impl KafkaSource {
 
     fn fetch(&mut self, wait: Duration) -> (bool, Vec<Failure>) {
         let (mut alive, mut failures) = (false, Vec::new());
-        let partitions = &mut self.partitions;
+        let (partitions, first) = (&mut self.partitions, self.settings.only.unwrap_or(0));
         self.consumer.fetch(wait, |fetched| match fetched {
             Fetched::Record { partition, offset, timestamp_millis, key, payload } => {
                 alive = true;
-                if let Some(partition) = usize::try_from(partition).ok().and_then(|index| partitions.get_mut(index)) {
+                if let Some(partition) = at(partitions, first, partition) {
                     partition.take(offset, timestamp_millis, key, payload);
                 }
             }
             Fetched::End { partition, offset } => {
                 alive = true;
-                if let Some(partition) = usize::try_from(partition).ok().and_then(|index| partitions.get_mut(index)) {
+                if let Some(partition) = at(partitions, first, partition) {
                     partition.reach_end(offset);
                 }
             }
@@ -320,15 +337,14 @@ impl KafkaSource {
     /// The broker does not have the offset that we asked for: dropped by retention, or the topic is another one.
     fn out_of_range(&mut self, number: i32) -> Result<(), Unready> {
         let (low, high) = self.watermarks(number)?;
-        let Some(partition) = usize::try_from(number).ok().and_then(|index| self.partitions.get_mut(index)) else {
-            return Ok(());
-        };
+        let first = self.settings.only.unwrap_or(0);
+        let Some(partition) = at(&mut self.partitions, first, number) else { return Ok(()) };
         if partition.movable && partition.next < low {
             partition.next = low;
         }
         let next = partition.next;
         self.check_start(number, next, low, high)?;
-        let list = self.list(self.partitions.iter().enumerate().map(|(i, p)| (i as i32, p.next)))?;
+        let list = self.list(self.partitions.iter().map(|p| (p.batch.partition, p.next)))?;
         self.consumer.assign(&list).map_err(|error| Unready::Later(self.describe(&error)))
     }
 
@@ -399,7 +415,8 @@ impl KafkaSource {
     fn polled(&mut self) -> Polled {
         let mut polled = Polled { unreachable: self.trouble.clone(), ..Polled::default() };
         let (mut records, mut bytes) = (0, 0);
-        for (number, partition) in (0..).zip(&mut self.partitions) {
+        for partition in &mut self.partitions {
+            let number = partition.batch.partition;
             polled.partitions.push(number);
             if partition.at_end {
                 polled.at_end.push(number);
@@ -446,6 +463,11 @@ impl From<SourceError> for Unready {
     fn from(error: SourceError) -> Self {
         Self::Never(error)
     }
+}
+
+/// The partition of this number, where those from `first` on are read.
+fn at(partitions: &mut [Partition], first: i32, number: i32) -> Option<&mut Partition> {
+    usize::try_from(number - first).ok().and_then(|place| partitions.get_mut(place))
 }
 
 impl Partition {

@@ -8,5 +8,6 @@ mod number;
 pub(crate) mod output;
 pub(crate) mod pane;
 pub(crate) mod quantile_udaf;
+mod record_key;
 pub(crate) mod rows;
 pub(crate) mod source_rows;

@@ -10,6 +10,7 @@ use datafusion::error::Result;
 use prescale_ingest::RawBatch;
 
 use super::future;
+use super::record_key;
 use super::rows::{Failure, Rows, new_batch};
 use crate::sql::SourceTable;
 
@@ -25,6 +26,8 @@ pub(crate) struct SourceRows {
     pub(crate) null_times: Vec<u32>,
     /// Rows of the far future, which are not among `rows`.
     pub(crate) future: Vec<Failure>,
+    /// Rows that are not what their record's key says, which are not among `rows` either.
+    pub(crate) strange: Vec<Failure>,
 }
 
 /// The schemas that evaluation passes through, made once.
@@ -81,7 +84,14 @@ impl SourceStep {
             watermarks = filtered(&watermarks, &kept);
         }
         rows.batch = rows.batch.project(&table.visible)?;
-        Ok(SourceRows { rows, times, watermarks, failures, null_times, future })
+        let mut strange = Vec::new();
+        if let Some((place, kept)) = record_key::kept(table, raw, &rows)? {
+            strange = record_key::failures(place, raw, &rows, &kept)?;
+            rows.keep(&kept)?;
+            times = filtered(&times, &kept);
+            watermarks = filtered(&watermarks, &kept);
+        }
+        Ok(SourceRows { rows, times, watermarks, failures, null_times, future, strange })
     }
 
     fn evaluate(&self, table: &SourceTable, stored: &RecordBatch) -> Result<RecordBatch> {

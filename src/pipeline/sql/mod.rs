@@ -4,6 +4,7 @@
 mod aggregation;
 mod allowed;
 mod ddl;
+mod follows_key;
 mod functions;
 mod older;
 mod options;

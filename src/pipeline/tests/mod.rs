@@ -10,6 +10,7 @@ mod metadata;
 mod sessions;
 mod shapes;
 mod shipped;
+mod strange;
 mod threads;
 mod traces;
 
