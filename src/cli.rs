@@ -126,9 +126,12 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// A pipeline's failure by kind: wrong SQL, or a system outside.
 pub(crate) fn pipeline_failure(error: prescale_pipeline::PipelineError) -> Failure {
-    use prescale_pipeline::PipelineError::{Input, NoInput, NotLines, Sql, Udf};
+    use prescale_pipeline::PipelineError::{
+        Input, NoInput, NotLines, OneProcess, Partitions, SeveralProcesses, Sql, Udf,
+    };
     let invalid = match &error {
         Sql(_) | Input { .. } | NoInput { .. } | NotLines { .. } => true,
+        OneProcess { .. } | SeveralProcesses { .. } | Partitions { .. } => true,
         Udf(error) => !error.is_outside(),
         _ => false,
     };

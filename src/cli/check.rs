@@ -85,6 +85,12 @@ fn design(config: &Config, pipelines: &[String]) -> Vec<String> {
         format!("  features: {} windows, closed {} after their end", config.features.step, config.features.lateness),
     ];
     lines.extend(pipelines.iter().map(|pipeline| format!("    {pipeline}")));
+    if config.features.processes > 1 && !config.features.pipelines.is_empty() {
+        lines.push(format!(
+            "  shared by {} processes, as consumer groups prescale-{}-<pipeline>; where each share stands is on {}",
+            config.features.processes, config.topics.features, config.topics.epochs
+        ));
+    }
     lines.push(format!("  state: {}", place_of_state(config)));
     lines.push(format!(
         "  forecast: LSTM sequence-to-sequence, horizon {horizon} in steps of {}, retrained every {}, and on drift",

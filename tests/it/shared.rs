@@ -443,6 +443,27 @@ fn heavy_who_is_busy_longer_than_the_group_allows_is_not_evicted() {
 }
 
 #[test]
+fn heavy_what_one_process_wrote_is_not_taken_over_by_several_nor_the_other_way() {
+    let Some(kafka) = kit::kafka() else { return };
+    let mut feed = Feed::new(&kafka, "switch");
+    feed.minutes(3);
+    for (before, after) in [(1_usize, 2), (2, 1)] {
+        let processes = u32::try_from(before).unwrap();
+        let service = Service::new(&kafka, "switch", &feed.input, processes);
+        service.finish(&feed.count);
+        // Also without the state of before.
+        let setup = service.setup.with(&format!("[features]\nprocesses = {after}\n[state]\ndir = \"other\"\n"));
+        let finished = kit::run(&["run", "-c", &setup.config(), "--clock", "event", "--until-end"]);
+        let (features, who) = (setup.topic("features"), ["one process", "several processes"][before - 1]);
+        assert_eq!(finished.code, Some(3), "{}", finished.stderr);
+        let said = format!("pipeline `requests`: its rows on `{features}` were written by {who}, and ");
+        assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+        let output = Output::read(&kafka, &features, &setup.topic("dead-letters"));
+        output.check(&feed.count);
+    }
+}
+
+#[test]
 fn a_pipeline_that_does_not_follow_the_key_is_refused() {
     let region = sql().replace("    service,\n    window.start", "    route AS service,\n    window.start");
     let region = region.replace("        service,\n        tumble", "        route,\n        tumble");
