@@ -13,7 +13,7 @@ use crate::sql::SourceTable;
 /// Which rows have the text of the table's key column as their record's key, and where that column is; `None` = all have,
 /// or the table has no such column.
 pub(super) fn kept(table: &SourceTable, raw: &RawBatch, rows: &Rows) -> Result<Option<(usize, BooleanArray)>> {
-    let Some(place) = table.options.record_key.filter(|place| *place < rows.batch.num_columns()) else {
+    let Some(place) = table.record_key.filter(|place| *place < rows.batch.num_columns()) else {
         return Ok(None);
     };
     let texts = texts(place, rows)?;

@@ -42,7 +42,7 @@ impl Plan {
     pub fn watch_keys(&mut self, record_keys: &BTreeMap<String, String>) {
         for table in &mut self.sources {
             let column = given(table, record_keys).map(|(_, column)| column);
-            table.options.record_key = column.and_then(|column| table.schema.index_of(column).ok());
+            table.record_key = column.and_then(|column| table.schema.index_of(column).ok());
         }
     }
 }

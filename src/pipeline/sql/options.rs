@@ -39,8 +39,6 @@ pub struct SourceOptions {
     /// How far a row may be ahead of its record's timestamp, in milliseconds; never in the SQL, the service's configuration
     /// says it.
     pub max_future_millis: Option<i64>,
-    /// The column whose text is the key of the records, where processes share them by key; never in the SQL either.
-    pub record_key: Option<usize>,
     /// Settings passed through to librdkafka.
     pub client_configs: Vec<(String, String)>,
     /// What is written in a way that will not stay.
@@ -287,7 +285,6 @@ impl Options<'_> {
             },
             idle_micros: self.idle_micros()?,
             max_future_millis: None,
-            record_key: None,
             client_configs: self.client_configs()?,
             warnings: older::warnings(self.table),
         })
@@ -318,7 +315,6 @@ impl Options<'_> {
             group_id_prefix: None,
             read_committed: None,
             max_future_millis: None,
-            record_key: None,
             warnings: Vec::new(),
             idle_micros: self.idle_micros()?,
             client_configs: Vec::new(),

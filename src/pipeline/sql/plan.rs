@@ -98,6 +98,9 @@ pub struct SourceTable {
     /// What the query sees: the columns of `internal` in the order of the DDL.
     pub visible: Vec<usize>,
     pub schema: SchemaRef,
+    /// The column of `schema` whose text is the key of the records, where processes share them by key; never in the SQL, the
+    /// service's configuration says it.
+    pub record_key: Option<usize>,
     /// Event time as nanoseconds, over `internal`.
     pub event_time: Arc<dyn PhysicalExpr>,
     /// The watermark as nanoseconds, over payload, metadata and computed.

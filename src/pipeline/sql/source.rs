@@ -89,6 +89,7 @@ pub(super) fn plan(
         internal: Arc::new(Schema::new(internal)),
         visible,
         schema,
+        record_key: None,
         event_time,
         watermark: expr,
     })
