@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
 use crate::silence::Silence;
+use crate::stored::StoredPane;
 
 /// Rows by their fate. Conservation law: `read = windowed + filtered + late + future + decode + expression +
 /// null_event_time`.
@@ -39,10 +40,15 @@ pub struct PartitionCheckpoint {
     pub next: i64,
     /// The partition's watermark at `next`, in nanoseconds.
     pub watermark: i64,
-    /// The first offset that an open window needs; `next` when none does.
+    /// The first offset that an open window needs and that is in no stored pane; `next` when none is.
     pub oldest: i64,
     /// The partition's watermark just before the row at `oldest`.
     pub oldest_watermark: i64,
+    /// Both watermarks by the partition's rows alone; only where panes are cut into segments by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_own: Option<i64>,
 }
 
 /// One source.
@@ -70,6 +76,10 @@ pub struct Checkpoint {
     /// By table.
     pub sources: BTreeMap<String, SourceCheckpoint>,
     pub counters: Counters,
+    /// What the state store has of the panes of open windows; `None` = nothing, and `oldest` reaches back to their first
+    /// rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panes: Option<Vec<StoredPane>>,
 }
 
 impl Counters {

@@ -11,6 +11,7 @@
 //! | `udf` | Rust functions that the SQL calls: build, load, call |
 //! | `watermark`, `window`, `late` | the pure rules of event time |
 //! | `partition`, `panes`, `runs`, `sessions` | how far a partition has come; rows by pane, panes into windows |
+//! | `stored`, `held` | what of that the state store has; how much memory it takes |
 //! | `routing`, `gathered` | rows to the inputs that read them; windows in their order |
 //! | `silence` | what was not heard is a gap |
 //! | `exec` | physical expressions row by row where they fail, accumulators by window, JSON rows |
@@ -33,6 +34,7 @@ mod error;
 mod exec;
 mod files;
 mod gathered;
+mod held;
 pub mod late;
 mod outbox;
 mod panes;
@@ -46,6 +48,7 @@ mod silence;
 mod sketch;
 mod sql;
 mod steady;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -57,6 +60,7 @@ pub use checkpoint::{Checkpoint, Counters, PartitionCheckpoint, SourceCheckpoint
 pub use engine::{Engine, EpochOutput, OutRow, PartitionView, ProgressNote};
 pub use error::{PipelineError, Place, SqlError};
 pub use files::{check, run_over_files};
+pub use held::Held;
 pub use runner::{CommitStep, Delivery, RunnerSettings, Summary, run, source_settings};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
 pub use sql::{
@@ -64,3 +68,4 @@ pub use sql::{
     SinkOptions, SinkTable, SourceOptions, SourceSummary, SourceTable, Stage, StartAt, Step, compile, compile_with,
 };
 pub use steady::SteadyClock;
+pub use stored::{StoredPane, StoredPart};

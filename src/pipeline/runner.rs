@@ -20,6 +20,7 @@ use crate::engine::{Engine, EpochOutput, PartitionView};
 use crate::outbox::{GroupOffset, Outbox};
 use crate::schemas::Schemas;
 use crate::sql::{Plan, SourceTable, StartAt};
+use crate::stored::StoredPanes;
 use crate::transactions::Transactions;
 
 /// An epoch with more than this part of its most records is one of a pipeline that is catching up.
@@ -69,6 +70,9 @@ pub struct RunnerSettings {
     /// Where each transaction notes its epoch; unused without transactions.
     pub epochs_topic: String,
     pub delivery: Delivery,
+    /// What complete panes of open windows hold is stored with the checkpoint, so that a restart does not read their rows
+    /// again.
+    pub stores_panes: bool,
     /// The sources are bounded: a partition at its end leaves the watermark's minimum.
     pub until_end: bool,
     /// Partitions of a features or dead-letter topic that has to be created.
@@ -109,6 +113,7 @@ impl RunnerSettings {
             dead_letter_topic: "dead-letters".to_owned(),
             epochs_topic: "pipeline-epochs".to_owned(),
             delivery: Delivery::default(),
+            stores_panes: true,
             until_end: false,
             new_topic_partitions: 1,
             idle: plan.sources.iter().map(|source| source.options.idle()).collect(),
@@ -164,7 +169,12 @@ pub fn run(
 ) -> Result<Summary, PipelineError> {
     let checkpoint = Checkpoint::load(store, &settings.pipeline)?;
     PipelineStarted { pipeline: &settings.pipeline, resumed: checkpoint.is_some() }.emit();
-    let engine = Engine::new(settings.plan.clone(), checkpoint.clone())?;
+    let engine = if settings.stores_panes {
+        let stored = StoredPanes { store, pipeline: &settings.pipeline };
+        Engine::with_panes(settings.plan.clone(), checkpoint.clone(), &stored)?
+    } else {
+        Engine::new(settings.plan.clone(), checkpoint.clone())?
+    };
     let schemas = |table: &SourceTable| Schemas::new(&settings.pipeline, &table.name, &table.options);
     let schemas = settings.plan.sources.iter().map(schemas).collect::<Result<_, _>>()?;
     let outbox = Outbox::load(store, &settings.pipeline)?;
@@ -431,9 +441,9 @@ impl Runner<'_> {
     /// Saves a checkpoint with its output, then writes that in one transaction; `false` when stopped in between.
     fn write_once(&mut self, records: Vec<OutRecord>, checkpoint: &Checkpoint) -> Result<bool, PipelineError> {
         let offsets = self.offsets(checkpoint);
+        let mut writes = self.state(checkpoint)?;
         let Some(transactions) = &mut self.transactions else { return Ok(true) };
         let pipeline = &self.settings.pipeline;
-        let mut writes = vec![checkpoint.write(pipeline)?];
         (self.settings.probe)(CommitStep::Closed);
         if records.is_empty() {
             if let Some(left) = self.outbox.as_mut().filter(|outbox| !outbox.records.is_empty()) {
@@ -452,6 +462,14 @@ impl Runner<'_> {
         let is_done = transactions.deliver(&outbox)?;
         self.outbox = Some(outbox);
         Ok(is_done)
+    }
+
+    /// The changes that record a checkpoint of this moment.
+    fn state(&mut self, checkpoint: &Checkpoint) -> Result<Vec<Write>, PipelineError> {
+        let pipeline = &self.settings.pipeline;
+        let mut writes = self.engine.pane_writes(&StoredPanes { store: self.store, pipeline })?;
+        writes.push(checkpoint.write(pipeline)?);
+        Ok(writes)
     }
 
     /// Writes to the state store, however long that can't be reached; `false` when stopped before that.
@@ -501,9 +519,9 @@ impl Runner<'_> {
     }
 
     fn saved_with(&mut self, output: &EpochOutput, checkpoint: Checkpoint) -> Result<(), PipelineError> {
-        let pipeline = &self.settings.pipeline;
         if self.transactions.is_none() {
-            if !self.save(&[checkpoint.write(pipeline)?])? {
+            let writes = self.state(&checkpoint)?;
+            if !self.save(&writes)? {
                 return Ok(());
             }
             let offsets = self.offsets(&checkpoint);
@@ -515,6 +533,7 @@ impl Runner<'_> {
         self.saved = Some(checkpoint);
         self.saved_at = Some(self.clock.now());
         self.epochs += 1;
+        let pipeline = &self.settings.pipeline;
         let Counters { read, windowed, filtered, late, future, decode, expression, null_event_time, rows_out, .. } =
             output.counters;
         let by_fate = [

@@ -10,9 +10,32 @@ pub struct Windows {
     pub width: i64,
 }
 
+/// Panes up to a minute are read again as a whole.
+const WHOLE: i64 = 60_000_000_000;
+/// A segment is no shorter: it costs a merge of all groups, and a write.
+const SEGMENT_LEAST: i64 = 10_000_000_000;
+/// Most segments of a pane.
+const SEGMENTS_MAX: i64 = 64;
+
 impl Windows {
     pub fn tumble(width: i64) -> Self {
         Self { slide: width, width }
+    }
+
+    /// How far the rows of one partition in a pane are accumulated together, in nanoseconds of its watermark: a restart reads
+    /// no more than that again. `None` = as far as the pane goes. What is stored of a pane is bounded by the number of
+    /// segments, whatever its width.
+    pub fn segment(self) -> Option<i64> {
+        (self.slide > WHOLE).then(|| ((self.slide - 1) / SEGMENTS_MAX + 1).max(SEGMENT_LEAST))
+    }
+
+    /// The segment of a row in the pane that starts at `pane`, given its partition's own watermark before it, and the
+    /// watermark at which that segment is over.
+    pub fn segment_of(self, pane: i64, own_before: i64) -> (u32, i64) {
+        let end = self.pane_end(pane);
+        let Some(length) = self.segment() else { return (0, end) };
+        let number = (own_before.clamp(pane, end - 1) - pane) / length;
+        (u32::try_from(number).unwrap_or_default(), pane.saturating_add((number + 1) * length).min(end))
     }
 
     pub fn is_tumbling(self) -> bool {
