@@ -295,6 +295,7 @@ fn start_pipelines(
             refresh: config.features.refresh,
             max_future: Some(config.features.max_future).filter(|limit| *limit > Span::ZERO),
             step: config.features.step,
+            state_limit: Some(config.features.state_limit.0).filter(|limit| *limit > 0),
         };
         let (inbox, left) = (inbox.clone(), Arc::clone(&left));
         let ended = move |well: bool| {

@@ -15,7 +15,7 @@ use crate::exec::output;
 use crate::exec::source_rows::{SourceRows, SourceStep};
 use crate::gathered::{Gathered, Gathering};
 use crate::late;
-use crate::panes::{FirstRow, Reached, RowsOf};
+use crate::panes::{FirstRow, RowsOf};
 use crate::partition::Partition;
 use crate::routing::{Share, route};
 use crate::silence::Silence;
@@ -27,6 +27,10 @@ mod keeping;
 
 use keeping::Keeping;
 
+
+/// Follows the plan's fingerprint where a checkpoint is not whole without stored panes: versions that know nothing of them
+/// take it for that of another plan.
+const WITH_PANES: &str = "+panes";
 
 /// A row for the sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +200,7 @@ impl Engine {
     }
 
     fn resume(&mut self, mut from: Checkpoint) -> Result<(), PipelineError> {
-        if from.fingerprint != self.plan.fingerprint {
+        if from.fingerprint.trim_end_matches(WITH_PANES) != self.plan.fingerprint {
             return Err(PipelineError::OtherPlan {
                 pipeline: self.plan.sink.name.clone(),
                 found: from.fingerprint,
@@ -317,15 +321,17 @@ impl Engine {
             }
         };
         let readers = self.plan.sources.iter().zip(&self.readers).enumerate();
+        let panes = reached.as_ref().map(|reached| self.gathered.listed(&self.plan, reached));
+        let mark = if panes.as_ref().is_some_and(|panes| !panes.is_empty()) { WITH_PANES } else { "" };
         Checkpoint {
-            fingerprint: self.plan.fingerprint.clone(),
+            fingerprint: format!("{}{mark}", self.plan.fingerprint),
             watermark: self.watermark,
             told: self.told,
             last_end: self.last_end,
             silence: self.silence.clone(),
             sources: readers.map(|(place, (source, reader))| (source.name.clone(), of(place, reader))).collect(),
             counters: self.counters,
-            panes: reached.as_ref().map(|reached| self.gathered.listed(&self.plan, reached)),
+            panes,
         }
     }
 

@@ -251,18 +251,17 @@ impl Panes {
 
     /// Memory held.
     pub(crate) fn held(&self) -> Held {
-        let mut held = Held { panes: self.by_start.len(), bytes: self.runs.bytes(), groups: 0 };
-        let partial = |held: &mut Held, partial: &Partial| {
-            held.bytes += partial.bytes;
-            held.groups += partial.count;
-        };
+        let ends = self.by_start.first_key_value().zip(self.by_start.last_key_value());
+        let range = ends.map(|((first, _), (last, _))| (*first, *last));
+        let mut held = Held { panes: self.by_start.len(), range, ..Held::default() };
+        held.add(self.runs.bytes(), 0);
+        let partial = |held: &mut Held, partial: &Partial| held.add(partial.bytes, partial.count);
         for pane in self.by_start.values() {
             pane.merged.iter().for_each(|merged| partial(&mut held, merged));
             for part in pane.parts.values() {
                 part.unstored.iter().for_each(|(_, segment)| partial(&mut held, segment));
                 for (bytes, groups) in part.over.iter().chain(&part.store).map(PaneStore::size) {
-                    held.bytes += bytes;
-                    held.groups += groups;
+                    held.add(bytes, groups);
                 }
             }
         }

@@ -11,12 +11,13 @@ use prescale_ingest::kafka::{self, KafkaSettings, KafkaSink, KafkaSourceSettings
 use prescale_ingest::{OutRecord, Polled, RawBatch, Source};
 use prescale_store::{Store, Write};
 use prescale_telemetry::ingest::DeadLettered;
-use prescale_telemetry::pipeline::{EpochClosed, GapFound, PipelineEnded, PipelineStarted};
+use prescale_telemetry::pipeline::{EpochClosed, GapFound, PartitionsHeld, PipelineEnded, PipelineStarted};
 
 use crate::PipelineError;
 use crate::attempts::Attempts;
 use crate::checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
 use crate::engine::{Engine, EpochOutput, PartitionView};
+use crate::held::{Held, Load};
 use crate::outbox::{GroupOffset, Outbox};
 use crate::schemas::Schemas;
 use crate::sql::{Plan, SourceTable, StartAt};
@@ -73,6 +74,8 @@ pub struct RunnerSettings {
     /// What complete panes of open windows hold is stored with the checkpoint, so that a restart does not read their rows
     /// again.
     pub stores_panes: bool,
+    /// Bytes that open windows may take; `None` = any.
+    pub state_limit: Option<u64>,
     /// The sources are bounded: a partition at its end leaves the watermark's minimum.
     pub until_end: bool,
     /// Partitions of a features or dead-letter topic that has to be created.
@@ -114,6 +117,7 @@ impl RunnerSettings {
             epochs_topic: "pipeline-epochs".to_owned(),
             delivery: Delivery::default(),
             stores_panes: true,
+            state_limit: None,
             until_end: false,
             new_topic_partitions: 1,
             idle: plan.sources.iter().map(|source| source.options.idle()).collect(),
@@ -195,6 +199,8 @@ pub fn run(
         silences: sources.iter().map(|_| Silence::default()).collect(),
         sources,
         turn: 0,
+        state: Held::default(),
+        waiting: Vec::new(),
         saved: checkpoint,
         saved_at: None,
         epochs: 0,
@@ -216,6 +222,10 @@ struct Runner<'a> {
     silences: Vec<Silence>,
     /// The source that is waited for when none has records.
     turn: usize,
+    /// What open windows hold.
+    state: Held,
+    /// Partitions that are not read until others have caught up, by source.
+    waiting: Vec<Vec<i32>>,
     saved: Option<Checkpoint>,
     saved_at: Option<Timestamp>,
     /// As it is in the state store.
@@ -251,6 +261,7 @@ impl Runner<'_> {
                 polled.iter().zip(&idle).map(|(polled, idle)| self.view(polled, idle)).collect();
             let ended = views.iter().all(|view| view.all_ended);
             let output = self.engine.close(&views)?;
+            self.bound(&polled)?;
             if !self.write(&output, partitions)? {
                 break;
             }
@@ -264,6 +275,44 @@ impl Runner<'_> {
             }
         }
         Ok(self.summary(false))
+    }
+
+    /// Keeps the memory of open windows within its limit.
+    fn bound(&mut self, polled: &[Polled]) -> Result<(), PipelineError> {
+        self.state = self.engine.held();
+        let at_end: Vec<&[i32]> = polled.iter().map(|polled| &*polled.at_end).collect();
+        let waiting = match self.state.load(self.settings.state_limit) {
+            Load::Over => return Err(self.over_limit()),
+            Load::Heavy => self.engine.ahead(&at_end),
+            Load::Light => vec![Vec::new(); self.sources.len()],
+        };
+        let (pipeline, state_bytes) = (&self.settings.pipeline, self.state.bytes);
+        for ((place, partitions), table) in waiting.iter().enumerate().zip(&self.settings.plan.sources) {
+            let before = self.waiting.get(place).map_or(&[][..], Vec::as_slice);
+            if before != partitions {
+                PartitionsHeld { pipeline, table: &table.name, partitions, state_bytes }.emit();
+            }
+            if !before.is_empty() || !partitions.is_empty() {
+                self.sources[place].hold(partitions);
+            }
+        }
+        self.waiting = waiting;
+        Ok(())
+    }
+
+    fn over_limit(&self) -> PipelineError {
+        let (Held { bytes, groups, range, .. }, plan) = (self.state, &self.settings.plan);
+        let moment = |nanos: i64| Timestamp::from_millis(nanos.div_euclid(1_000_000));
+        let (from, to) = range.unwrap_or_default();
+        PipelineError::StateLimit {
+            pipeline: self.settings.pipeline.clone(),
+            bytes,
+            limit: self.settings.state_limit.unwrap_or(u64::MAX),
+            groups,
+            window: plan.summary().window,
+            from: moment(from),
+            to: moment(to),
+        }
     }
 
     fn summary(&self, ended: bool) -> Summary {
@@ -545,7 +594,8 @@ impl Runner<'_> {
             ("expression", expression),
             ("null_event_time", null_event_time),
         ];
-        EpochClosed { pipeline, read, by_fate: &by_fate, rows_out, watermark: self.engine.watermark() }.emit();
+        let (state_bytes, watermark) = (self.state.bytes, self.engine.watermark());
+        EpochClosed { pipeline, read, by_fate: &by_fate, rows_out, state_bytes, watermark }.emit();
         Ok(())
     }
 }

@@ -156,17 +156,17 @@ impl Sessions {
 
     /// Memory held.
     pub(crate) fn held(&mut self) -> Held {
-        let mut held = Held { panes: self.panes.len(), ..Held::default() };
+        let ends = self.firsts.first_key_value().zip(self.firsts.last_key_value());
+        let range = ends.map(|((first, _), (last, _))| (*first, *last));
+        let mut held = Held { panes: self.panes.len(), range, ..Held::default() };
         for part in self.panes.values().flat_map(BTreeMap::values) {
             let (bytes, groups) = part.store.size();
-            held.bytes += bytes + size_of_val(&*part.spans);
-            held.groups += groups;
+            held.add(bytes + size_of_val(&*part.spans), groups);
         }
         self.arrays.retain(|partial| partial.strong_count() > 0);
-        held.bytes += self.arrays.iter().filter_map(Weak::upgrade).map(|partial| partial.bytes).sum::<usize>();
+        held.add(self.arrays.iter().filter_map(Weak::upgrade).map(|partial| partial.bytes).sum(), 0);
         if let Some(open) = &self.open {
-            held.bytes += open.keys.size() + open.sessions.len() * size_of::<Session>();
-            held.groups += open.sessions.len();
+            held.add(open.keys.size() + open.sessions.len() * size_of::<Session>(), open.sessions.len());
         }
         held
     }

@@ -10,12 +10,11 @@ use prescale_store::Write;
 use super::Engine;
 use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
-use crate::held::Held;
+use crate::held::{self, Held};
 use crate::panes::Reached;
 use crate::partition::PartitionId;
 use crate::sql::Plan;
 use crate::stored::StoredPanes;
-use crate::watermark::UNSTARTED;
 
 /// Whether panes are stored.
 pub(super) struct Keeping {
@@ -62,6 +61,23 @@ impl Engine {
     /// The memory that open windows take.
     pub fn held(&mut self) -> Held {
         self.gathered.held()
+    }
+
+    /// By source, the partitions that are ahead of the slowest one, of which `at_end` tells whether they have been read to
+    /// their end.
+    pub(crate) fn ahead(&self, at_end: &[&[i32]]) -> Vec<Vec<i32>> {
+        let (mut places, mut times) = (Vec::new(), Vec::new());
+        for (source, (reader, at_end)) in self.readers.iter().zip(at_end).enumerate() {
+            for (id, time) in reader.partitions.keys().zip(reader.times()) {
+                places.push((source, *id));
+                times.push((time, at_end.contains(id)));
+            }
+        }
+        let mut ahead = vec![Vec::new(); self.readers.len()];
+        for (source, id) in held::ahead(&times, self.plan.windows.slide).into_iter().map(|place| places[place]) {
+            ahead[source].push(id);
+        }
+        ahead
     }
 
     /// How far event time has come for what is stored; `None` = nothing is.

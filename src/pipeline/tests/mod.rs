@@ -10,6 +10,7 @@ mod metadata;
 mod sessions;
 mod shapes;
 mod shipped;
+mod stored;
 mod traces;
 
 use std::collections::BTreeMap;
@@ -101,12 +102,11 @@ fn feed(plan: &Arc<Plan>, input: &Input, feeding: &Feeding) -> Outcome {
 fn feed_all(plan: &Arc<Plan>, inputs: &[&Input], feeding: &Feeding) -> Outcome {
     let outcome = feed_stored(plan, inputs, feeding, Stored::Panes).0;
     if feeding.restart_every.is_some() {
-        for stored in [Stored::Nothing, Stored::PanesLater] {
-            let other = feed_stored(plan, inputs, feeding, stored).0;
-            assert_eq!(other.text(), outcome.text(), "{stored:?}, {feeding:?}");
-            assert_eq!(other.dead_letters, outcome.dead_letters, "{stored:?}, {feeding:?}");
-            assert_eq!(other.counters, outcome.counters, "{stored:?}, {feeding:?}");
-        }
+        let stored = if (feeding.batch + inputs[0].len()) % 2 == 0 { Stored::Nothing } else { Stored::PanesLater };
+        let other = feed_stored(plan, inputs, feeding, stored).0;
+        assert_eq!(other.text(), outcome.text(), "{stored:?}, {feeding:?}");
+        assert_eq!(other.dead_letters, outcome.dead_letters, "{stored:?}, {feeding:?}");
+        assert_eq!(other.counters, outcome.counters, "{stored:?}, {feeding:?}");
     }
     outcome
 }
