@@ -25,7 +25,8 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let fault = || format!("`{text}` is not a size: write a number and one of B, KiB, MiB, GiB, TiB, such as \"2GiB\"");
+        let fault =
+            || format!("`{text}` is not a size: write a number and one of B, KiB, MiB, GiB, TiB, such as \"2GiB\"");
         let trimmed = text.trim();
         let split = trimmed.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(fault)?;
         let (number, unit) = trimmed.split_at(split);

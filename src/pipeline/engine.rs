@@ -27,7 +27,6 @@ mod keeping;
 
 use keeping::Keeping;
 
-
 /// Follows the plan's fingerprint where a checkpoint is not whole without stored panes: versions that know nothing of them
 /// take it for that of another plan.
 const WITH_PANES: &str = "+panes";

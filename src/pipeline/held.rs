@@ -93,11 +93,9 @@ mod tests {
     fn half_of_the_limit_is_heavy() {
         let held = |bytes| Held { bytes, ..Held::default() };
         assert_eq!(held(u64::MAX).load(None), Load::Light);
-        assert_eq!([50, 51, 100, 101].map(|bytes| held(bytes).load(Some(100))), [
-            Load::Light,
-            Load::Heavy,
-            Load::Heavy,
-            Load::Over
-        ]);
+        assert_eq!(
+            [50, 51, 100, 101].map(|bytes| held(bytes).load(Some(100))),
+            [Load::Light, Load::Heavy, Load::Heavy, Load::Over]
+        );
     }
 }

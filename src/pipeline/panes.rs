@@ -375,12 +375,7 @@ impl Part {
     }
 
     /// All segments in one. Those of a pane that has several are always folded, so that it does not matter how many were over.
-    fn take(
-        &mut self,
-        aggregation: &Aggregation,
-        windows: Windows,
-        ids: &mut Vec<usize>,
-    ) -> Result<Option<PaneStore>> {
+    fn take(&mut self, aggregation: &Aggregation, windows: Windows, ids: &mut Vec<usize>) -> Result<Option<PaneStore>> {
         if windows.segment().is_none() {
             return Ok(self.store.take());
         }

@@ -34,7 +34,15 @@ struct Lift {
 
 impl Partition {
     pub(crate) fn fresh(watermark: i64) -> Self {
-        Self { next: None, live_from: i64::MIN, live_watermark: UNSTARTED, watermark, own: UNSTARTED, live_own: UNSTARTED, lifts: Vec::new() }
+        Self {
+            next: None,
+            live_from: i64::MIN,
+            live_watermark: UNSTARTED,
+            watermark,
+            own: UNSTARTED,
+            live_own: UNSTARTED,
+            lifts: Vec::new(),
+        }
     }
 
     /// As a checkpoint left it, with its lifts as `(offset, watermark)`.

@@ -23,3 +23,4 @@ mod tidy;
 mod trouble;
 mod udf;
 mod week;
+mod windows;

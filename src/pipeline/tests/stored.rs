@@ -150,7 +150,8 @@ fn a_restart_reads_again_about_a_slide_and_the_lateness() {
     assert_eq!(kept.stored().len(), 29);
 
     // What goes on from there is what goes on without a restart.
-    let mut restarted = Kept { engine: kept.restarted().unwrap(), plan: kept.plan.clone(), store: MemoryStore::default() };
+    let mut restarted =
+        Kept { engine: kept.restarted().unwrap(), plan: kept.plan.clone(), store: MemoryStore::default() };
     let counted = kept.engine.counters();
     for partition in [0, 1] {
         restarted.push(partition, 1_800..READ);
@@ -177,7 +178,8 @@ fn so_does_one_in_the_middle_of_a_wide_window() {
     let start = 19_999 / 1_350 * 1_350 + LATENESS;
     assert_eq!(kept.starts(), [start + 1, start + 1]);
     assert_eq!(kept.stored().len(), 2 * 14);
-    let mut restarted = Kept { engine: kept.restarted().unwrap(), plan: kept.plan.clone(), store: MemoryStore::default() };
+    let mut restarted =
+        Kept { engine: kept.restarted().unwrap(), plan: kept.plan.clone(), store: MemoryStore::default() };
     for partition in [0, 1] {
         restarted.push(partition, start + 1..20_000);
     }
