@@ -49,6 +49,9 @@ pub struct PartitionCheckpoint {
     pub own: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_own: Option<i64>,
+    /// The first offset that an open window needs, where that is before `oldest`: for whoever starts without the stored panes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<i64>,
 }
 
 /// One source.

@@ -311,7 +311,8 @@ impl Engine {
         let of = |source: usize, reader: &Reader| {
             let partition = |(&id, partition): (&i32, &Partition)| {
                 let oldest = self.gathered.oldest(&self.plan, (source, id), reached.as_ref());
-                partition.checkpoint(oldest, has_segments).map(|checkpoint| (id, checkpoint))
+                let needed = reached.as_ref().and_then(|_| self.gathered.oldest(&self.plan, (source, id), None));
+                partition.checkpoint(oldest, needed, has_segments).map(|checkpoint| (id, checkpoint))
             };
             let lifts = |(&id, partition): (&i32, &Partition)| partition.lifts().map(|lifts| (id, lifts));
             SourceCheckpoint {

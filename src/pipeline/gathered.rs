@@ -103,7 +103,7 @@ impl Gathered {
         let Some(aggregation) = plan.inputs.get(place.input).map(|input| &input.aggregation) else { return Ok(()) };
         match self {
             Self::Panes(panes) => match panes.get_mut(place.input) {
-                Some(panes) => panes.restore(aggregation, place, content.partial, ids),
+                Some(panes) => panes.restore(aggregation, place, content, ids),
                 None => Ok(()),
             },
             Self::Sessions(sessions) => sessions.restore(aggregation, place.pane, content, ids),

@@ -54,15 +54,15 @@ struct Part {
     segment_end: i64,
     /// Of the rows in `store`.
     segment_first: Option<FirstRow>,
-    /// Of all rows; `None` where some came from the state store.
+    /// Of all rows.
     first: Option<FirstRow>,
     /// Segments that are over and that the state store lacks.
-    unstored: Vec<(u32, Arc<Partial>)>,
+    unstored: Vec<(u32, i64, Arc<Partial>)>,
     /// Bit n: segment n is stored.
     stored: u64,
 }
 
-/// Where a partition's share begins.
+/// Where a partition's share begins; of what came from the state store, the offset alone is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FirstRow {
     pub(crate) offset: i64,
@@ -90,6 +90,12 @@ pub(crate) struct Reached {
     pub(crate) own: BTreeMap<PartitionId, i64>,
 }
 
+impl FirstRow {
+    pub(crate) fn stored(offset: i64) -> Self {
+        Self { offset, watermark_before: UNSTARTED, own_before: UNSTARTED }
+    }
+}
+
 impl Reached {
     fn own(&self, partition: PartitionId) -> i64 {
         self.own.get(&partition).copied().unwrap_or(UNSTARTED)
@@ -110,7 +116,8 @@ impl Panes {
         ids: &mut Vec<usize>,
     ) -> Result<()> {
         let parts = &mut self.by_start.entry(of.pane).or_default().parts;
-        let part = parts.entry(of.partition).or_insert(Part { first: Some(of.first), ..Part::default() });
+        let part = parts.entry(of.partition).or_default();
+        part.first.get_or_insert(of.first);
         if part.segment != of.segment {
             part.seal(aggregation, self.stores, ids)?;
         }
@@ -165,14 +172,14 @@ impl Panes {
         ids: &mut Vec<usize>,
     ) -> Result<Vec<Change>> {
         let mut changes: Vec<Change> = self.gone.drain(..).map(|place| Change { place, content: None }).collect();
-        let change = |place, partial| Change { place, content: Some(Content::of(partial)) };
+        let change = |place, partial, firsts| Change { place, content: Some(Content::of(partial, firsts)) };
         for (&pane, state) in &mut self.by_start {
             let whole = Place { input: self.input, pane, segment: None };
             if window::is_closed(windows.pane_end(pane), reached.watermark) {
                 if !state.is_stored
                     && let Some(merged) = state.merged(aggregation, windows, ids)?
                 {
-                    changes.push(change(whole, merged));
+                    changes.push(change(whole, merged, state.firsts()));
                     let segments = state.stored_segments(whole);
                     changes.extend(segments.into_iter().map(|place| Change { place, content: None }));
                     state.is_stored = true;
@@ -183,9 +190,9 @@ impl Panes {
                 if part.segment_end <= reached.own(*id) {
                     part.seal(aggregation, true, ids)?;
                 }
-                for (segment, partial) in std::mem::take(&mut part.unstored) {
+                for (segment, first, partial) in std::mem::take(&mut part.unstored) {
                     part.stored |= 1 << segment;
-                    changes.push(change(Place { segment: Some((*id, segment)), ..whole }, partial));
+                    changes.push(change(Place { segment: Some((*id, segment)), ..whole }, partial, vec![(*id, first)]));
                 }
             }
         }
@@ -197,10 +204,14 @@ impl Panes {
         &mut self,
         aggregation: &Aggregation,
         place: Place,
-        partial: Arc<Partial>,
+        Content { partial, firsts, .. }: Content,
         ids: &mut Vec<usize>,
     ) -> Result<()> {
         let pane = self.by_start.entry(place.pane).or_default();
+        for (partition, offset) in firsts {
+            let part = pane.parts.entry(partition).or_default();
+            part.first.get_or_insert(FirstRow::stored(offset));
+        }
         match place.segment {
             None => (pane.merged, pane.is_stored) = (Some(partial), true),
             Some((partition, segment)) => {
@@ -259,7 +270,7 @@ impl Panes {
         for pane in self.by_start.values() {
             pane.merged.iter().for_each(|merged| partial(&mut held, merged));
             for part in pane.parts.values() {
-                part.unstored.iter().for_each(|(_, segment)| partial(&mut held, segment));
+                part.unstored.iter().for_each(|(.., segment)| partial(&mut held, segment));
                 for (bytes, groups) in part.over.iter().chain(&part.store).map(PaneStore::size) {
                     held.add(bytes, groups);
                 }
@@ -343,6 +354,10 @@ impl Pane {
         Ok(self.merged.clone())
     }
 
+    fn firsts(&self) -> Vec<(PartitionId, i64)> {
+        self.parts.iter().filter_map(|(id, part)| Some((*id, part.first?.offset))).collect()
+    }
+
     fn stored_segments(&self, pane: Place) -> Vec<Place> {
         let stored = |part: &Part, segment: &u32| part.stored & (1 << segment) != 0;
         let of = |(id, part): (&PartitionId, &Part)| {
@@ -359,9 +374,9 @@ impl Part {
         let Some(store) = self.store.take() else { return Ok(()) };
         let partial = Arc::new(store.into_partial()?);
         self.fold(aggregation, &partial, ids)?;
-        self.segment_first = None;
-        if stores {
-            self.unstored.push((self.segment, partial));
+        let first = self.segment_first.take();
+        if let Some(first) = first.filter(|_| stores) {
+            self.unstored.push((self.segment, first.offset, partial));
         }
         Ok(())
     }
@@ -386,7 +401,7 @@ impl Part {
 
     /// The segments that are over at the partition's own watermark.
     fn complete(&self, own: i64) -> u64 {
-        let bits = self.unstored.iter().fold(self.stored, |bits, (segment, _)| bits | 1 << segment);
+        let bits = self.unstored.iter().fold(self.stored, |bits, (segment, ..)| bits | 1 << segment);
         if self.store.is_some() && self.segment_end <= own { bits | 1 << self.segment } else { bits }
     }
 }

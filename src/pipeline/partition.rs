@@ -130,8 +130,14 @@ impl Partition {
         self.live_own >= end
     }
 
-    /// `None` before the first row.
-    pub(crate) fn checkpoint(&self, oldest: Option<FirstRow>, has_segments: bool) -> Option<PartitionCheckpoint> {
+    /// `None` before the first row. `oldest` is the first row that has to be read again, `needed` the first that an open window
+    /// holds.
+    pub(crate) fn checkpoint(
+        &self,
+        oldest: Option<FirstRow>,
+        needed: Option<FirstRow>,
+        has_segments: bool,
+    ) -> Option<PartitionCheckpoint> {
         let reached = self.next?;
         // While rows before `live_from` are being read again, the old promise about them still stands.
         let (next, watermark) = if reached < self.live_from {
@@ -147,6 +153,7 @@ impl Partition {
         };
         let if_cut = |own: i64| has_segments.then_some(own);
         let (own, oldest_own) = (if_cut(own), if_cut(oldest_own));
-        Some(PartitionCheckpoint { next, watermark, oldest, oldest_watermark, own, oldest_own })
+        let needed = needed.map(|first| first.offset).filter(|needed| *needed < oldest);
+        Some(PartitionCheckpoint { next, watermark, oldest, oldest_watermark, own, oldest_own, needed })
     }
 }

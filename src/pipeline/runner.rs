@@ -555,14 +555,14 @@ impl Runner<'_> {
         done
     }
 
-    /// The first offset that a restart reads, by source and partition.
+    /// The first offset that an open window needs, by source and partition.
     fn offsets(&self, checkpoint: &Checkpoint) -> Vec<GroupOffset> {
         let tables = self.settings.plan.sources.iter().enumerate();
         let known = tables.filter_map(|(place, table)| Some((place, checkpoint.sources.get(&table.name)?)));
         let offset = |source, (&partition, at): (&i32, &PartitionCheckpoint)| GroupOffset {
             source,
             partition,
-            offset: at.oldest,
+            offset: at.needed.unwrap_or(at.oldest),
         };
         known.flat_map(|(place, at)| at.partitions.iter().map(move |entry| offset(place, entry))).collect()
     }

@@ -151,6 +151,8 @@ impl Sessions {
         ids: &mut Vec<usize>,
     ) -> Result<()> {
         self.stored.insert(pane);
+        let firsts = content.firsts.iter().map(|(id, offset)| (*id, FirstRow::stored(*offset)));
+        self.firsts.insert(pane, firsts.collect());
         self.extend(aggregation, pane, &content, ids)
     }
 
@@ -188,7 +190,8 @@ impl Sessions {
         {
             let parts = self.panes.remove(&pane).unwrap_or_default();
             let (partial, spans) = merged(aggregation, parts, ids)?;
-            let content = Content { partial: Arc::new(partial), spans: Arc::new(spans) };
+            let firsts = self.firsts.get(&pane).into_iter().flatten().map(|(id, first)| (*id, first.offset));
+            let content = Content { partial: Arc::new(partial), spans: Arc::new(spans), firsts: firsts.collect() };
             self.extend(aggregation, pane, &content, ids)?;
             if self.stores {
                 self.unstored.insert(pane, content);
@@ -339,7 +342,7 @@ impl Open {
 
     /// Gives the groups of a pane to the sessions that they go on with, or begins new ones; panes come in their order.
     fn extend(&mut self, pane: i64, content: &Content, gap: i64, ids: &mut Vec<usize>) -> Result<()> {
-        let Content { partial, spans } = content;
+        let Content { partial, spans, .. } = content;
         self.keys.intern(&partial.keys, partial.count, ids)?;
         for ((group, &key), &(start, last)) in ids.iter().enumerate().zip(spans.iter()) {
             let (part, end) = (Part { pane, partial: partial.clone(), group }, last.saturating_add(gap));

@@ -66,6 +66,8 @@ pub(crate) struct Content {
     pub(crate) partial: Arc<Partial>,
     /// The first and the last moment of each group; only of sessions.
     pub(crate) spans: Arc<Vec<(i64, i64)>>,
+    /// The offset of each partition's first row in it.
+    pub(crate) firsts: Vec<(PartitionId, i64)>,
 }
 
 /// Where the panes of one pipeline are.
@@ -76,8 +78,8 @@ pub(crate) struct StoredPanes<'a> {
 
 impl Content {
     /// Of a pane of windows that are no sessions.
-    pub(crate) fn of(partial: Arc<Partial>) -> Self {
-        Self { partial, spans: Arc::default() }
+    pub(crate) fn of(partial: Arc<Partial>, firsts: Vec<(PartitionId, i64)>) -> Self {
+        Self { partial, spans: Arc::default(), firsts }
     }
 }
 
@@ -181,9 +183,9 @@ fn hash(key: &[u8], fingerprint: &str, body: &[u8]) -> [u8; HASH] {
     *hasher.finalize().as_bytes()
 }
 
-/// Keys, then states by aggregate, then spans, as one batch in Arrow's IPC stream.
+/// The number of first rows, these, then keys, states by aggregate, and spans, as one batch in Arrow's IPC stream.
 fn encode(content: &Content) -> Result<Vec<u8>> {
-    let Content { partial, spans } = content;
+    let Content { partial, spans, firsts } = content;
     let mut columns = partial.keys.clone();
     columns.extend(partial.states.iter().flatten().cloned());
     if !spans.is_empty() {
@@ -195,7 +197,12 @@ fn encode(content: &Content) -> Result<Vec<u8>> {
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(partial.count));
     let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
-    let mut bytes = Vec::new();
+    let mut bytes = (firsts.len() as u64).to_le_bytes().to_vec();
+    for ((source, partition), offset) in firsts {
+        bytes.extend_from_slice(&(*source as u64).to_le_bytes());
+        bytes.extend_from_slice(&partition.to_le_bytes());
+        bytes.extend_from_slice(&offset.to_le_bytes());
+    }
     let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
     writer.write(&batch)?;
     writer.finish()?;
@@ -205,6 +212,8 @@ fn encode(content: &Content) -> Result<Vec<u8>> {
 
 /// `None` when the columns are not those of the aggregation.
 fn decode(aggregation: &Aggregation, bytes: &[u8]) -> Result<Option<Content>> {
+    let mut bytes = bytes;
+    let Some(firsts) = decode_firsts(&mut bytes) else { return Ok(None) };
     let mut reader = StreamReader::try_new(bytes, None)?;
     let Some(batch) = reader.next().transpose()? else { return Ok(None) };
     let (count, mut columns) = (batch.num_rows(), batch.columns().iter().cloned());
@@ -235,5 +244,18 @@ fn decode(aggregation: &Aggregation, bytes: &[u8]) -> Result<Option<Content>> {
         }
         _ => return Ok(None),
     };
-    Ok(Some(Content { partial: Arc::new(Partial::new(keys, states, count)), spans: Arc::new(spans) }))
+    Ok(Some(Content { partial: Arc::new(Partial::new(keys, states, count)), spans: Arc::new(spans), firsts }))
+}
+
+fn decode_firsts(bytes: &mut &[u8]) -> Option<Vec<(PartitionId, i64)>> {
+    fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+        let (taken, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(*taken)
+    }
+    let first = |bytes: &mut &[u8]| {
+        let source = usize::try_from(u64::from_le_bytes(take(bytes)?)).ok()?;
+        Some(((source, i32::from_le_bytes(take(bytes)?)), i64::from_le_bytes(take(bytes)?)))
+    };
+    (0..u64::from_le_bytes(take(bytes)?)).map(|_| first(bytes)).collect()
 }
