@@ -11,18 +11,20 @@ use prescale_ingest::kafka::{self, KafkaSettings, KafkaSink, KafkaSourceSettings
 use prescale_ingest::{OutRecord, Polled, RawBatch, Source};
 use prescale_store::{Store, Write};
 use prescale_telemetry::ingest::DeadLettered;
-use prescale_telemetry::pipeline::{EpochClosed, GapFound, PartitionsHeld, PipelineEnded, PipelineStarted};
+use prescale_telemetry::pipeline::{EpochClosed, GapFound, PipelineEnded, PipelineStarted};
 
 use crate::PipelineError;
 use crate::attempts::Attempts;
 use crate::checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
 use crate::engine::{Engine, EpochOutput, PartitionView};
-use crate::held::{Held, Load};
+use crate::held::Held;
 use crate::outbox::{GroupOffset, Outbox};
 use crate::schemas::Schemas;
 use crate::sql::{Plan, SourceTable, StartAt};
 use crate::stored::StoredPanes;
 use crate::transactions::Transactions;
+
+mod bound;
 
 /// An epoch with more than this part of its most records is one of a pipeline that is catching up.
 const CATCHING_UP: usize = 10;
@@ -275,44 +277,6 @@ impl Runner<'_> {
             }
         }
         Ok(self.summary(false))
-    }
-
-    /// Keeps the memory of open windows within its limit.
-    fn bound(&mut self, polled: &[Polled]) -> Result<(), PipelineError> {
-        self.state = self.engine.held();
-        let at_end: Vec<&[i32]> = polled.iter().map(|polled| &*polled.at_end).collect();
-        let waiting = match self.state.load(self.settings.state_limit) {
-            Load::Over => return Err(self.over_limit()),
-            Load::Heavy => self.engine.ahead(&at_end),
-            Load::Light => vec![Vec::new(); self.sources.len()],
-        };
-        let (pipeline, state_bytes) = (&self.settings.pipeline, self.state.bytes);
-        for ((place, partitions), table) in waiting.iter().enumerate().zip(&self.settings.plan.sources) {
-            let before = self.waiting.get(place).map_or(&[][..], Vec::as_slice);
-            if before != partitions {
-                PartitionsHeld { pipeline, table: &table.name, partitions, state_bytes }.emit();
-            }
-            if !before.is_empty() || !partitions.is_empty() {
-                self.sources[place].hold(partitions);
-            }
-        }
-        self.waiting = waiting;
-        Ok(())
-    }
-
-    fn over_limit(&self) -> PipelineError {
-        let (Held { bytes, groups, range, .. }, plan) = (self.state, &self.settings.plan);
-        let moment = |nanos: i64| Timestamp::from_millis(nanos.div_euclid(1_000_000));
-        let (from, to) = range.unwrap_or_default();
-        PipelineError::StateLimit {
-            pipeline: self.settings.pipeline.clone(),
-            bytes,
-            limit: self.settings.state_limit.unwrap_or(u64::MAX),
-            groups,
-            window: plan.summary().window,
-            from: moment(from),
-            to: moment(to),
-        }
     }
 
     fn summary(&self, ended: bool) -> Summary {

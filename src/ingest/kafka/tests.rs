@@ -305,3 +305,46 @@ fn topics_are_counted_and_dead_letters_keep_their_bytes() {
     sink.flush(FLUSH).unwrap();
     assert_eq!(read_to_end(settings).len(), 1);
 }
+
+#[test]
+fn a_partition_that_is_held_goes_on_where_it_was() {
+    let (_broker, sink, settings) = broker(2);
+    for number in 0..4_000 {
+        send(&sink, number % 2, &number.to_string());
+    }
+    sink.flush(FLUSH).unwrap();
+    let mut source = KafkaSource::open(KafkaSourceSettings { until_end: true, max_records: 50, ..settings }).unwrap();
+    let mut seen = read_until(&mut source, |_, seen| seen > 0);
+    for turn in 0..6 {
+        source.hold(&[turn % 2]);
+        source.hold(&[turn % 2]);
+        // What was under way may still come.
+        for _ in 0..4 {
+            seen.extend(texts(&source.poll(WAIT).unwrap()));
+        }
+    }
+    source.hold(&[0]);
+    let start = Instant::now();
+    loop {
+        let polled = source.poll(WAIT).unwrap();
+        seen.extend(texts(&polled));
+        assert!(!polled.ended && !polled.at_end.contains(&0), "{polled:?}");
+        if polled.at_end.contains(&1) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "stuck after {polled:?}");
+    }
+    assert!(seen.len() < 4_000, "nothing was held");
+    source.hold(&[]);
+    seen.extend(read_until(&mut source, |polled, _| polled.ended));
+    let mut expected: Vec<String> =
+        (0..4_000).map(|number| format!("{}:{}={number}", number % 2, number / 2)).collect();
+    expected.sort();
+    let order = |partition: &str| -> Vec<i64> {
+        let offset = |text: &String| text.strip_prefix(partition)?.split('=').next()?.parse().ok();
+        seen.iter().filter_map(offset).collect()
+    };
+    assert!(order("0:").is_sorted_by(|a, b| a < b) && order("1:").is_sorted_by(|a, b| a < b));
+    seen.sort();
+    assert_eq!(seen, expected);
+}
