@@ -15,7 +15,7 @@ use crate::stored::{Change, Content, Place, StoredPane};
 pub(crate) enum Gathered {
     /// Of tumbling and hop windows, by input.
     Panes(Vec<Panes>),
-    Sessions(Sessions),
+    Sessions(Box<Sessions>),
 }
 
 /// Rows of one segment on their way into an input.
@@ -47,7 +47,7 @@ impl Gathered {
     pub(crate) fn new(plan: &Plan, watermark: i64, stores: bool) -> Self {
         match plan.session_gap {
             None => Self::Panes((0..plan.inputs.len()).map(|input| Panes::new(input, stores)).collect()),
-            Some(gap) => Self::Sessions(Sessions::new(gap, plan.windows, watermark, stores)),
+            Some(gap) => Self::Sessions(Box::new(Sessions::new(gap, plan.windows, watermark, stores))),
         }
     }
 

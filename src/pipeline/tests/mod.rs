@@ -102,7 +102,8 @@ fn feed(plan: &Arc<Plan>, input: &Input, feeding: &Feeding) -> Outcome {
 fn feed_all(plan: &Arc<Plan>, inputs: &[&Input], feeding: &Feeding) -> Outcome {
     let outcome = feed_stored(plan, inputs, feeding, Stored::Panes).0;
     if feeding.restart_every.is_some() {
-        let stored = if (feeding.batch + inputs[0].len()) % 2 == 0 { Stored::Nothing } else { Stored::PanesLater };
+        let stored =
+            if (feeding.batch + inputs[0].len()).is_multiple_of(2) { Stored::Nothing } else { Stored::PanesLater };
         let other = feed_stored(plan, inputs, feeding, stored).0;
         assert_eq!(other.text(), outcome.text(), "{stored:?}, {feeding:?}");
         assert_eq!(other.dead_letters, outcome.dead_letters, "{stored:?}, {feeding:?}");

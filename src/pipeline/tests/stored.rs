@@ -288,7 +288,7 @@ fn a_pipeline_without_a_checkpoint_takes_over_no_panes() {
     kept.close();
     assert!(!kept.stored().is_empty());
     let other = Write { table: Table::Panes, key: b"pp\0x".to_vec(), value: Some(vec![1]) };
-    kept.store.write(&[other.clone()]).unwrap();
+    kept.store.write(std::slice::from_ref(&other)).unwrap();
     Engine::with_panes(kept.plan.clone(), None, &panes(&kept.store)).unwrap();
     assert_eq!(kept.stored(), [(other.key, vec![1])]);
 }
