@@ -125,6 +125,23 @@ mod tests {
         }
 
         #[test]
+        fn segments_follow_each_other_and_are_few(
+            seconds in 1_i64..3_000_000, pane in -5_i64..5, from in -3_000_000_i64..3_000_000, step in 0_i64..200_000,
+        ) {
+            const SECOND: i64 = 1_000_000_000;
+            let windows = Windows::tumble(seconds * SECOND);
+            let pane = pane * windows.slide;
+            let (before, after) = (pane + from * SECOND, pane + (from + step) * SECOND);
+            let ((first, first_end), (second, second_end)) =
+                (windows.segment_of(pane, before), windows.segment_of(pane, after));
+            prop_assert!(first <= second && first_end <= second_end && i64::from(second) < SEGMENTS_MAX);
+            // A row after the end of a segment is in a later one, and one before it is not.
+            prop_assert!(second_end > after.max(pane) || second_end == windows.pane_end(pane));
+            prop_assert_eq!(first == second, first_end == second_end);
+            prop_assert!(windows.segment().is_some() == (windows.slide > WHOLE));
+        }
+
+        #[test]
         fn the_first_open_window_is_the_first_that_the_watermark_has_not_passed(
             watermark in -100_000_i64..100_000, slide in 1_i64..500, panes in 1_i64..9,
         ) {

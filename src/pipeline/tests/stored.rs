@@ -198,6 +198,23 @@ fn so_does_one_in_the_middle_of_a_wide_window() {
     assert_eq!(kept.stored(), [], "the day before is gone, and of the next one no segment is over");
 }
 
+#[test]
+fn what_open_windows_take_is_counted_until_they_are_written() {
+    let mut kept = Kept::new("tumble(INTERVAL '1 minute')");
+    assert_eq!(kept.engine.held(), crate::Held::default());
+    for partition in [0, 1] {
+        kept.push(partition, 0..300);
+    }
+    let held = kept.engine.held();
+    // Three services in five windows and two partitions.
+    assert_eq!((held.groups, held.panes, held.range), (30, 5, Some((0, 240_000_000_000))));
+    assert!(held.bytes > 30 * 100, "{held:?}");
+    kept.close();
+    let left = kept.engine.held();
+    assert_eq!((left.groups, left.panes), (6, 1));
+    assert!(left.bytes * 4 < held.bytes, "{left:?} of {held:?}");
+}
+
 /// Tumbling windows of up to a minute store nothing and cost nothing.
 #[test]
 fn a_window_of_a_minute_is_not_stored() {
