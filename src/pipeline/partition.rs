@@ -52,8 +52,13 @@ impl Partition {
             live_from: at.next,
             live_watermark: at.watermark,
             watermark: if at.oldest < at.next { at.oldest_watermark } else { at.watermark },
-            own: if at.oldest < at.next { at.oldest_own } else { at.own }.unwrap_or(UNSTARTED),
-            live_own: at.own.unwrap_or(UNSTARTED),
+            // Checkpoints of versions without segments know only the watermark, which is the same where nothing was lifted.
+            own: if at.oldest < at.next {
+                at.oldest_own.unwrap_or(at.oldest_watermark)
+            } else {
+                at.own.unwrap_or(at.watermark)
+            },
+            live_own: at.own.unwrap_or(at.watermark),
             lifts: lifts.iter().map(|&(offset, watermark)| Lift { offset, watermark }).collect(),
         }
     }
