@@ -9,6 +9,10 @@
 //! session holds. A process reads all of it, saves its checkpoint in a redb file, and is killed (`SIGKILL`). Then another
 //! is started. The clock runs from there until it has read what it needs and asks for more. The state is what the process
 //! has more in memory than one that read the same records and filtered all of them.
+//!
+//! That window is read again but for its segments that are over (`docs/designs/0013-stored-panes.md`). A second measurement
+//! is of windows of an hour every ten minutes, whose complete panes are in the redb file, one GiB of them: a restart loads these
+//! and reads only the pane that goes on.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 mod kit;
@@ -35,6 +39,11 @@ const HOLDER: &str = "--holder";
 const PIPELINE: &str = "restart";
 const PARTITIONS: i32 = 4;
 const WINDOW: Span = Span::from_minutes(60);
+const TUMBLE: &str = "tumble(INTERVAL '1 hour')";
+/// Fewer panes than from which runs of panes are merged ahead: their state is not what is measured.
+const HOP: &str = "hop(INTERVAL '10 minutes', INTERVAL '1 hour')";
+/// The same for the hop, of which some are in the same pane and are stored as one.
+const HOP_REQUESTS: u64 = 3;
 /// Requests of each service in the window, on average. A group of one partition's requests takes some 150 bytes.
 const REQUESTS: u64 = 2;
 const SERVICES: u64 = 4_000_000;
@@ -48,17 +57,18 @@ struct Held<'a> {
     records: u64,
     features: &'a str,
     state: &'a Path,
+    window: &'a str,
     /// All records are filtered.
     empty: bool,
 }
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, topic, records, features, state, empty] = &arguments[..]
+    if let [first, topic, records, features, state, window, empty] = &arguments[..]
         && first == HOLDER
     {
         let (records, empty) = (records.parse()?, empty.parse()?);
-        return hold(&Held { topic, records, features, state: Path::new(state), empty });
+        return hold(&Held { topic, records, features, state: Path::new(state), window, empty });
     }
     let quick = kit::quick()?;
     let broker = Broker::start(&[])?;
@@ -69,19 +79,33 @@ fn main() -> Result<()> {
     let (services, rounds) = if quick { (100_000, 2) } else { (SERVICES, 3) };
     println!("profile: {}\nmachine: {}", kit::profile(), kit::machine());
     println!("broker: {}", broker.describe());
-    let requests =
-        Requests { records: services * REQUESTS, services, length: Span::from_minutes(50), partitions: PARTITIONS };
-    let filled = fill(&broker, "requests", requests)?;
-    measure(&broker, &filled, services, rounds, quick)
+    for (window, requests) in [(TUMBLE, REQUESTS), (HOP, HOP_REQUESTS)] {
+        let requests =
+            Requests { records: services * requests, services, length: Span::from_minutes(50), partitions: PARTITIONS };
+        let filled = fill(&broker, "requests", requests)?;
+        measure(&broker, &filled, window, (services, rounds, quick))?;
+    }
+    Ok(())
 }
 
-fn measure(broker: &Broker, filled: &Filled, services: u64, rounds: usize, quick: bool) -> Result<()> {
+fn measure(
+    broker: &Broker,
+    filled: &Filled,
+    window: &str,
+    (services, rounds, quick): (u64, usize, bool),
+) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let features = broker.topic("features", 1)?;
     let empty_dir = dir.path().join("empty");
     std::fs::create_dir(&empty_dir)?;
-    let held =
-        Held { topic: &filled.topic, records: filled.records, features: &features, state: dir.path(), empty: false };
+    let held = Held {
+        topic: &filled.topic,
+        records: filled.records,
+        features: &features,
+        state: dir.path(),
+        window,
+        empty: false,
+    };
     let (nothing, _) = Holder::start(&Held { state: &empty_dir, empty: true, ..held.clone() })?;
     let base = nothing.process().resident_bytes()? as f64;
     drop(nothing);
@@ -96,13 +120,15 @@ fn measure(broker: &Broker, filled: &Filled, services: u64, rounds: usize, quick
     }
     close(broker, filled, &features, services)?;
     drop(holder);
-    println!("\n{rounds} restarts on {}: median (least..most)", kit::machine());
+    let stored = std::fs::metadata(dir.path().join("state.redb"))?.len() as f64 / GIB;
+    println!("\n{rounds} restarts of {window} on {}: median (least..most)", kit::machine());
     println!(
         "  {} records of {services} services held by one window; first reading {:.1} s",
         filled.records,
         first.as_secs_f64()
     );
     println!("  state {} GiB, {} bytes a record in Kafka", spread(&states, 2), filled.bytes as u64 / filled.records);
+    println!("  redb file {stored:.2} GiB at the end");
     println!("  (e) restart until caught up: {} s (wanted: at most 20)", spread(&seconds, 2));
     match states.iter().copied().fold(f64::INFINITY, f64::min) {
         least if least < 1.0 && !quick => Err(format!("the state was to be 1 GiB, it was {least:.2}").into()),
@@ -125,6 +151,10 @@ fn close(broker: &Broker, filled: &Filled, features: &str, services: u64) -> Res
             for index in 0..batch.len() {
                 let row: serde_json::Value = serde_json::from_slice(batch.bytes(index))?;
                 let Some(requests) = row["requests"].as_u64() else { continue };
+                // Of windows that overlap, the one with all records begins with them.
+                if row["window_start"].as_str().and_then(|start| start.parse().ok()) != Some(START) {
+                    continue;
+                }
                 if requests != filled.records || row["services"].as_u64().is_none_or(|found| found > services) {
                     return Err(format!(
                         "{} records of {services} services were sent, the window has {row}",
@@ -148,7 +178,7 @@ impl Holder {
         let begun = Instant::now();
         let mut command = Command::new(std::env::current_exe()?);
         command.args([HOLDER, held.topic, &held.records.to_string(), held.features]);
-        command.arg(held.state).arg(held.empty.to_string());
+        command.arg(held.state).args([held.window, &held.empty.to_string()]);
         let mut holder = Self(command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?);
         let output = holder.0.stdout.take().ok_or("a child without output")?;
         let mut line = String::new();
@@ -174,7 +204,7 @@ impl Drop for Holder {
 
 const CAUGHT_UP: &str = "caught up";
 
-fn sql(empty: bool) -> String {
+fn sql(window: &str, empty: bool) -> String {
     let filter = if empty { "WHERE latency_ms < 0" } else { "" };
     format!(
         "CREATE TABLE requests (
@@ -188,7 +218,7 @@ fn sql(empty: bool) -> String {
         FROM (
             SELECT window, sum(requests) AS requests, count(*) AS services, max(latency_ms_p99) AS slowest
             FROM (
-                SELECT service, tumble(INTERVAL '1 hour') AS window, count(*) AS requests,
+                SELECT service, {window} AS window, count(*) AS requests,
                     avg(latency_ms) AS latency_ms_avg,
                     approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY latency_ms) AS latency_ms_p99
                 FROM requests {filter} GROUP BY service, window
@@ -201,7 +231,7 @@ fn sql(empty: bool) -> String {
 /// Runs the pipeline until it is killed.
 fn hold(held: &Held<'_>) -> Result<()> {
     let broker = Broker::start(&[])?;
-    let plan = Arc::new(plan(&sql(held.empty), held.topic)?);
+    let plan = Arc::new(plan(&sql(held.window, held.empty), held.topic)?);
     let store = RedbStore::open(held.state)?;
     let sink = KafkaSink::open(&broker.kafka)?;
     // One pipeline to a features topic: the empty one has its own.
@@ -216,12 +246,15 @@ fn hold(held: &Held<'_>) -> Result<()> {
     let checkpoint = Checkpoint::load(&store, PIPELINE)?;
     let source =
         KafkaSource::open(source_settings(&plan.sources[0], Some(broker.kafka.clone()), checkpoint.as_ref(), false))?;
-    let watched = Watched { source, left: held.records, quiet: 0 };
+    // The topic begins at offset 0, and each record has an offset.
+    let starts = checkpoint.map(|checkpoint| checkpoint.starts("requests")).unwrap_or_default();
+    let before: i64 = starts.iter().filter_map(|start| start.offset).sum();
+    let watched = Watched { source, left: held.records.saturating_sub(before.unsigned_abs()), quiet: 0 };
     run(settings, vec![Box::new(watched)], &sink, &store, &SystemClock, &AtomicBool::new(false))?;
     Err("the run has ended by itself".into())
 }
 
-/// Says once that all records were read, and what came of them saved.
+/// Says once that all records that are left were read, and what came of them saved.
 struct Watched {
     source: KafkaSource,
     left: u64,

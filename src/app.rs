@@ -134,7 +134,7 @@ fn checkpoints(config: &Config, state: &Arc<dyn Store>) -> Result<Arc<dyn Store>
     }
     let own = BucketStore::open(&config.state.checkpoints)?;
     let all = |store: &dyn Store, table| store.range(table, &[], &[u8::MAX], usize::MAX, false);
-    let tables = [Table::Checkpoints, Table::Outbox];
+    let tables = [Table::Checkpoints, Table::Outbox, Table::Panes];
     let (mut is_empty, mut moved, mut left) = (true, Vec::new(), Vec::new());
     for table in tables {
         is_empty &= all(&own, table)?.is_empty();
@@ -297,6 +297,7 @@ fn start_pipelines(
             refresh: config.features.refresh,
             max_future: Some(config.features.max_future).filter(|limit| *limit > Span::ZERO),
             step: config.features.step,
+            state_limit: Some(config.features.state_limit.0).filter(|limit| *limit > 0),
         };
         let (inbox, left) = (inbox.clone(), Arc::clone(&left));
         let ended = move |well: bool| {

@@ -4,6 +4,7 @@
 mod check;
 mod merge;
 mod shape;
+mod size;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

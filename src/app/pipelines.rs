@@ -52,6 +52,8 @@ pub(crate) struct PipelineSpec {
     pub(crate) max_future: Option<Span>,
     /// Width of the windows that are read from the features topic.
     pub(crate) step: Span,
+    /// Bytes that open windows may take; `None` = any.
+    pub(crate) state_limit: Option<u64>,
 }
 
 /// A pipeline as the configuration names it.
@@ -147,6 +149,7 @@ impl PipelineSpec {
             until_end: self.until_end,
             new_topic_partitions: self.topic_partitions,
             caught_up_idle: self.caught_up_idle,
+            state_limit: self.state_limit,
             ..RunnerSettings::new(&self.name, Arc::new(plan))
         };
         let idle = settings.idle.iter().map(|idle| self.idle.or(*idle)).collect();

@@ -10,6 +10,8 @@ use prescale_ingest::registry::RegistrySettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::size::ByteSize;
+
 /// The configuration file of Prescale.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +80,8 @@ pub(crate) struct Features {
     /// A partition that has been read up to the broker's high watermark and brought nothing for this long holds no window
     /// open; 0 = it does so as long as any other, which `idle_micros` in the SQL says.
     pub(crate) caught_up_idle: Span,
+    /// Memory that the open windows of one pipeline may take; 0 = any.
+    pub(crate) state_limit: ByteSize,
     /// How often source topics are asked for new partitions.
     pub(crate) refresh: Span,
     /// Table name in the SQL → topic to read instead.

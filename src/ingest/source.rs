@@ -52,4 +52,10 @@ pub trait Source: Send {
 
     /// Tells the outside how far a restart would go back: for each partition the oldest offset that is still needed.
     fn commit(&mut self, oldest_needed: &[(i32, i64)]) -> Result<(), SourceError>;
+
+    /// Does not read these partitions until it is told others; what is still under way of them may come. A source that can't
+    /// do so goes on reading all.
+    fn hold(&mut self, partitions: &[i32]) {
+        let _all_are_read = partitions;
+    }
 }

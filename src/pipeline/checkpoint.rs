@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::PipelineError;
 use crate::engine::to_millis;
 use crate::silence::Silence;
+use crate::stored::StoredPane;
 use crate::watermark::UNSTARTED;
 
 /// Rows by their fate. Conservation law: `read = windowed + filtered + late + future + decode + expression +
@@ -45,10 +46,18 @@ pub struct PartitionCheckpoint {
     pub next: i64,
     /// The partition's watermark at `next`, in nanoseconds.
     pub watermark: i64,
-    /// The first offset that an open window needs; `next` when none does.
+    /// The first offset that an open window needs and that is in no stored pane; `next` when none is.
     pub oldest: i64,
     /// The partition's watermark just before the row at `oldest`.
     pub oldest_watermark: i64,
+    /// Both watermarks by the partition's rows alone; only where panes are cut into segments by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_own: Option<i64>,
+    /// The first offset that an open window needs, where that is before `oldest`: for whoever starts without the stored panes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<i64>,
 }
 
 /// One source.
@@ -76,6 +85,10 @@ pub struct Checkpoint {
     /// By table.
     pub sources: BTreeMap<String, SourceCheckpoint>,
     pub counters: Counters,
+    /// What the state store has of the panes of open windows; `None` = nothing, and `oldest` reaches back to their first
+    /// rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panes: Option<Vec<StoredPane>>,
 }
 
 impl Counters {

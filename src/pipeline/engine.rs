@@ -15,7 +15,7 @@ use crate::exec::output;
 use crate::exec::source_rows::SourceStep;
 use crate::gathered::{Gathered, Gathering};
 use crate::late;
-use crate::panes::FirstRow;
+use crate::panes::{FirstRow, RowsOf};
 use crate::partition::Partition;
 use crate::prepared::{Intake, Prepared, Times};
 use crate::routing::Share;
@@ -23,6 +23,14 @@ use crate::silence::Silence;
 use crate::sql::Plan;
 use crate::watermark::{self, ENDED, PartitionTime, UNSTARTED};
 use crate::window::{self, Windows};
+
+mod keeping;
+
+use keeping::Keeping;
+
+/// Follows the plan's fingerprint where a checkpoint is not whole without stored panes: versions that know nothing of them
+/// take it for that of another plan.
+const WITH_PANES: &str = "+panes";
 
 /// A row for the sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +90,7 @@ pub struct Engine {
     /// In the order of the plan's sources.
     readers: Vec<Reader>,
     gathered: Gathered,
+    keeping: Keeping,
     watermark: i64,
     told: Option<i64>,
     last_end: Option<i64>,
@@ -112,8 +121,11 @@ impl Reader {
 struct Scratch {
     ids: Vec<usize>,
     before: Vec<i64>,
+    own_before: Vec<i64>,
     /// By record of the raw batch: event time and the watermark before the row.
     times: Vec<(i64, i64)>,
+    /// The same watermark by the partition's rows alone; empty where panes have no segments.
+    own: Vec<i64>,
     fates: Vec<Fate>,
 }
 
@@ -167,8 +179,17 @@ impl Batch<'_> {
 }
 
 impl Engine {
-    /// Starts a plan, or goes on where `checkpoint` stands. Each source must start at [`Checkpoint::starts`].
+    /// Starts a plan that stores no panes, or goes on where `checkpoint` stands. Each source must start at
+    /// [`Checkpoint::starts`].
     pub fn new(plan: Arc<Plan>, checkpoint: Option<Checkpoint>) -> Result<Self, PipelineError> {
+        if checkpoint.as_ref().and_then(|checkpoint| checkpoint.panes.as_ref()).is_some_and(|panes| !panes.is_empty()) {
+            let error = "a part of its state is in stored panes, which this run can't read".to_owned();
+            return Err(PipelineError::Checkpoint { pipeline: plan.sink.name.clone(), error });
+        }
+        Self::started(plan, checkpoint, false)
+    }
+
+    fn started(plan: Arc<Plan>, checkpoint: Option<Checkpoint>, stores: bool) -> Result<Self, PipelineError> {
         let mut readers = Vec::with_capacity(plan.sources.len());
         for (place, source) in plan.sources.iter().enumerate() {
             let decoder = Decoder::try_new(&source.options.format, source.payload.clone())
@@ -179,7 +200,8 @@ impl Engine {
         }
         let watermark = checkpoint.as_ref().map_or(UNSTARTED, |checkpoint| checkpoint.watermark);
         let mut engine = Self {
-            gathered: Gathered::new(&plan, watermark),
+            gathered: Gathered::new(&plan, watermark, stores),
+            keeping: Keeping::new(stores, checkpoint.as_ref()),
             plan,
             readers,
             watermark,
@@ -197,7 +219,7 @@ impl Engine {
     }
 
     fn resume(&mut self, mut from: Checkpoint) -> Result<(), PipelineError> {
-        if from.fingerprint != self.plan.fingerprint {
+        if from.fingerprint.trim_end_matches(WITH_PANES) != self.plan.fingerprint {
             return Err(PipelineError::OtherPlan {
                 pipeline: self.plan.sink.name.clone(),
                 found: from.fingerprint,
@@ -256,7 +278,7 @@ impl Engine {
                 self.dead_letters.push(batch.letter(bad.index, bad.reason, bad.error));
             }
         }
-        advance(partition, raw, &rows, &mut self.scratch);
+        advance(partition, raw, &rows, plan.has_segments(), &mut self.scratch);
         self.fail(batch, failures);
         for &record in null_times.iter().filter(|record| batch.is_live(**record)) {
             self.counters.null_event_time += 1;
@@ -299,9 +321,10 @@ impl Engine {
         while let Some(window) = self.gathered.next(&plan, &mut closing, &mut self.scratch.ids)? {
             self.emit(&Window { start: window.start, end: window.end, batches: &window.batches }, &mut rows)?;
         }
+        let reached = self.reached();
         for (source, reader) in self.readers.iter_mut().enumerate() {
             for (id, partition) in &mut reader.partitions {
-                partition.forget(|| self.gathered.oldest((source, *id)));
+                partition.forget(|| self.gathered.oldest(&plan, (source, *id), reached.as_ref()));
             }
         }
         let progress = self.progress(all_ended);
@@ -319,11 +342,14 @@ impl Engine {
         reached != UNSTARTED && self.plan.windows.border(reached) > self.plan.windows.border(self.watermark)
     }
 
-    /// Where a restart would go on, once the output of all closed epochs is safe.
+    /// Where a restart would go on, once the output of all closed epochs is safe and the stored panes are.
     pub fn checkpoint(&self) -> Checkpoint {
+        let (reached, has_segments) = (self.reached(), self.plan.has_segments());
         let of = |source: usize, reader: &Reader| {
             let partition = |(&id, partition): (&i32, &Partition)| {
-                partition.checkpoint(self.gathered.oldest((source, id))).map(|checkpoint| (id, checkpoint))
+                let oldest = self.gathered.oldest(&self.plan, (source, id), reached.as_ref());
+                let needed = reached.as_ref().and_then(|_| self.gathered.oldest(&self.plan, (source, id), None));
+                partition.checkpoint(oldest, needed, has_segments).map(|checkpoint| (id, checkpoint))
             };
             let lifts = |(&id, partition): (&i32, &Partition)| partition.lifts().map(|lifts| (id, lifts));
             SourceCheckpoint {
@@ -332,14 +358,17 @@ impl Engine {
             }
         };
         let readers = self.plan.sources.iter().zip(&self.readers).enumerate();
+        let panes = reached.as_ref().map(|reached| self.gathered.listed(&self.plan, reached));
+        let mark = if panes.as_ref().is_some_and(|panes| !panes.is_empty()) { WITH_PANES } else { "" };
         Checkpoint {
-            fingerprint: self.plan.fingerprint.clone(),
+            fingerprint: format!("{}{mark}", self.plan.fingerprint),
             watermark: self.watermark,
             told: self.told,
             last_end: self.last_end,
             silence: self.silence.clone(),
             sources: readers.map(|(place, (source, reader))| (source.name.clone(), of(place, reader))).collect(),
             counters: self.counters,
+            panes,
         }
     }
 
@@ -374,8 +403,8 @@ impl Engine {
     fn window(&mut self, batch: Batch<'_>, share: &Share) -> Result<(), PipelineError> {
         let plan = self.plan.clone();
         let Batch { source, raw, .. } = batch;
-        // Runs of neighbouring rows of one pane: (its start, first row, rows).
-        let mut runs: Vec<(i64, usize, usize)> = Vec::new();
+        // Runs of neighbouring rows of one segment: (pane and segment, first row, rows).
+        let mut runs: Vec<((i64, u32), usize, usize)> = Vec::new();
         let (mut windowed, mut first) = (0, None);
         // Neighbours are mostly of one pane.
         let mut pane = Pane::default();
@@ -386,8 +415,11 @@ impl Engine {
             let end = if plan.session_gap.is_none() { pane.end } else { plan.late_from(time) };
             let is_live = batch.is_live(record);
             // A row that is read again goes where it went before, as long as an open window needs it.
-            let needed_until = if is_live { end } else { self.gathered.needed_until(&plan, start) };
-            let is_late = late::is_late(end, before) || window::is_closed(needed_until, self.watermark);
+            let needed_until = if is_live { end } else { self.needed_until(start) };
+            let (segment, _) = self.segment(start, record);
+            let is_late = late::is_late(end, before)
+                || window::is_closed(needed_until, self.watermark)
+                || (!is_live && self.is_stored((source, raw.partition), start, record));
             // A record that came to several inputs is one row of the source.
             let fate = &mut self.scratch.fates[record as usize];
             let counts = is_live && *fate == Fate::Open;
@@ -409,19 +441,19 @@ impl Engine {
                 first = Some(first.map_or(start, |first: i64| first.min(start)));
             }
             match runs.last_mut() {
-                Some((at, first, length)) if *at == start && *first + *length == row => *length += 1,
-                _ => runs.push((start, row, 1)),
+                Some((at, first, length)) if *at == (start, segment) && *first + *length == row => *length += 1,
+                _ => runs.push(((start, segment), row, 1)),
             }
         }
         self.counters.windowed += windowed;
         if let Some(table) = plan.sources.get(source) {
             self.silence.back(&table.name, first);
         }
-        let mut by_pane: BTreeMap<i64, Vec<(usize, usize)>> = BTreeMap::new();
-        for (start, first, length) in runs {
-            by_pane.entry(start).or_default().push((first, length));
+        let mut by_pane: BTreeMap<(i64, u32), Vec<(usize, usize)>> = BTreeMap::new();
+        for (at, first, length) in runs {
+            by_pane.entry(at).or_default().push((first, length));
         }
-        for (pane, runs) in by_pane {
+        for ((pane, segment), runs) in by_pane {
             let first_record = share.index[runs[0].0] as usize;
             let rows = runs.iter().flat_map(|(first, length)| *first..first + length);
             let values = match runs[..] {
@@ -430,14 +462,15 @@ impl Engine {
                 _ => share.values.take(rows.clone().map(|row| u32::try_from(row).unwrap_or_default()).collect())?,
             };
             let times = |row: usize| self.scratch.times[share.index[row] as usize].0;
+            let (_, segment_end) = self.segment(pane, share.index[runs[0].0]);
+            let first = FirstRow {
+                offset: raw.offsets[first_record],
+                watermark_before: self.scratch.times[first_record].1,
+                own_before: self.scratch.own.get(first_record).copied().unwrap_or(UNSTARTED),
+            };
             let gathering = Gathering {
                 input: share.input,
-                pane,
-                partition: (source, raw.partition),
-                first: FirstRow {
-                    offset: raw.offsets[first_record],
-                    watermark_before: self.scratch.times[first_record].1,
-                },
+                of: RowsOf { pane, partition: (source, raw.partition), segment, segment_end, first },
                 times: if plan.session_gap.is_some() { rows.map(times).collect() } else { Vec::new() },
                 values,
             };
@@ -536,12 +569,20 @@ impl Engine {
 }
 
 /// Walks event times and watermarks of a batch, and leaves them in the scratch space by record.
-fn advance(partition: &mut Partition, raw: &RawBatch, rows: &Times, scratch: &mut Scratch) {
+fn advance(partition: &mut Partition, raw: &RawBatch, rows: &Times, segments: bool, scratch: &mut Scratch) {
     scratch.times.clear();
     scratch.times.resize(raw.len(), (0, UNSTARTED));
     partition.advance(&raw.offsets, &rows.index, &rows.watermarks, &mut scratch.before);
     for ((record, time), before) in rows.index.iter().zip(&rows.times).zip(&scratch.before) {
         scratch.times[*record as usize] = (*time, *before);
+    }
+    scratch.own.clear();
+    if segments {
+        scratch.own.resize(raw.len(), UNSTARTED);
+        partition.advance_own(&raw.offsets, &rows.index, &rows.watermarks, &mut scratch.own_before);
+        for (record, own) in rows.index.iter().zip(&scratch.own_before) {
+            scratch.own[*record as usize] = *own;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use prescale_domain::Timestamp;
 use prescale_ingest::SourceError;
 use prescale_store::StoreError;
 use thiserror::Error;
@@ -95,6 +96,19 @@ pub enum PipelineError {
         "pipeline `{pipeline}`: Kafka does not take its transactions: {error}\nhint: allow the configured user to write with this transactional id, or set features.delivery = \"at-least-once\""
     )]
     Transactions { pipeline: String, error: String },
+    #[error(
+        "pipeline `{pipeline}`: its open windows take {bytes} bytes, features.state_limit is {limit}: {groups} groups in panes of `{window}` from {from} to {to}\nhint: raise features.state_limit, group by what has fewer values, or write a shorter window; what was read since the last checkpoint is read again"
+    )]
+    StateLimit {
+        pipeline: String,
+        bytes: u64,
+        limit: u64,
+        groups: u64,
+        window: String,
+        /// The starts of the first and the last of these panes.
+        from: Timestamp,
+        to: Timestamp,
+    },
     #[error("{error}")]
     Registry { error: String },
     #[error(

@@ -4,25 +4,24 @@ use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
 use crate::exec::pane::Inputs;
-use crate::panes::{FirstRow, Panes};
+use crate::held::Held;
+use crate::panes::{FirstRow, Panes, Reached, RowsOf};
 use crate::partition::PartitionId;
 use crate::sessions::Sessions;
 use crate::sql::Plan;
+use crate::stored::{Change, Content, Place, StoredPane};
 
 /// Rows of open windows, accumulated.
 pub(crate) enum Gathered {
     /// Of tumbling and hop windows, by input.
     Panes(Vec<Panes>),
-    Sessions(Sessions),
+    Sessions(Box<Sessions>),
 }
 
-/// Rows of one pane and partition on their way into an input.
+/// Rows of one segment on their way into an input.
 pub(crate) struct Gathering {
     pub(crate) input: usize,
-    pub(crate) pane: i64,
-    pub(crate) partition: PartitionId,
-    /// The first of them.
-    pub(crate) first: FirstRow,
+    pub(crate) of: RowsOf,
     /// Event times by row; only of sessions.
     pub(crate) times: Vec<i64>,
     pub(crate) values: Inputs,
@@ -44,34 +43,81 @@ pub(crate) struct Closing {
 }
 
 impl Gathered {
-    /// For a plan that has come to `watermark`.
-    pub(crate) fn new(plan: &Plan, watermark: i64) -> Self {
+    /// For a plan that has come to `watermark`; `stores`: what is complete goes to the state store.
+    pub(crate) fn new(plan: &Plan, watermark: i64, stores: bool) -> Self {
         match plan.session_gap {
-            None => Self::Panes(plan.inputs.iter().map(|_| Panes::default()).collect()),
-            Some(gap) => Self::Sessions(Sessions::new(gap, plan.windows, watermark)),
+            None => Self::Panes((0..plan.inputs.len()).map(|input| Panes::new(input, stores)).collect()),
+            Some(gap) => Self::Sessions(Box::new(Sessions::new(gap, plan.windows, watermark, stores))),
         }
     }
 
     pub(crate) fn add(&mut self, plan: &Plan, rows: Gathering, ids: &mut Vec<usize>) -> Result<()> {
-        let Gathering { input, pane, partition, first, times, values } = rows;
+        let Gathering { input, of, times, values } = rows;
         let Some(aggregation) = plan.inputs.get(input).map(|input| &input.aggregation) else { return Ok(()) };
         match self {
             Self::Panes(panes) => match panes.get_mut(input) {
-                Some(panes) => panes.add(aggregation, (pane, partition), first, &values, ids),
+                Some(panes) => panes.add(aggregation, of, &values, ids),
                 None => Ok(()),
             },
-            Self::Sessions(sessions) => sessions.add(aggregation, (pane, partition), first, (&values, &times), ids),
+            Self::Sessions(sessions) => sessions.add(aggregation, of, (&values, &times), ids),
         }
     }
 
-    /// The first row of a partition that an open window needs.
-    pub(crate) fn oldest(&self, partition: PartitionId) -> Option<FirstRow> {
+    /// The first row of a partition that an open window needs and that is not in what is complete at `reached`.
+    pub(crate) fn oldest(&self, plan: &Plan, partition: PartitionId, reached: Option<&Reached>) -> Option<FirstRow> {
         match self {
             Self::Panes(panes) => {
-                panes.iter().filter_map(|panes| panes.oldest(partition)).min_by_key(|first| first.offset)
+                let oldest = panes.iter().filter_map(|panes| panes.oldest(plan.windows, partition, reached));
+                oldest.min_by_key(|first| first.offset)
             }
-            Self::Sessions(sessions) => sessions.oldest(partition),
+            Self::Sessions(sessions) => sessions.oldest(partition, reached.is_some()),
         }
+    }
+
+    /// What is stored once all that is complete at `reached` is.
+    pub(crate) fn listed(&self, plan: &Plan, reached: &Reached) -> Vec<StoredPane> {
+        let mut list = Vec::new();
+        match self {
+            Self::Panes(panes) => panes.iter().for_each(|panes| panes.listed(plan.windows, reached, &mut list)),
+            Self::Sessions(sessions) => sessions.listed(&mut list),
+        }
+        list
+    }
+
+    /// The changes that make it so.
+    pub(crate) fn changes(&mut self, plan: &Plan, reached: &Reached, ids: &mut Vec<usize>) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        match self {
+            Self::Panes(panes) => {
+                for (panes, input) in panes.iter_mut().zip(&plan.inputs) {
+                    changes.append(&mut panes.changes(&input.aggregation, plan.windows, reached, ids)?);
+                }
+            }
+            Self::Sessions(sessions) => changes.append(&mut sessions.changes()),
+        }
+        Ok(changes)
+    }
+
+    /// Takes back what was stored at a place; places come in their order.
+    pub(crate) fn restore(&mut self, plan: &Plan, place: Place, content: Content, ids: &mut Vec<usize>) -> Result<()> {
+        let Some(aggregation) = plan.inputs.get(place.input).map(|input| &input.aggregation) else { return Ok(()) };
+        match self {
+            Self::Panes(panes) => match panes.get_mut(place.input) {
+                Some(panes) => panes.restore(aggregation, place, content, ids),
+                None => Ok(()),
+            },
+            Self::Sessions(sessions) => sessions.restore(aggregation, place.pane, content, ids),
+        }
+    }
+
+    /// Memory held.
+    pub(crate) fn held(&mut self) -> Held {
+        let mut held = Held::default();
+        match self {
+            Self::Panes(panes) => panes.iter().for_each(|panes| held += panes.held()),
+            Self::Sessions(sessions) => held += sessions.held(),
+        }
+        held
     }
 
     /// Until which watermark a row of this pane that is read again may be needed.

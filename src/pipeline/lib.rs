@@ -12,6 +12,7 @@
 //! | `watermark`, `window`, `late` | the pure rules of event time |
 //! | `partition`, `panes`, `runs`, `sessions` | how far a partition has come; rows by pane, panes into windows |
 //! | `prepared` | batches to rows, on all cores |
+//! | `stored`, `held` | what of that the state store has; how much memory it takes |
 //! | `routing`, `gathered` | rows to the inputs that read them; windows in their order |
 //! | `silence` | what was not heard is a gap |
 //! | `exec` | physical expressions row by row where they fail, accumulators by window, JSON rows |
@@ -36,6 +37,7 @@ mod error;
 mod exec;
 mod files;
 mod gathered;
+mod held;
 pub mod late;
 mod outbox;
 mod panes;
@@ -53,6 +55,7 @@ mod silence;
 mod sketch;
 mod sql;
 mod steady;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -64,6 +67,7 @@ pub use checkpoint::{Checkpoint, Counters, PartitionCheckpoint, SourceCheckpoint
 pub use engine::{Engine, EpochOutput, OutRow, PartitionView, ProgressNote};
 pub use error::{PipelineError, Place, SqlError};
 pub use files::{check, run_over_files};
+pub use held::Held;
 pub use runner::{CommitStep, Delivery, OpenSources, RunnerSettings, Summary, run, source_settings};
 pub use shared::{ShareOf, run_shared};
 pub use sketch::{RELATIVE_ACCURACY, Sketch};
@@ -72,3 +76,4 @@ pub use sql::{
     SinkOptions, SinkTable, SourceOptions, SourceSummary, SourceTable, Stage, StartAt, Step, compile, compile_with,
 };
 pub use steady::SteadyClock;
+pub use stored::{StoredPane, StoredPart};

@@ -17,6 +17,10 @@ pub(crate) struct Partition {
     /// The watermark to go on with at `live_from`.
     live_watermark: i64,
     pub(crate) watermark: i64,
+    /// The watermark by this partition's rows alone; kept only where panes have segments.
+    own: i64,
+    /// The same at `live_from`.
+    live_own: i64,
     /// By offset; those before the oldest row that an open window needs are forgotten.
     lifts: Vec<Lift>,
 }
@@ -30,7 +34,15 @@ struct Lift {
 
 impl Partition {
     pub(crate) fn fresh(watermark: i64) -> Self {
-        Self { next: None, live_from: i64::MIN, live_watermark: UNSTARTED, watermark, lifts: Vec::new() }
+        Self {
+            next: None,
+            live_from: i64::MIN,
+            live_watermark: UNSTARTED,
+            watermark,
+            own: UNSTARTED,
+            live_own: UNSTARTED,
+            lifts: Vec::new(),
+        }
     }
 
     /// As a checkpoint left it, with its lifts as `(offset, watermark)`.
@@ -40,6 +52,13 @@ impl Partition {
             live_from: at.next,
             live_watermark: at.watermark,
             watermark: if at.oldest < at.next { at.oldest_watermark } else { at.watermark },
+            // Checkpoints of versions without segments know only the watermark, which is the same where nothing was lifted.
+            own: if at.oldest < at.next {
+                at.oldest_own.unwrap_or(at.oldest_watermark)
+            } else {
+                at.own.unwrap_or(at.watermark)
+            },
+            live_own: at.own.unwrap_or(at.watermark),
             lifts: lifts.iter().map(|&(offset, watermark)| Lift { offset, watermark }).collect(),
         }
     }
@@ -89,8 +108,41 @@ impl Partition {
         }
     }
 
-    /// `None` before the first row.
-    pub(crate) fn checkpoint(&self, oldest: Option<FirstRow>) -> Option<PartitionCheckpoint> {
+    /// Walks the same rows for the watermark by the partition's rows alone.
+    pub(crate) fn advance_own(&mut self, offsets: &[i64], index: &[u32], watermarks: &[i64], before: &mut Vec<i64>) {
+        before.clear();
+        let live = index.partition_point(|record| offsets[*record as usize] < self.live_from);
+        self.own = watermark::advance(self.own, &watermarks[..live], before);
+        if offsets.last().is_some_and(|last| last.saturating_add(1) >= self.live_from) {
+            // Records that were there the first time may be gone.
+            self.own = self.own.max(self.live_own);
+        }
+        self.own = watermark::advance(self.own, &watermarks[live..], before);
+    }
+
+    /// The watermark by its own rows at the offset that a checkpoint names as the next one.
+    pub(crate) fn own_reached(&self) -> i64 {
+        if self.is_catching_up() { self.live_own } else { self.own.max(self.live_own) }
+    }
+
+    /// Whether rows that were read before the restart are being read again.
+    pub(crate) fn is_catching_up(&self) -> bool {
+        self.next.is_some_and(|next| next < self.live_from)
+    }
+
+    /// Whether rows of a segment that ends at `end` were stored before the restart.
+    pub(crate) fn had_completed(&self, end: i64) -> bool {
+        self.live_own >= end
+    }
+
+    /// `None` before the first row. `oldest` is the first row that has to be read again, `needed` the first that an open window
+    /// holds.
+    pub(crate) fn checkpoint(
+        &self,
+        oldest: Option<FirstRow>,
+        needed: Option<FirstRow>,
+        has_segments: bool,
+    ) -> Option<PartitionCheckpoint> {
         let reached = self.next?;
         // While rows before `live_from` are being read again, the old promise about them still stands.
         let (next, watermark) = if reached < self.live_from {
@@ -98,11 +150,15 @@ impl Partition {
         } else {
             (reached, self.watermark.max(self.live_watermark))
         };
-        let (oldest, oldest_watermark) = match oldest {
-            Some(first) if first.offset < reached => (first.offset, first.watermark_before),
-            _ if reached < self.live_from => (reached, self.watermark),
-            _ => (next, watermark),
+        let own = self.own_reached();
+        let (oldest, oldest_watermark, oldest_own) = match oldest {
+            Some(first) if first.offset < reached => (first.offset, first.watermark_before, first.own_before),
+            _ if reached < self.live_from => (reached, self.watermark, self.own),
+            _ => (next, watermark, own),
         };
-        Some(PartitionCheckpoint { next, watermark, oldest, oldest_watermark })
+        let if_cut = |own: i64| has_segments.then_some(own);
+        let (own, oldest_own) = (if_cut(own), if_cut(oldest_own));
+        let needed = needed.map(|first| first.offset).filter(|needed| *needed < oldest);
+        Some(PartitionCheckpoint { next, watermark, oldest, oldest_watermark, own, oldest_own, needed })
     }
 }

@@ -16,13 +16,17 @@ use crate::PipelineError;
 use crate::attempts::Attempts;
 use crate::checkpoint::{Checkpoint, Counters, PartitionCheckpoint};
 use crate::engine::{Engine, EpochOutput, PartitionView};
+use crate::held::Held;
 use crate::outbox::{GroupOffset, Outbox};
 use crate::quiet::Quiet;
 use crate::records;
 use crate::schemas::Schemas;
 use crate::shared::ShareOf;
 use crate::sql::{Plan, SourceTable, StartAt};
+use crate::stored::StoredPanes;
 use crate::transactions::Transactions;
+
+mod bound;
 
 /// An epoch with more than this part of its most records is one of a pipeline that is catching up.
 const CATCHING_UP: usize = 10;
@@ -72,6 +76,11 @@ pub struct RunnerSettings {
     /// Where each transaction notes its epoch; unused without transactions.
     pub epochs_topic: String,
     pub delivery: Delivery,
+    /// What complete panes of open windows hold is stored with the checkpoint, so that a restart does not read their rows
+    /// again.
+    pub stores_panes: bool,
+    /// Bytes that open windows may take; `None` = any.
+    pub state_limit: Option<u64>,
     /// The sources are bounded: a partition at its end leaves the watermark's minimum.
     pub until_end: bool,
     /// Partitions of a features or dead-letter topic that has to be created.
@@ -114,6 +123,8 @@ impl RunnerSettings {
             dead_letter_topic: "dead-letters".to_owned(),
             epochs_topic: "pipeline-epochs".to_owned(),
             delivery: Delivery::default(),
+            stores_panes: true,
+            state_limit: None,
             until_end: false,
             new_topic_partitions: 1,
             idle: plan.sources.iter().map(|source| source.options.idle()).collect(),
@@ -194,8 +205,8 @@ pub(crate) fn run_share(
     (sink, clock, stop): (&KafkaSink, &dyn Clock, &AtomicBool),
     partitions: i32,
 ) -> Result<Summary, PipelineError> {
-    // What outlives the process is in the marker.
-    let store = MemoryStore::default();
+    // What outlives the process is in the marker, which has no room for panes.
+    let (store, settings) = (MemoryStore::default(), RunnerSettings { stores_panes: false, ..settings });
     let (pipeline, place) = (settings.pipeline.clone(), settings.share.as_ref().map_or(0, |place| place.partition));
     let mut transactions = Transactions::new(&settings, sink, stop, None);
     if !transactions.claim()? {
@@ -268,6 +279,10 @@ struct Runner<'a> {
     quiet: Vec<Quiet>,
     /// The source that is waited for when none has records.
     turn: usize,
+    /// What open windows hold.
+    state: Held,
+    /// Partitions that are not read until others have caught up, by source.
+    waiting: Vec<Vec<i32>>,
     saved: Option<Checkpoint>,
     saved_at: Option<Timestamp>,
     /// As it is in the state store.
@@ -287,10 +302,15 @@ impl<'a> Runner<'a> {
         outside: Outside<'a>,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Self, PipelineError> {
-        let engine = Engine::new(settings.plan.clone(), checkpoint.clone())?;
+        let Outside { sink, store, clock, stop } = outside;
+        let engine = if settings.stores_panes {
+            let stored = StoredPanes { store, pipeline: &settings.pipeline };
+            Engine::with_panes(settings.plan.clone(), checkpoint.clone(), &stored)?
+        } else {
+            Engine::new(settings.plan.clone(), checkpoint.clone())?
+        };
         let schemas = |table: &SourceTable| Schemas::new(&settings.pipeline, &table.name, &table.options);
         let schemas = settings.plan.sources.iter().map(schemas).collect::<Result<_, _>>()?;
-        let Outside { sink, store, clock, stop } = outside;
         Ok(Self {
             outbox: None,
             transactions: None,
@@ -304,6 +324,8 @@ impl<'a> Runner<'a> {
             quiet: sources.iter().map(|_| Quiet::default()).collect(),
             sources,
             turn: 0,
+            state: Held::default(),
+            waiting: Vec::new(),
             saved: checkpoint,
             saved_at: None,
             epochs: 0,
@@ -329,6 +351,7 @@ impl<'a> Runner<'a> {
             let share =
                 self.settings.share.as_ref().map(|place| place.now(self.settings.plan.is_blind(&hears_nothing)));
             let output = self.engine.close(&views)?;
+            self.bound(&polled)?;
             if !self.write(&output, partitions, share)? {
                 break;
             }
@@ -473,9 +496,9 @@ impl<'a> Runner<'a> {
     /// Saves a checkpoint with its output, then writes that in one transaction; `false` when stopped in between.
     fn write_once(&mut self, records: Vec<OutRecord>, checkpoint: &Checkpoint) -> Result<bool, PipelineError> {
         let offsets = self.offsets(checkpoint);
+        let mut writes = self.state(checkpoint)?;
         let Some(transactions) = &mut self.transactions else { return Ok(true) };
         let pipeline = &self.settings.pipeline;
-        let mut writes = vec![checkpoint.write(pipeline)?];
         (self.settings.probe)(CommitStep::Closed);
         if records.is_empty() && self.settings.share.is_none() {
             if let Some(left) = self.outbox.as_mut().filter(|outbox| !outbox.records.is_empty()) {
@@ -494,6 +517,14 @@ impl<'a> Runner<'a> {
         let is_done = transactions.deliver(&outbox)?;
         self.outbox = Some(outbox);
         Ok(is_done)
+    }
+
+    /// The changes that record a checkpoint of this moment.
+    fn state(&mut self, checkpoint: &Checkpoint) -> Result<Vec<Write>, PipelineError> {
+        let pipeline = &self.settings.pipeline;
+        let mut writes = self.engine.pane_writes(&StoredPanes { store: self.store, pipeline })?;
+        writes.push(checkpoint.write(pipeline)?);
+        Ok(writes)
     }
 
     /// Writes to the state store, however long that can't be reached; `false` when stopped before that.
@@ -530,22 +561,22 @@ impl<'a> Runner<'a> {
         done
     }
 
-    /// The first offset that a restart reads, by source and partition.
+    /// The first offset that an open window needs, by source and partition.
     fn offsets(&self, checkpoint: &Checkpoint) -> Vec<GroupOffset> {
         let tables = self.settings.plan.sources.iter().enumerate();
         let known = tables.filter_map(|(place, table)| Some((place, checkpoint.sources.get(&table.name)?)));
         let offset = |source, (&partition, at): (&i32, &PartitionCheckpoint)| GroupOffset {
             source,
             partition,
-            offset: at.oldest,
+            offset: at.needed.unwrap_or(at.oldest),
         };
         known.flat_map(|(place, at)| at.partitions.iter().map(move |entry| offset(place, entry))).collect()
     }
 
     fn saved_with(&mut self, output: &EpochOutput, checkpoint: Checkpoint) -> Result<(), PipelineError> {
-        let pipeline = &self.settings.pipeline;
         if self.transactions.is_none() {
-            if !self.save(&[checkpoint.write(pipeline)?])? {
+            let writes = self.state(&checkpoint)?;
+            if !self.save(&writes)? {
                 return Ok(());
             }
             let offsets = self.offsets(&checkpoint);
@@ -559,8 +590,9 @@ impl<'a> Runner<'a> {
         self.epochs += 1;
         let Counters { read, rows_out, .. } = output.counters;
         let by_fate = output.counters.by_fate();
-        let (share, watermark) = (self.settings.share.as_ref().map(|place| place.partition), self.engine.watermark());
-        EpochClosed { pipeline, share, read, by_fate: &by_fate, rows_out, watermark }.emit();
+        let share = self.settings.share.as_ref().map(|place| place.partition);
+        let (state_bytes, watermark) = (self.state.bytes, self.engine.watermark());
+        EpochClosed { pipeline, share, read, by_fate: &by_fate, rows_out, state_bytes, watermark }.emit();
         Ok(())
     }
 }

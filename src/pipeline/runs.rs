@@ -38,6 +38,12 @@ struct Head {
 }
 
 impl Runs {
+    /// Memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        let runs = self.tails.iter().flat_map(|tails| tails.by_start.values());
+        runs.chain(self.head.iter().map(|head| &head.run)).flatten().map(|run| run.bytes).sum()
+    }
+
     /// The two runs that make up the window that starts at `start`; windows come in their order. `pane` gives the state of
     /// one pane; all panes of the window are complete.
     pub(crate) fn of_window(

@@ -6,9 +6,9 @@
 //! is complete; in their order, panes are merged into the sessions that are open. A row that is not late is not before
 //! the watermark, so that it can't join a session that ended at or before it.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
 use datafusion::error::Result;
@@ -16,9 +16,11 @@ use datafusion::error::Result;
 use crate::exec::groups::{Keys, Partial, States, take_states};
 use crate::exec::pane::{self, Groups, Inputs, PaneStore};
 use crate::exec::rows::take_all;
-use crate::panes::FirstRow;
+use crate::held::Held;
+use crate::panes::{FirstRow, RowsOf};
 use crate::partition::PartitionId;
 use crate::sql::Aggregation;
+use crate::stored::{Change, Content, Place, StoredPane};
 use crate::window::{self, Windows};
 
 /// The sessions of an aggregation.
@@ -32,6 +34,14 @@ pub(crate) struct Sessions {
     open: Option<Open>,
     /// Sessions that were complete at this watermark were written by the run that wrote the checkpoint.
     written_until: i64,
+    /// What is complete goes to the state store.
+    stores: bool,
+    /// Panes that an open session needs: stored, still to be stored, and stored but needed no more.
+    stored: BTreeSet<i64>,
+    unstored: BTreeMap<i64, Content>,
+    gone: Vec<i64>,
+    /// Arrays that parts of sessions stand in, while there are any.
+    arrays: Vec<Weak<Partial>>,
 }
 
 /// Rows of one pane by key, with the first and the last moment of each.
@@ -64,7 +74,7 @@ struct Session {
 struct Part {
     /// The pane, or the last of them.
     pane: i64,
-    states: Arc<Vec<Vec<ArrayRef>>>,
+    partial: Arc<Partial>,
     group: usize,
 }
 
@@ -74,16 +84,27 @@ const MOST_PARTS: usize = 8;
 
 impl Sessions {
     /// Sessions that are complete at `written_until` are not given out.
-    pub(crate) fn new(gap: i64, windows: Windows, written_until: i64) -> Self {
-        Self { gap, windows, panes: BTreeMap::new(), firsts: BTreeMap::new(), open: None, written_until }
+    pub(crate) fn new(gap: i64, windows: Windows, written_until: i64, stores: bool) -> Self {
+        Self {
+            gap,
+            windows,
+            panes: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            open: None,
+            written_until,
+            stores,
+            stored: BTreeSet::new(),
+            unstored: BTreeMap::new(),
+            gone: Vec::new(),
+            arrays: Vec::new(),
+        }
     }
 
-    /// Adds rows of one pane and partition, and their times; `first` is the first of them, `ids` scratch space.
+    /// Adds rows of one pane and partition, and their times; `ids` is scratch space.
     pub(crate) fn add(
         &mut self,
         aggregation: &Aggregation,
-        (pane, partition): (i64, PartitionId),
-        first: FirstRow,
+        RowsOf { pane, partition, first, .. }: RowsOf,
         (share, times): (&Inputs, &[i64]),
         ids: &mut Vec<usize>,
     ) -> Result<()> {
@@ -97,10 +118,59 @@ impl Sessions {
         Ok(())
     }
 
-    /// The first row of a partition that an open session needs.
-    pub(crate) fn oldest(&self, partition: PartitionId) -> Option<FirstRow> {
-        let parts = self.firsts.values().filter_map(|pane| pane.get(&partition));
-        parts.copied().min_by_key(|first| first.offset)
+    /// The first row of a partition that an open session needs; `stored`: and that is in no complete pane.
+    pub(crate) fn oldest(&self, partition: PartitionId, stored: bool) -> Option<FirstRow> {
+        let parts = self.firsts.iter().filter(|(pane, _)| !stored || self.panes.contains_key(pane));
+        parts.filter_map(|(_, pane)| pane.get(&partition)).copied().min_by_key(|first| first.offset)
+    }
+
+    /// What of these sessions is stored once the changes are.
+    pub(crate) fn listed(&self, list: &mut Vec<StoredPane>) {
+        let panes = self.stored.iter().chain(self.unstored.keys()).copied().collect::<BTreeSet<i64>>();
+        list.extend(panes.into_iter().map(|pane| StoredPane { input: 0, pane, part: None }));
+    }
+
+    /// The changes since they were asked for last.
+    pub(crate) fn changes(&mut self) -> Vec<Change> {
+        let place = |pane| Place { input: 0, pane, segment: None };
+        let gone = self.gone.drain(..).map(|pane| Change { place: place(pane), content: None });
+        let mut changes: Vec<Change> = gone.collect();
+        for (pane, content) in std::mem::take(&mut self.unstored) {
+            self.stored.insert(pane);
+            changes.push(Change { place: place(pane), content: Some(content) });
+        }
+        changes
+    }
+
+    /// Takes back a pane that was stored; panes come in their order.
+    pub(crate) fn restore(
+        &mut self,
+        aggregation: &Aggregation,
+        pane: i64,
+        content: Content,
+        ids: &mut Vec<usize>,
+    ) -> Result<()> {
+        self.stored.insert(pane);
+        let firsts = content.firsts.iter().map(|(id, offset)| (*id, FirstRow::stored(*offset)));
+        self.firsts.insert(pane, firsts.collect());
+        self.extend(aggregation, pane, &content, ids)
+    }
+
+    /// Memory held.
+    pub(crate) fn held(&mut self) -> Held {
+        let ends = self.firsts.first_key_value().zip(self.firsts.last_key_value());
+        let range = ends.map(|((first, _), (last, _))| (*first, *last));
+        let mut held = Held { panes: self.panes.len(), range, ..Held::default() };
+        for part in self.panes.values().flat_map(BTreeMap::values) {
+            let (bytes, groups) = part.store.size();
+            held.add(bytes + size_of_val(&*part.spans), groups);
+        }
+        self.arrays.retain(|partial| partial.strong_count() > 0);
+        held.add(self.arrays.iter().filter_map(Weak::upgrade).map(|partial| partial.bytes).sum(), 0);
+        if let Some(open) = &self.open {
+            held.add(open.keys.size() + open.sessions.len() * size_of::<Session>(), open.sessions.len());
+        }
+        held
     }
 
     /// The sessions that are complete at `watermark` and were not given out before, by their end, then by key; and the end
@@ -120,18 +190,34 @@ impl Sessions {
         {
             let parts = self.panes.remove(&pane).unwrap_or_default();
             let (partial, spans) = merged(aggregation, parts, ids)?;
-            let open = match &mut self.open {
-                Some(open) => open,
-                none => none.insert(Open::new(aggregation)?),
-            };
-            open.extend(pane, partial, &spans, self.gap, ids)?;
-            open.compact(aggregation)?;
+            let firsts = self.firsts.get(&pane).into_iter().flatten().map(|(id, first)| (*id, first.offset));
+            let content = Content { partial: Arc::new(partial), spans: Arc::new(spans), firsts: firsts.collect() };
+            self.extend(aggregation, pane, &content, ids)?;
+            if self.stores {
+                self.unstored.insert(pane, content);
+            }
         }
         let complete = self.complete(aggregation, watermark, ids)?;
         let oldest = self.open.iter().flat_map(|open| &open.sessions).map(|session| session.first_pane).min();
         let panes = &self.panes;
-        self.firsts.retain(|pane, _| oldest.is_some_and(|oldest| *pane >= oldest) || panes.contains_key(pane));
+        let is_needed = |pane: i64| oldest.is_some_and(|oldest| pane >= oldest);
+        self.firsts.retain(|pane, _| is_needed(*pane) || panes.contains_key(pane));
+        self.unstored.retain(|pane, _| is_needed(*pane));
+        self.gone.extend(self.stored.iter().filter(|pane| !is_needed(**pane)));
+        self.stored.retain(|pane| is_needed(*pane));
         Ok(complete)
+    }
+
+    /// Gives what a complete pane holds to its sessions; panes come in their order.
+    fn extend(&mut self, aggregation: &Aggregation, pane: i64, content: &Content, ids: &mut Vec<usize>) -> Result<()> {
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(Open::new(aggregation)?),
+        };
+        self.arrays.push(Arc::downgrade(&content.partial));
+        open.extend(pane, content, self.gap, ids)?;
+        self.arrays.extend(open.compact(aggregation)?.map(|partial| Arc::downgrade(&partial)));
+        Ok(())
     }
 
     /// Takes the complete sessions out of the open ones. Until the pane in which a session ends is complete, it may hold
@@ -179,7 +265,7 @@ fn merge(aggregation: &Aggregation, sessions: &[&Session]) -> Result<(States, Ve
     let mut batches = BTreeMap::<(i64, usize), (&Part, Vec<(usize, usize)>)>::new();
     for (number, session) in sessions.iter().enumerate() {
         for part in &session.parts {
-            let arrays = Arc::as_ptr(&part.states) as usize;
+            let arrays = Arc::as_ptr(&part.partial) as usize;
             batches.entry((part.pane, arrays)).or_insert_with(|| (part, Vec::new())).1.push((part.group, number));
         }
     }
@@ -193,7 +279,7 @@ fn merge(aggregation: &Aggregation, sessions: &[&Session]) -> Result<(States, Ve
             })
         };
         let ids: Vec<usize> = rows.iter().map(|(_, number)| group_of(number)).collect();
-        states.merge(&take_states(&part.states, &positions)?, &ids, count)?;
+        states.merge(&take_states(&part.partial.states, &positions)?, &ids, count)?;
     }
     // Each session has a part.
     Ok((states, groups.into_iter().map(Option::unwrap_or_default).collect()))
@@ -255,18 +341,11 @@ impl Open {
     }
 
     /// Gives the groups of a pane to the sessions that they go on with, or begins new ones; panes come in their order.
-    fn extend(
-        &mut self,
-        pane: i64,
-        partial: Partial,
-        spans: &[(i64, i64)],
-        gap: i64,
-        ids: &mut Vec<usize>,
-    ) -> Result<()> {
+    fn extend(&mut self, pane: i64, content: &Content, gap: i64, ids: &mut Vec<usize>) -> Result<()> {
+        let Content { partial, spans, .. } = content;
         self.keys.intern(&partial.keys, partial.count, ids)?;
-        let states = Arc::new(partial.states);
-        for ((group, &key), &(start, last)) in ids.iter().enumerate().zip(spans) {
-            let (part, end) = (Part { pane, states: states.clone(), group }, last.saturating_add(gap));
+        for ((group, &key), &(start, last)) in ids.iter().enumerate().zip(spans.iter()) {
+            let (part, end) = (Part { pane, partial: partial.clone(), group }, last.saturating_add(gap));
             match self.newest.get(key).map(|session| &mut self.sessions[*session]) {
                 Some(session) if start < session.end => {
                     session.end = session.end.max(end);
@@ -281,19 +360,19 @@ impl Open {
         Ok(())
     }
 
-    /// Merges the parts of sessions that have many, so that a pane's arrays are not kept for long.
-    fn compact(&mut self, aggregation: &Aggregation) -> Result<()> {
+    /// Merges the parts of sessions that have many, so that a pane's arrays are not kept for long; returns the new arrays.
+    fn compact(&mut self, aggregation: &Aggregation) -> Result<Option<Arc<Partial>>> {
         let mut long: Vec<&mut Session> =
             self.sessions.iter_mut().filter(|session| session.parts.len() >= MOST_PARTS).collect();
         if long.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let (mut states, of) = merge(aggregation, &long.iter().map(|session| &**session).collect::<Vec<_>>())?;
-        let states = Arc::new(states.take()?);
+        let partial = Arc::new(Partial::new(Vec::new(), states.take()?, long.len()));
         for (group, session) in of.into_iter().zip(&mut long) {
             let pane = session.parts.last().map_or(session.first_pane, |part| part.pane);
-            session.parts = vec![Part { pane, states: states.clone(), group }];
+            session.parts = vec![Part { pane, partial: partial.clone(), group }];
         }
-        Ok(())
+        Ok(Some(partial))
     }
 }

@@ -10,9 +10,32 @@ pub struct Windows {
     pub width: i64,
 }
 
+/// Panes up to a minute are read again as a whole.
+const WHOLE: i64 = 60_000_000_000;
+/// A segment is no shorter: it costs a merge of all groups, and a write.
+const SEGMENT_LEAST: i64 = 10_000_000_000;
+/// Most segments of a pane.
+const SEGMENTS_MAX: i64 = 64;
+
 impl Windows {
     pub fn tumble(width: i64) -> Self {
         Self { slide: width, width }
+    }
+
+    /// How far the rows of one partition in a pane are accumulated together, in nanoseconds of its watermark: a restart reads
+    /// no more than that again. `None` = as far as the pane goes. What is stored of a pane is bounded by the number of
+    /// segments, whatever its width.
+    pub fn segment(self) -> Option<i64> {
+        (self.slide > WHOLE).then(|| ((self.slide - 1) / SEGMENTS_MAX + 1).max(SEGMENT_LEAST))
+    }
+
+    /// The segment of a row in the pane that starts at `pane`, given its partition's own watermark before it, and the
+    /// watermark at which that segment is over.
+    pub fn segment_of(self, pane: i64, own_before: i64) -> (u32, i64) {
+        let end = self.pane_end(pane);
+        let Some(length) = self.segment() else { return (0, end) };
+        let number = (own_before.clamp(pane, end - 1) - pane) / length;
+        (u32::try_from(number).unwrap_or_default(), pane.saturating_add((number + 1) * length).min(end))
     }
 
     pub fn is_tumbling(self) -> bool {
@@ -99,6 +122,23 @@ mod tests {
             prop_assert_eq!(windows.end_of(holding[0]), windows.pane_end(pane));
             prop_assert_eq!(*holding.last().unwrap(), pane);
             prop_assert_eq!(windows.end_of(pane), windows.last_end(pane));
+        }
+
+        #[test]
+        fn segments_follow_each_other_and_are_few(
+            seconds in 1_i64..3_000_000, pane in -5_i64..5, from in -3_000_000_i64..3_000_000, step in 0_i64..200_000,
+        ) {
+            const SECOND: i64 = 1_000_000_000;
+            let windows = Windows::tumble(seconds * SECOND);
+            let pane = pane * windows.slide;
+            let (before, after) = (pane + from * SECOND, pane + (from + step) * SECOND);
+            let ((first, first_end), (second, second_end)) =
+                (windows.segment_of(pane, before), windows.segment_of(pane, after));
+            prop_assert!(first <= second && first_end <= second_end && i64::from(second) < SEGMENTS_MAX);
+            // A row after the end of a segment is in a later one, and one before it is not.
+            prop_assert!(second_end > after.max(pane) || second_end == windows.pane_end(pane));
+            prop_assert_eq!(first == second, first_end == second_end);
+            prop_assert!(windows.segment().is_some() == (windows.slide > WHOLE));
         }
 
         #[test]

@@ -26,6 +26,8 @@ pub enum Table {
     Checkpoints,
     /// `pipeline`: output that is owed since its checkpoint.
     Outbox,
+    /// `pipeline`: what complete panes of open windows had accumulated.
+    Panes,
     /// `features`: one row for each service and window.
     History,
     /// `controller`: its state at one moment.
@@ -88,9 +90,10 @@ impl StoreError {
 }
 
 impl Table {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Checkpoints,
         Self::Outbox,
+        Self::Panes,
         Self::History,
         Self::Snapshots,
         Self::Decisions,
@@ -104,6 +107,7 @@ impl Table {
         match self {
             Self::Checkpoints => "checkpoints",
             Self::Outbox => "outbox",
+            Self::Panes => "panes",
             Self::History => "history",
             Self::Snapshots => "snapshots",
             Self::Decisions => "decisions",

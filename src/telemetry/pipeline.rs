@@ -53,7 +53,19 @@ pub struct EpochClosed<'a> {
     /// Rows by what became of them, since the pipeline's first start; they add up to `read`.
     pub by_fate: &'a [(&'static str, u64)],
     pub rows_out: u64,
+    /// Memory that open windows take, as keys and accumulators say.
+    pub state_bytes: u64,
     pub watermark: Option<Timestamp>,
+}
+
+/// Open windows take more than half of what they may, and partitions that are ahead of others are not read meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionsHeld<'a> {
+    pub pipeline: &'a str,
+    pub table: &'a str,
+    /// None = all are read again.
+    pub partitions: &'a [i32],
+    pub state_bytes: u64,
 }
 
 /// The source was silent, and its event time went on meanwhile.
@@ -156,6 +168,8 @@ struct Metrics {
     read: Family<Labels, Gauge<u64, AtomicU64>>,
     by_fate: Family<Labels, Gauge<u64, AtomicU64>>,
     rows_out: Family<Labels, Gauge<u64, AtomicU64>>,
+    state_bytes: Family<Labels, Gauge<u64, AtomicU64>>,
+    held: Family<Labels, Gauge<u64, AtomicU64>>,
     watermark: Family<Labels, Gauge<f64, AtomicU64>>,
     gaps: Family<Labels, Counter>,
     delays: Family<Labels, Counter>,
@@ -175,6 +189,16 @@ fn metrics() -> &'static Metrics {
             Family::default(),
         ),
         rows_out: register("pipeline_written_rows", "Feature rows written since the first start", Family::default()),
+        state_bytes: register(
+            "pipeline_state_bytes",
+            "Memory that open windows take: group keys and accumulators, as they say",
+            Family::default(),
+        ),
+        held: register(
+            "pipeline_held_partitions",
+            "Partitions that are not read until others have caught up, because of the memory that open windows take",
+            Family::default(),
+        ),
         watermark: register(
             "pipeline_watermark_seconds",
             "Event time that is complete, as Unix time",
@@ -252,6 +276,7 @@ impl EpochClosed<'_> {
         let (metrics, labels) = (metrics(), share_labels(self.pipeline, self.share));
         metrics.read.get_or_create(&labels).set(self.read);
         metrics.rows_out.get_or_create(&labels).set(self.rows_out);
+        metrics.state_bytes.get_or_create(&labels).set(self.state_bytes);
         for (fate, rows) in self.by_fate {
             metrics.by_fate.get_or_create(&with_fate(&labels, fate)).set(*rows);
         }
@@ -259,6 +284,20 @@ impl EpochClosed<'_> {
             metrics.watermark.get_or_create(&labels).set(watermark.millis() as f64 / 1000.0);
         }
         tracing::debug!(pipeline = self.pipeline, read = self.read, rows_out = self.rows_out, "epoch closed");
+    }
+}
+
+impl PartitionsHeld<'_> {
+    pub fn emit(&self) {
+        let Self { pipeline, table, partitions, state_bytes } = *self;
+        let mut labels = labels(pipeline);
+        labels.push(("table", table.to_owned()));
+        metrics().held.get_or_create(&labels).set(partitions.len() as u64);
+        if partitions.is_empty() {
+            tracing::info!(pipeline, table, state_bytes, "all partitions are read again");
+        } else {
+            tracing::info!(pipeline, table, ?partitions, state_bytes, "partitions that are ahead wait for the others");
+        }
     }
 }
 

@@ -24,3 +24,4 @@ mod tidy;
 mod trouble;
 mod udf;
 mod week;
+mod windows;

@@ -234,6 +234,7 @@ fn start_pipeline(
         refresh: Span::from_secs(60),
         max_future: None,
         step: MINUTE,
+        state_limit: None,
     };
     spec.start(Arc::clone(store), Arc::clone(stop), |_| ())
 }

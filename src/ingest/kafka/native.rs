@@ -92,6 +92,16 @@ impl NativeConsumer {
         check(code)
     }
 
+    /// Takes partitions out of the assignment; the others go on undisturbed.
+    pub(crate) fn assign_less(&self, partitions: &TopicPartitionList) -> KafkaResult<()> {
+        // SAFETY: both pointers are live; librdkafka copies the list, and the error object is ours to destroy.
+        let code = unsafe {
+            let error = sys::rd_kafka_incremental_unassign(self.client.native_ptr(), partitions.ptr());
+            take_error(error)
+        };
+        check(code)
+    }
+
     /// The group's committed offsets for the partitions of the list.
     pub(crate) fn committed(&self, list: &TopicPartitionList, timeout: Duration) -> KafkaResult<()> {
         // SAFETY: both pointers are live; librdkafka fills in the offsets of the list that we own.

@@ -94,6 +94,8 @@ struct Partition {
     at_end: bool,
     /// Nothing was read yet and no offset was asked for: the earliest record may move.
     movable: bool,
+    /// It is not assigned until others have caught up.
+    held: bool,
     batch: RawBatch,
 }
 
@@ -169,6 +171,7 @@ impl KafkaSource {
                 end,
                 at_end: end.is_some_and(|end| start >= end),
                 movable: asked.is_none(),
+                held: false,
                 batch: RawBatch::new(self.topic.clone(), partition),
             });
         }
@@ -280,7 +283,7 @@ impl KafkaSource {
                 .assign_more(&self.list(std::iter::once((partition, low)))?)
                 .map_err(|error| Unready::Later(self.describe(&error)))?;
             let batch = RawBatch::new(self.topic.clone(), partition);
-            self.partitions.push(Partition { next: low, end: None, at_end: false, movable: true, batch });
+            self.partitions.push(Partition { next: low, end: None, at_end: false, movable: true, held: false, batch });
             PartitionsAssigned { topic: &self.topic, partitions: self.partitions.len() }.emit();
         }
         Ok(())
@@ -344,6 +347,8 @@ impl KafkaSource {
         }
         let next = partition.next;
         self.check_start(number, next, low, high)?;
+        // All of them, also those that were held: whoever holds them says so again.
+        self.partitions.iter_mut().for_each(|partition| partition.held = false);
         let list = self.list(self.partitions.iter().map(|p| (p.batch.partition, p.next)))?;
         self.consumer.assign(&list).map_err(|error| Unready::Later(self.describe(&error)))
     }
@@ -490,6 +495,9 @@ impl Partition {
 
     /// There is nothing before `offset` any more: transaction markers and compacted records take offsets too.
     fn reach_end(&mut self, offset: i64) {
+        if self.held {
+            return;
+        }
         self.next = self.next.max(offset);
         self.at_end = self.end.is_none_or(|end| self.next >= end);
     }
@@ -538,6 +546,30 @@ impl Source for KafkaSource {
             CommitFailed { topic: &self.topic, error: &error.to_string() }.emit();
         }
         Ok(())
+    }
+
+    /// Held partitions are taken out of the assignment, and put back at the offset that is expected next: whatever
+    /// librdkafka had fetched of them ahead is dropped and fetched again.
+    fn hold(&mut self, partitions: &[i32]) {
+        for number in 0..self.partitions.len() {
+            let Some(partition) = self.partitions.get(number) else { continue };
+            let id = partition.batch.partition;
+            let is_read_out = partition.end.is_some() && partition.at_end;
+            let wanted = partitions.contains(&id) && !is_read_out;
+            if wanted == partition.held || (partition.held && is_read_out) {
+                continue;
+            }
+            let Ok(list) = self.list(std::iter::once((id, partition.next))) else { continue };
+            let change = if wanted { self.consumer.assign_less(&list) } else { self.consumer.assign_more(&list) };
+            // What did not work is asked for again with the next epoch.
+            if change.is_ok()
+                && let Some(partition) = self.partitions.get_mut(number)
+            {
+                partition.held = wanted;
+                // Nothing is known of its end meanwhile; it is not silent but not heard.
+                partition.at_end &= partition.end.is_some();
+            }
+        }
     }
 }
 

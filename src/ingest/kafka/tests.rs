@@ -305,3 +305,44 @@ fn topics_are_counted_and_dead_letters_keep_their_bytes() {
     sink.flush(FLUSH).unwrap();
     assert_eq!(read_to_end(settings).len(), 1);
 }
+
+#[test]
+fn a_partition_that_is_held_goes_on_where_it_was() {
+    let (_broker, sink, settings) = broker(2);
+    for number in 0..4_000 {
+        send(&sink, number % 2, &number.to_string());
+    }
+    sink.flush(FLUSH).unwrap();
+    let mut source = KafkaSource::open(KafkaSourceSettings { until_end: true, max_records: 50, ..settings }).unwrap();
+    let (start, mut seen) = (Instant::now(), Vec::new());
+    let mut poll = |source: &mut KafkaSource| {
+        let polled = source.poll(WAIT).unwrap();
+        seen.extend(texts(&polled));
+        assert!(start.elapsed() < Duration::from_secs(60), "stuck after {polled:?}");
+        (polled, seen.len())
+    };
+    while poll(&mut source).1 == 0 {}
+    for turn in 0..6 {
+        source.hold(&[turn % 2]);
+        source.hold(&[turn % 2]);
+        // What was under way may still come.
+        (0..4).for_each(|_| drop(poll(&mut source)));
+    }
+    source.hold(&[0]);
+    let (last, read) = loop {
+        let (polled, read) = poll(&mut source);
+        if polled.at_end.contains(&1) {
+            break (polled, read);
+        }
+    };
+    assert!(!last.ended && !last.at_end.contains(&0) && read < 4_000, "nothing was held: {last:?}");
+    source.hold(&[]);
+    while !poll(&mut source).0.ended {}
+    for partition in 0..2 {
+        let prefix = format!("{partition}:");
+        let found: Vec<&String> = seen.iter().filter(|text| text.starts_with(&prefix)).collect();
+        let expected: Vec<String> =
+            (0..2_000).map(|offset| format!("{partition}:{offset}={}", offset * 2 + partition)).collect();
+        assert!(found.iter().copied().eq(&expected), "{found:?}");
+    }
+}

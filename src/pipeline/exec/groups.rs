@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array as _, ArrayRef};
 use arrow::datatypes::{Field, Schema};
 use datafusion::error::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -22,6 +22,16 @@ pub(crate) struct Partial {
     pub(crate) keys: Vec<ArrayRef>,
     pub(crate) states: Vec<Vec<ArrayRef>>,
     pub(crate) count: usize,
+    /// Memory held.
+    pub(crate) bytes: usize,
+}
+
+impl Partial {
+    pub(crate) fn new(keys: Vec<ArrayRef>, states: Vec<Vec<ArrayRef>>, count: usize) -> Self {
+        let arrays = keys.iter().chain(states.iter().flatten());
+        let bytes = arrays.map(|array| array.get_array_memory_size()).sum();
+        Self { keys, states, count, bytes }
+    }
 }
 
 /// The keys of groups.
@@ -63,6 +73,11 @@ impl Keys {
     pub(crate) fn emit(&mut self) -> Result<Vec<ArrayRef>> {
         self.count = 0;
         self.groups.as_mut().map_or(Ok(Vec::new()), |groups| groups.emit(EmitTo::All))
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.groups.as_ref().map_or(0, |groups| groups.size())
     }
 }
 
@@ -118,6 +133,11 @@ impl States {
             Some(_) => Ok(Vec::new()),
         });
         states.collect()
+    }
+
+    /// Memory held, in bytes. That asks each group where an accumulator does not keep the sum.
+    pub(crate) fn size(&self) -> usize {
+        self.0.iter().map(|slot| slot.accumulator.size()).sum()
     }
 
     /// The value of each aggregate by group; the accumulators are empty afterwards.

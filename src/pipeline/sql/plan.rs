@@ -241,6 +241,11 @@ impl Plan {
         super::used::columns(self, source)
     }
 
+    /// Whether the rows of one partition in a pane are accumulated in segments.
+    pub(crate) fn has_segments(&self) -> bool {
+        self.session_gap.is_none() && self.windows.segment().is_some()
+    }
+
     /// The place of a source by its name, regardless of case.
     pub fn source(&self, table: &str) -> Option<usize> {
         self.sources.iter().position(|source| source.name.eq_ignore_ascii_case(table))
