@@ -79,10 +79,10 @@ fn main() -> Result<()> {
     let (services, rounds) = if quick { (100_000, 2) } else { (SERVICES, 3) };
     println!("profile: {}\nmachine: {}", kit::profile(), kit::machine());
     println!("broker: {}", broker.describe());
-    for (window, requests) in [(TUMBLE, REQUESTS), (HOP, HOP_REQUESTS)] {
+    for (name, window, requests) in [("tumble", TUMBLE, REQUESTS), ("hop", HOP, HOP_REQUESTS)] {
         let requests =
             Requests { records: services * requests, services, length: Span::from_minutes(50), partitions: PARTITIONS };
-        let filled = fill(&broker, "requests", requests)?;
+        let filled = fill(&broker, name, requests)?;
         measure(&broker, &filled, window, (services, rounds, quick))?;
     }
     Ok(())
@@ -95,7 +95,8 @@ fn measure(
     (services, rounds, quick): (u64, usize, bool),
 ) -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let features = broker.topic("features", 1)?;
+    let features = format!("{}-features", filled.topic);
+    broker.sink.ensure_topic(&features, 1, TIMEOUT)?;
     let empty_dir = dir.path().join("empty");
     std::fs::create_dir(&empty_dir)?;
     let held = Held {
