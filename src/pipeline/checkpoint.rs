@@ -11,7 +11,7 @@ use crate::PipelineError;
 use crate::engine::to_millis;
 use crate::silence::Silence;
 use crate::stored::StoredPane;
-use crate::watermark::UNSTARTED;
+use crate::watermark::{ENDED, UNSTARTED};
 
 /// Rows by their fate. Conservation law: `read = windowed + filtered + late + future + decode + expression +
 /// null_event_time + key`.
@@ -133,6 +133,12 @@ impl Counters {
 }
 
 impl Checkpoint {
+    /// The query watermark with which a run goes on. A bounded input that was read to its end may have got more since: what
+    /// it wrote stays written, and the windows after that are open.
+    pub(crate) fn goes_on_at(&self) -> i64 {
+        if self.watermark == ENDED { self.last_end.unwrap_or(UNSTARTED) } else { self.watermark }
+    }
+
     /// Where the source of a table must start so that no open window lacks a row.
     pub fn starts(&self, table: &str) -> Vec<PartitionStart> {
         let partitions = self.sources.get(table).into_iter().flat_map(|source| &source.partitions);

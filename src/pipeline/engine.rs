@@ -198,7 +198,7 @@ impl Engine {
             let intake = Intake { decoder, step: SourceStep::new(source) };
             readers.push(Reader { intake, partitions: BTreeMap::new(), excluded: BTreeSet::new() });
         }
-        let watermark = checkpoint.as_ref().map_or(UNSTARTED, |checkpoint| checkpoint.watermark);
+        let watermark = checkpoint.as_ref().map_or(UNSTARTED, Checkpoint::goes_on_at);
         let mut engine = Self {
             gathered: Gathered::new(&plan, watermark, stores),
             keeping: Keeping::new(stores, checkpoint.as_ref()),

@@ -265,6 +265,24 @@ fn what_was_late_after_an_idle_time_is_late_again_after_a_restart() {
 }
 
 #[test]
+fn a_run_after_the_end_of_the_input_goes_on_behind_the_last_window_that_was_written() {
+    for (windows, written, after) in [(TUMBLE, vec![(80, 1)], 90), (HOP, vec![(60, 1), (70, 1), (80, 1)], 110)] {
+        let mut fed = fed(windows);
+        let ended = PartitionView { ended: &[0, 1], all_ended: true, ..PartitionView::default() };
+        fed.push((0, 0), 83);
+        assert_eq!(fed.close(ended).0, written);
+        fed.restart();
+        fed.push((0, 1), 85);
+        fed.push((0, 2), after);
+        fed.push((1, 0), after + 40);
+        fed.push((0, 3), after + 40);
+        let (rows, counters) = fed.close(PartitionView::default());
+        assert_eq!(rows.last(), Some(&(after, 1)), "{windows:?}");
+        assert_eq!((counters.read, counters.windowed, counters.late), (5, 4, 1), "{windows:?}");
+    }
+}
+
+#[test]
 fn progress_is_told_at_each_slide() {
     let mut fed = fed(HOP);
     let mut told = |offset: i64, at: i64| {
