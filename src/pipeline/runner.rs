@@ -588,6 +588,7 @@ impl<'a> Runner<'a> {
         self.saved = Some(checkpoint);
         self.saved_at = Some(self.clock.now());
         self.epochs += 1;
+        let pipeline = &self.settings.pipeline;
         let Counters { read, rows_out, .. } = output.counters;
         let by_fate = output.counters.by_fate();
         let share = self.settings.share.as_ref().map(|place| place.partition);

@@ -20,7 +20,7 @@ pub(crate) fn columns(plan: &Plan, source: usize) -> Vec<bool> {
             used.extend(visible.into_iter().filter_map(|column| table.visible.get(column)));
         }
     }
-    used.extend(table.options.record_key.and_then(|column| table.visible.get(column)));
+    used.extend(table.record_key.and_then(|column| table.visible.get(column)));
     // Generated columns are evaluated in any case, and may fail.
     for computed in &table.computed {
         read(&computed.expr, &mut used);
