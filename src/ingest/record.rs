@@ -30,6 +30,14 @@ impl RawBatch {
         Self { topic, partition, ..Self::default() }
     }
 
+    /// Makes room for so many records, and bytes of payload, more.
+    pub(crate) fn reserve(&mut self, records: usize, bytes: usize) {
+        self.offsets.reserve(records);
+        self.timestamps.reserve(records);
+        self.ends.reserve(records);
+        self.payload.reserve(bytes);
+    }
+
     pub fn len(&self) -> usize {
         self.offsets.len()
     }

@@ -97,6 +97,8 @@ struct Partition {
     /// It is not assigned until others have caught up.
     held: bool,
     batch: RawBatch,
+    /// Records and bytes of the batch before: the next is mostly as large.
+    expected: (usize, usize),
 }
 
 struct Failure {
@@ -173,6 +175,7 @@ impl KafkaSource {
                 movable: asked.is_none(),
                 held: false,
                 batch: RawBatch::new(self.topic.clone(), partition),
+                expected: (0, 0),
             });
         }
         let unfinished = |partition: &&Partition| !(partition.at_end && partition.end.is_some());
@@ -283,7 +286,15 @@ impl KafkaSource {
                 .assign_more(&self.list(std::iter::once((partition, low)))?)
                 .map_err(|error| Unready::Later(self.describe(&error)))?;
             let batch = RawBatch::new(self.topic.clone(), partition);
-            self.partitions.push(Partition { next: low, end: None, at_end: false, movable: true, held: false, batch });
+            self.partitions.push(Partition {
+                next: low,
+                end: None,
+                at_end: false,
+                movable: true,
+                held: false,
+                batch,
+                expected: (0, 0),
+            });
             PartitionsAssigned { topic: &self.topic, partitions: self.partitions.len() }.emit();
         }
         Ok(())
@@ -434,7 +445,9 @@ impl KafkaSource {
                 records += partition.batch.len() as u64;
                 bytes += partition.batch.payload.len() as u64;
                 let empty = RawBatch::new(self.topic.clone(), number);
-                polled.batches.push(std::mem::replace(&mut partition.batch, empty));
+                let full = std::mem::replace(&mut partition.batch, empty);
+                partition.expected = (full.len(), full.payload.len());
+                polled.batches.push(full);
             }
         }
         if records > 0 {
@@ -484,6 +497,10 @@ impl Partition {
         if self.end.is_some_and(|end| offset >= end) {
             self.at_end = true;
             return;
+        }
+        if self.batch.is_empty() {
+            let (records, bytes) = self.expected;
+            self.batch.reserve(records, bytes);
         }
         if let Some(key) = key {
             self.batch.push_key(key);
