@@ -346,11 +346,9 @@ impl Column {
                     return Some(());
                 }
             }
-            Values::Checked(count) if *count == row => {
-                if cursor.pass_plain(self.kind, minute) {
-                    *count += 1;
-                    return Some(());
-                }
+            Values::Checked(count) if *count == row && cursor.pass_plain(self.kind, minute) => {
+                *count += 1;
+                return Some(());
             }
             values if values.len() != row => return None,
             _ => {}
