@@ -7,7 +7,7 @@ pub(crate) mod wire;
 
 use std::env;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
 
 const KAFKA_WAIT: Duration = Duration::from_secs(60);
+
+/// Twice what the longest of them takes.
+const RUN_LIMIT: Duration = Duration::from_secs(480);
 
 /// The repository.
 pub(crate) fn root() -> &'static Path {
@@ -123,15 +126,36 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-/// Runs the binary to its end.
+/// Runs the binary to its end, which must come within [`RUN_LIMIT`].
 #[track_caller]
 pub(crate) fn run(arguments: &[&str]) -> Finished {
-    let output = prescale(arguments).output().unwrap();
-    Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    let mut child = prescale(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (status, stdout, stderr) = std::thread::scope(|scope| {
+        let out = scope.spawn(move || text(&mut stdout));
+        let err = scope.spawn(move || text(&mut stderr));
+        let start = Instant::now();
+        let mut status = child.try_wait().unwrap();
+        while status.is_none() && start.elapsed() < RUN_LIMIT {
+            std::thread::sleep(Duration::from_millis(5));
+            status = child.try_wait().unwrap();
+        }
+        if status.is_none() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        (status, out.join().unwrap(), err.join().unwrap())
+    });
+    let Some(status) = status else {
+        panic!("`prescale {}` was still running after {RUN_LIMIT:?}:\n{stdout}\n{stderr}", arguments.join(" "))
+    };
+    Finished { code: status.code(), stdout, stderr }
+}
+
+fn text(from: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The binary in the background, ended with its holder. What it prints is in `log`.
@@ -165,6 +189,12 @@ impl Running {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Sends it a signal, such as `-STOP`.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.id().to_string()]).status().unwrap().success());
     }
 
     /// How it ended, if it has.

@@ -2,7 +2,6 @@
 //! grows. Rule: what readers of committed records see is what one process writes, each row once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -329,16 +328,12 @@ fn heavy_a_process_that_was_paused_finds_that_others_have_taken_over() {
     let shared = Service::new(&kafka, "paused", &feed.input, 2);
     let mut running = [0, 1].map(|process| shared.start(process));
     kit::wait_for("both to have a part", WAIT, || running.iter().all(|process| begun(process) > 0).then_some(()));
-    let signal = |name: &str| {
-        let id = running[0].id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    };
     let before = begun(&running[1]);
-    signal("-STOP");
+    running[0].signal("-STOP");
     feed.minutes(10);
     kit::wait_for("the other to take over", WAIT, || (begun(&running[1]) > before).then_some(()));
     shared.wait_for(&feed);
-    signal("-CONT");
+    running[0].signal("-CONT");
     feed.minutes(10);
     shared.wait_for(&feed);
     for process in &mut running {

@@ -110,6 +110,7 @@ running() { [ -f "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }
 start() {
   running && return 0
   configure
+  [ ! -f "$dir/server.log" ] || mv "$dir/server.log" "$dir/server.log.$(date +%s%N)" # what one wrote before it was killed
   class_path_java "${KAFKA_HEAP:-512m}" kafka.Kafka "$dir/server.properties" >"$dir/server.log" 2>&1 </dev/null &
   echo $! >"$dir/pid"
   disown

@@ -31,7 +31,7 @@ pub enum StartAt {
 }
 
 /// `auto.offset.reset = error`: an offset that is gone is told, never skipped. What is fetched ahead of the pipeline takes
-/// most of its memory, some 300 bytes a record beside the record itself: 50,000 records a partition last longer than the
+/// most of its memory, some 300 bytes a record beside the record itself: 20,000 records a partition last longer than the
 /// next fetch takes, which brings 1 MiB of compressed ones (`benches/peak_memory.rs`).
 const CONSUMER: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
@@ -41,7 +41,7 @@ const CONSUMER: &[(&str, &str)] = &[
     ("auto.offset.reset", "error"),
     ("allow.auto.create.topics", "false"),
     ("check.crcs", "false"),
-    ("queued.min.messages", "50000"),
+    ("queued.min.messages", "20000"),
     ("queued.max.messages.kbytes", "65536"),
     ("max.partition.fetch.bytes", "1048576"),
     ("fetch.wait.max.ms", "20"),

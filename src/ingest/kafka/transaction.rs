@@ -181,7 +181,9 @@ pub fn newest_value(
         }
         if started.elapsed() > limit.to_std() {
             let error = polled.unreachable.unwrap_or_else(|| format!("not read to its end after {limit}"));
-            let hint = "is the broker reachable, or has another writer left a transaction open?".to_owned();
+            let hint = "is the broker reachable, or has a writer left a transaction open? \
+                        `kafka-transactions.sh find-hanging` lists those that the broker will not end by itself"
+                .to_owned();
             return Err(SourceError::Kafka { topic: topic.to_owned(), error, hint });
         }
     }
