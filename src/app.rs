@@ -1,6 +1,7 @@
 //! Composition of the service: pipelines, the loop and the API in one process. Rule: sources block on threads of their
 //! own; one token stops everything; whoever can't go on ends the service with its reason.
 
+mod calendars;
 mod event_minutes;
 pub(crate) mod formats;
 pub(crate) mod pipelines;
@@ -102,6 +103,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone(), inbox_sender.clone());
     let server = tokio::spawn(prescale_serve::serve(listener, controller.handle(), shutdown.clone()));
+    let calendars = start_calendars(config, &loaded.directory, mode, &stop)?;
     let calendar = start_event_minutes(config, &files, mode, &stop)?;
     let checkpoints = checkpoints(config, &store).map_err(Failure::outside)?;
     let pipelines = start_pipelines(config, &loaded.directory, files, mode, &checkpoints, &stop, &inbox_sender)?;
@@ -120,6 +122,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     let pipelines = join_pipelines(pipelines);
     readers.join();
     // A thread that panicked has said so.
+    drop(calendars.map(JoinHandle::join));
     drop(calendar.map(JoinHandle::join));
     // The server ends with the token; its own failures were logged.
     drop(server.await);
@@ -240,6 +243,20 @@ fn source_settings(
     KafkaSourceSettings { starts, ..KafkaSourceSettings::new(kafka.clone(), topic) }
 }
 
+fn start_calendars(
+    config: &Config,
+    directory: &Path,
+    mode: RunMode,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<JoinHandle<()>>, Failure> {
+    let Some(calendars) = calendars::Calendars::of(config, directory) else { return Ok(None) };
+    if mode.event_clock {
+        tokio::task::block_in_place(|| calendars.once(&SystemClock)).map_err(Failure::outside)?;
+        return Ok(None);
+    }
+    calendars.follow(Arc::clone(stop)).map(Some).map_err(Failure::outside)
+}
+
 /// Begins to write the calendar of events as rows, if a pipeline reads them; a replay waits until all are there.
 fn start_event_minutes(
     config: &Config,
@@ -276,11 +293,10 @@ fn start_pipelines(
     let formats = formats::Formats::load(config, directory).map_err(Failure::Invalid)?;
     let left = Arc::new(AtomicUsize::new(files.len()));
     let mut threads = Vec::new();
-    for PipelineFile { name, sql, udfs, .. } in files {
+    for PipelineFile { name, plan, .. } in files {
         let spec = PipelineSpec {
             name,
-            sql,
-            udfs,
+            plan,
             kafka: kafka_settings(config),
             sources: config.features.sources.clone(),
             formats: formats.clone(),

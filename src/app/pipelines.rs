@@ -25,9 +25,7 @@ use crate::config::Loaded;
 /// One pipeline and where it runs.
 pub(crate) struct PipelineSpec {
     pub(crate) name: String,
-    pub(crate) sql: String,
-    /// Functions that the SQL may call.
-    pub(crate) udfs: Udfs,
+    pub(crate) plan: Plan,
     pub(crate) kafka: KafkaSettings,
     /// Table in the SQL → topic to read instead of the one that the SQL names.
     pub(crate) sources: BTreeMap<String, String>,
@@ -60,8 +58,7 @@ pub(crate) struct PipelineSpec {
 pub(crate) struct PipelineFile {
     /// As its file is called.
     pub(crate) name: String,
-    pub(crate) sql: String,
-    pub(crate) udfs: Udfs,
+    pub(crate) plan: Plan,
     /// The controller reads what it writes.
     pub(crate) is_for_features: bool,
     /// What it reads.
@@ -81,8 +78,7 @@ pub(crate) fn files(loaded: &Loaded) -> Result<Vec<PipelineFile>, Failure> {
             name: pipeline_name(path),
             is_for_features: is_for_features(&plan, &config.topics.features),
             topics: plan.sources.iter().map(topic).collect(),
-            sql,
-            udfs,
+            plan,
         })
     };
     config.features.pipelines.iter().map(file).collect()
@@ -101,24 +97,22 @@ pub(crate) struct PipelineThread {
 }
 
 impl PipelineSpec {
-    /// Compiles the SQL and starts the thread; `ended` is called on it with whether it ended well.
+    /// Opens what it reads and starts the thread; `ended` is called on it with whether it ended well.
     pub(crate) fn start(
-        self,
+        mut self,
         store: Arc<dyn Store>,
         stop: Arc<AtomicBool>,
         ended: impl FnOnce(bool) + Send + 'static,
     ) -> Result<PipelineThread, Failure> {
-        let mut plan = compile_with(&self.sql, &self.udfs).map_err(|error| pipeline_failure(error.into()))?;
-        if let Some(fault) = unfit(&plan, self.step, &self.features_topic) {
+        let plan = &mut self.plan;
+        if let Some(fault) = unfit(plan, self.step, &self.features_topic) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
-        self.formats
-            .apply(&mut plan)
-            .map_err(|fault| Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)))?;
+        self.formats.apply(plan).map_err(|fault| Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)))?;
         for warning in plan.sources.iter().flat_map(|source| &source.options.warnings) {
             SqlWarned { pipeline: &self.name, warning }.emit();
         }
-        if let Some(fault) = unshareable(&plan, self.processes, &self.record_keys) {
+        if let Some(fault) = unshareable(plan, self.processes, &self.record_keys) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
         if self.processes > 1 {
@@ -139,7 +133,7 @@ impl PipelineSpec {
             tables.iter().map(source).collect::<Result<Vec<_>, _>>()
         };
         let sink = KafkaSink::open(&self.kafka).map_err(Failure::outside)?;
-        let progress = is_for_features(&plan, &self.features_topic);
+        let progress = is_for_features(plan, &self.features_topic);
         let settings = RunnerSettings {
             features_topic: if progress { self.features_topic } else { plan.sink.options.topic.clone() },
             progress,
@@ -150,7 +144,7 @@ impl PipelineSpec {
             new_topic_partitions: self.topic_partitions,
             caught_up_idle: self.caught_up_idle,
             state_limit: self.state_limit,
-            ..RunnerSettings::new(&self.name, Arc::new(plan))
+            ..RunnerSettings::new(&self.name, Arc::new(self.plan))
         };
         let idle = settings.idle.iter().map(|idle| self.idle.or(*idle)).collect();
         let settings = RunnerSettings { idle, ..settings };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use prescale_domain::Span;
+use prescale_ingest::feed;
 
 use super::shape::Delivery;
 use super::{Config, Fault, ServiceConfig};
@@ -31,6 +32,22 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
     if config.features.processes > 1 && config.features.delivery == Delivery::AtLeastOnce {
         let text = "several share a pipeline only with features.delivery = \"exactly-once\"";
         fault("features.processes".into(), format!("{}: {text}", config.features.processes));
+    }
+    let calendars = &config.calendars;
+    if calendars.time_zone.parse::<feed::TimeZone>().is_err() {
+        let text = format!("`{}` is no IANA time zone such as Europe/Berlin", calendars.time_zone);
+        fault("calendars.time_zone".into(), text);
+    }
+    if calendars.refresh < Span::from_secs(1) {
+        fault("calendars.refresh".into(), format!("{} is shorter than 1s", calendars.refresh));
+    }
+    for (index, file) in calendars.files.iter().enumerate().filter(|(_, file)| !feed::is_readable(file)) {
+        fault(format!("calendars.files[{index}]"), format!("`{file}` ends with neither .ics nor .csv"));
+    }
+    for (index, country) in calendars.holidays.iter().enumerate() {
+        if let Err(wrong) = feed::Holidays::of(country) {
+            fault(format!("calendars.holidays[{index}]"), format!("`{country}`: {}", wrong.reason));
+        }
     }
     if config.features.refresh < Span::from_secs(1) {
         fault("features.refresh".into(), format!("{} is shorter than 1s", config.features.refresh));

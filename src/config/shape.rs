@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) topics: Topics,
     pub(crate) features: Features,
     pub(crate) schema_registry: SchemaRegistry,
+    pub(crate) calendars: Calendars,
     pub(crate) state: State,
     pub(crate) serve: Serve,
     pub(crate) policy: Policy,
@@ -123,6 +124,16 @@ impl SchemaRegistry {
         let endpoint = given(&self.endpoint)?;
         Some(RegistrySettings { endpoint, api_key: given(&self.api_key), api_secret: given(&self.api_secret) })
     }
+}
+
+/// Calendars of events that are kept outside Kafka.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Calendars {
+    pub(crate) files: Vec<String>,
+    pub(crate) holidays: Vec<String>,
+    pub(crate) time_zone: String,
+    pub(crate) refresh: Span,
 }
 
 /// How often a feature row is written to its topic.

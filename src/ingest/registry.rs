@@ -181,7 +181,7 @@ impl Registry {
 }
 
 /// The certificates of this machine, as for everything else that goes out.
-fn tls() -> TlsConfig {
+pub(crate) fn tls() -> TlsConfig {
     let found = rustls_native_certs::load_native_certs().certs;
     let roots: Vec<Certificate<'static>> =
         found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();

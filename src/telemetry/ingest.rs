@@ -75,6 +75,48 @@ impl EventMinutesDelayed<'_> {
     }
 }
 
+/// A calendar of events could not be read; what it said before stands.
+#[derive(Clone, Copy, Debug)]
+pub struct CalendarUnread<'a> {
+    pub calendar: &'a str,
+    pub error: &'a str,
+}
+
+impl CalendarUnread<'_> {
+    pub fn emit(&self) {
+        tracing::warn!(calendar = self.calendar, error = self.error, "calendar not read, what it said before stands");
+    }
+}
+
+/// What calendars say could not be written to the events topic; it is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct CalendarsDelayed<'a> {
+    pub topic: &'a str,
+    pub error: &'a str,
+}
+
+impl CalendarsDelayed<'_> {
+    pub fn emit(&self) {
+        tracing::warn!(topic = self.topic, error = self.error, "calendars not written, trying again");
+    }
+}
+
+/// What calendars say has changed, and so has the events topic.
+#[derive(Clone, Copy, Debug)]
+pub struct CalendarsWritten<'a> {
+    pub topic: &'a str,
+    /// Events that are new or have changed.
+    pub told: usize,
+    /// Events that were taken back.
+    pub gone: usize,
+}
+
+impl CalendarsWritten<'_> {
+    pub fn emit(&self) {
+        tracing::info!(topic = self.topic, told = self.told, gone = self.gone, "calendars written");
+    }
+}
+
 /// Records that were sent have not all been acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub struct FlushFailed<'a> {

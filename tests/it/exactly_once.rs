@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::DateTime;
 use prescale_domain::{FeaturesRecord, Span, SystemClock};
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use prescale_pipeline::{
     Checkpoint, CommitStep, Counters, Delivery, PipelineError, RunnerSettings, Summary, compile, run, source_settings,
 };
 use prescale_store::{MemoryStore, RedbStore, Store};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kit;
 use crate::kit::config::{SIMULATED, Setup};
+use crate::kit::requests::{START_MILLIS, request, without_probes};
 
 const PARTITIONS: i32 = 4;
-const START_MILLIS: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
 const WAIT: Span = Span::from_secs(30);
 
 /// What an independent count finds in the input.
@@ -63,21 +63,6 @@ fn minute(minute: i64, count: &mut Count) -> Vec<Vec<String>> {
         partitions.push(lines);
     }
     partitions
-}
-
-fn request(minute: i64, millis: i64, service: &str, route: &str) -> String {
-    let time = DateTime::from_timestamp_millis(START_MILLIS + minute * 60_000 + millis).unwrap();
-    let time = time.to_rfc3339_opts(SecondsFormat::Millis, true);
-    json!({"ts": time, "service": service, "route": route, "status": 200, "latency_ms": millis % 97, "bytes": millis})
-        .to_string()
-}
-
-/// `requests.sql` without its probes.
-fn sql() -> String {
-    let shipped = std::fs::read_to_string(kit::root().join("pipelines/requests.sql")).unwrap();
-    let filtered = shipped.replace("    FROM requests\n", "    FROM requests\n    WHERE route <> '/health'\n");
-    assert_ne!(shipped, filtered);
-    filtered
 }
 
 impl Count {
@@ -174,7 +159,7 @@ impl Stage {
     }
 
     fn settings(&self) -> RunnerSettings {
-        let mut plan = compile(&sql()).unwrap();
+        let mut plan = compile(&without_probes()).unwrap();
         plan.sources[0].options.topic.clone_from(&self.input);
         RunnerSettings {
             features_topic: self.topic("features"),
@@ -401,7 +386,11 @@ fn fifty_kills(kafka: &str, broker: Option<&kit::OwnKafka>) {
         let settings = format!(
             "mode = \"observe\"\n[topics]\npartitions = 2\n[features]\npipelines = [\"requests.sql\"]\nsources = {{ requests = \"{input}\" }}\n"
         );
-        Setup::new(kafka, name).file("requests.sql", &sql()).with(&settings).service("service-1", 1.0, SIMULATED)
+        Setup::new(kafka, name).file("requests.sql", &without_probes()).with(&settings).service(
+            "service-1",
+            1.0,
+            SIMULATED,
+        )
     };
     let (disturbed, undisturbed) = (setup("fifty"), setup("fifty-undisturbed"));
     let config = disturbed.config();

@@ -3,6 +3,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod config;
+pub(crate) mod requests;
 pub(crate) mod wire;
 
 use std::env;

@@ -6,6 +6,7 @@
 
 mod aws;
 mod browser;
+mod calendars;
 mod campaigns;
 mod compose;
 mod demo;

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::DateTime;
 use prescale_domain::{FeaturesRecord, Progress, Span, SystemClock, Timestamp};
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource, KafkaSourceSettings};
 use prescale_pipeline::{
     Checkpoint, CommitStep, PipelineError, RunnerSettings, SourceTable, compile, run_shared, source_settings,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kit;
 use crate::kit::config::{SIMULATED, Setup};
+use crate::kit::requests::{START_MILLIS, request, without_probes};
 
 const PARTITIONS: i32 = 4;
-const START_MILLIS: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
 const WAIT: Duration = Duration::from_secs(90);
 
 /// What an independent count finds in the input.
@@ -60,19 +60,6 @@ fn minute(minute: i64, partitions: i32, count: &mut Count) -> Vec<Vec<(String, S
         lines
     };
     (0..i64::from(partitions)).map(of_partition).collect()
-}
-
-fn request(minute: i64, millis: i64, service: &str, route: &str) -> String {
-    let time = DateTime::from_timestamp_millis(START_MILLIS + minute * 60_000 + millis).unwrap();
-    let time = time.to_rfc3339_opts(SecondsFormat::Millis, true);
-    json!({"ts": time, "service": service, "route": route, "status": 200, "latency_ms": millis % 97, "bytes": millis})
-        .to_string()
-}
-
-/// `requests.sql` without its probes.
-fn sql() -> String {
-    let shipped = std::fs::read_to_string(kit::root().join("pipelines/requests.sql")).unwrap();
-    shipped.replace("    FROM requests\n", "    FROM requests\n    WHERE route <> '/health'\n")
 }
 
 /// Input, minute by minute.
@@ -128,7 +115,7 @@ impl Service {
         let settings = format!(
             "mode = \"observe\"\n[topics]\npartitions = 2\n[kafka.client]\n\"consumer.session.timeout.ms\" = \"6000\"\n[features]\nprocesses = {processes}\nrefresh = \"1s\"\npipelines = [\"requests.sql\"]\nsources = {{ requests = \"{input}\" }}\nrecord_keys = {{ requests = \"service\" }}\n"
         );
-        let setup = Setup::new(kafka, name).file("requests.sql", &sql()).with(&settings);
+        let setup = Setup::new(kafka, name).file("requests.sql", &without_probes()).with(&settings);
         Self { kafka: kafka.to_owned(), setup: setup.service("service-1", 1.0, SIMULATED) }
     }
 
@@ -384,7 +371,7 @@ fn heavy_who_is_busy_longer_than_the_group_allows_is_not_evicted() {
     let Some(kafka) = kit::kafka() else { return };
     let mut feed = Feed::new(&kafka, "busy");
     feed.minutes(5);
-    let mut plan = compile(&sql()).unwrap();
+    let mut plan = compile(&without_probes()).unwrap();
     plan.sources[0].options.topic.clone_from(&feed.input);
     let name = kit::unique("busy");
     let settings = RunnerSettings {
@@ -460,7 +447,7 @@ fn heavy_what_one_process_wrote_is_not_taken_over_by_several_nor_the_other_way()
 
 #[test]
 fn a_pipeline_that_does_not_follow_the_key_is_refused() {
-    let region = sql().replace("    service,\n    window.start", "    route AS service,\n    window.start");
+    let region = without_probes().replace("    service,\n    window.start", "    route AS service,\n    window.start");
     let region = region.replace("        service,\n        tumble", "        route,\n        tumble");
     let region = region.replace("GROUP BY service, window", "GROUP BY route, window");
     let setup = Setup::new("localhost:1", "refused").file("requests.sql", &region);
@@ -481,6 +468,6 @@ fn a_pipeline_that_does_not_follow_the_key_is_refused() {
         "error: requests.sql: 2 processes can't share it: the aggregation of `requests` groups by `route`, the window and not by the key of the records, `service` of `requests`: processes that share it would each give a part of the result\n\
          hint: put the key into GROUP BY, as it is in the source, or set features.processes = 1\n"
     );
-    let setup = setup.file("requests.sql", &sql());
+    let setup = setup.file("requests.sql", &without_probes());
     assert_eq!(kit::run(&["check", "-c", &setup.config()]).code, Some(0));
 }

@@ -11,8 +11,7 @@ use prescale_controller::{Controller, ControllerSettings, Event, Parts};
 use prescale_domain::{ScoreCard, Series, ServiceName, Span, SystemClock, Timestamp};
 use prescale_ingest::embedded::EmbeddedBroker;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings};
-use prescale_pipeline::Delivery;
-use prescale_pipeline::udf::Udfs;
+use prescale_pipeline::{Delivery, compile};
 use prescale_simulation::sweep::SweepPoint;
 use prescale_simulation::workload::{LoadModel, LoadSettings, TraceLoad, Workload};
 use prescale_store::{MemoryStore, Store};
@@ -23,7 +22,7 @@ use super::score;
 use crate::app::formats::Formats;
 use crate::app::readers::Readers;
 use crate::app::{self, PipelineSpec, PipelineThread, RunMode};
-use crate::cli::{Failure, forecast::progress_bar, say};
+use crate::cli::{Failure, forecast::progress_bar, pipeline_failure, say};
 use crate::config;
 
 const MINUTE: Span = Span::from_minutes(1);
@@ -214,8 +213,7 @@ fn start_pipeline(
 ) -> Result<PipelineThread, Failure> {
     let spec = PipelineSpec {
         name: "requests".to_owned(),
-        sql: REQUESTS_SQL.to_owned(),
-        udfs: Udfs::default(),
+        plan: compile(REQUESTS_SQL).map_err(|error| pipeline_failure(error.into()))?,
         kafka: kafka.clone(),
         sources: BTreeMap::new(),
         formats: Formats::default(),
