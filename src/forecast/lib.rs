@@ -16,6 +16,7 @@
 pub mod accuracy;
 pub mod calibrate;
 pub mod drift;
+pub mod ensemble;
 mod error;
 pub mod evaluate;
 mod hex;

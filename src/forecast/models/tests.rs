@@ -145,7 +145,8 @@ fn bytes_of_another_kind_or_version_or_none_at_all_are_refused() {
 #[test]
 fn a_daily_wave_is_followed_better_than_by_its_newest_value() {
     let series = series(|i| Some(100.0 + 80.0 * (i as f64 / 45.84).sin()));
-    for kind in ModelKind::ALL {
+    // Two of them know no day.
+    for kind in ModelKind::ALL.into_iter().filter(|kind| !matches!(kind, ModelKind::Naive | ModelKind::Ses)) {
         let mut model = build(kind, 1);
         fit(&mut *model, &series).unwrap();
         let (mut own, mut naive) = (0.0, 0.0);
