@@ -51,10 +51,11 @@ impl Default for EnsembleSettings {
         let hours = |hours: i64| Span::from_minutes(60 * hours);
         Self {
             experts: EXPERTS.to_vec(),
-            half_lives: vec![hours(12)],
-            half_lives_gradient: vec![hours(12), hours(72)],
+            // Chosen on the days before each test of `docs/forecasting.md`.
+            half_lives: vec![hours(24)],
+            half_lives_gradient: vec![hours(24), hours(168)],
             rate: 1.0,
-            half_life_top: hours(24),
+            half_life_top: hours(168),
         }
     }
 }

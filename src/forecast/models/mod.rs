@@ -1,6 +1,7 @@
 //! The models behind one interface. Rule: closed set, deterministic under a seed, saved form is refused unless known.
 
 mod boosted;
+mod ets;
 mod holt;
 pub(crate) mod lags;
 mod lstm;
@@ -25,6 +26,7 @@ use crate::error::{ForecastCrateError, Result};
 use crate::past::Request;
 
 pub use boosted::Boosted;
+pub use ets::Ets;
 pub use holt::Holt;
 pub use lstm::{Lstm, LstmSettings};
 pub use naive::Naive;
@@ -56,12 +58,14 @@ pub enum ModelKind {
     Regression,
     /// Gradient-boosted trees on lags.
     Boosted,
+    /// Exponential smoothing by maximum likelihood, estimated again at every forecast.
+    Ets,
     /// Encoder-decoder LSTM with a quantile head.
     Lstm,
 }
 
 impl ModelKind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SeasonalNaive,
         Self::DayNaive,
         Self::DayLevel,
@@ -71,6 +75,7 @@ impl ModelKind {
         Self::ProfileHolt,
         Self::Regression,
         Self::Boosted,
+        Self::Ets,
         Self::Lstm,
     ];
 
@@ -86,6 +91,7 @@ impl ModelKind {
             Self::ProfileHolt => "profile-holt",
             Self::Regression => "regression",
             Self::Boosted => "boosted",
+            Self::Ets => "ets",
             Self::Lstm => "lstm",
         }
     }
@@ -102,6 +108,7 @@ impl ModelKind {
             Self::ProfileHolt => Box::new(ProfileHolt::default()),
             Self::Regression => Box::new(Regression::default()),
             Self::Boosted => Box::new(Boosted::new(seed)),
+            Self::Ets => Box::new(Ets::default()),
             Self::Lstm => Box::new(Lstm::new(LstmSettings::default(), seed)),
         }
     }
@@ -121,6 +128,7 @@ impl ModelKind {
             Self::ProfileHolt => Box::new(ProfileHolt::load(bytes)?),
             Self::Regression => Box::new(Regression::load(bytes)?),
             Self::Boosted => Box::new(Boosted::load(bytes)?),
+            Self::Ets => Box::new(Ets::load(bytes)?),
             Self::Lstm => Box::new(Lstm::load(bytes)?),
         })
     }

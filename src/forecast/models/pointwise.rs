@@ -103,7 +103,9 @@ impl<E: PointExpert> Forecaster for Pointwise<E> {
             .points(request.past, request.horizon_steps)
             .filter(|points| points.iter().all(|point| point.is_finite() && *point >= 0.0))
             .ok_or_else(|| Self::too_short(request.past.known()))?;
-        Ok(fitted.residuals.around(&points, request.levels))
+        let rows = fitted.residuals.around(&points, request.levels);
+        let finite = rows.iter().flatten().all(|value| value.is_finite());
+        if finite { Ok(rows) } else { Err(Self::too_short(request.past.known())) }
     }
 
     fn save(&self) -> Vec<u8> {

@@ -35,9 +35,8 @@ impl ResidualQuantiles {
         for origin in (from..past.values.len()).step_by(stride) {
             let Some(points) = points(past.first(origin)) else { continue };
             for (k, point) in points.iter().enumerate() {
-                if let Some(value) = past.at((origin + k) as isize) {
-                    errors[k].push((value - point) / (point + offset));
-                }
+                let error = past.at((origin + k) as isize).map(|value| (value - point) / (point + offset));
+                errors[k].extend(error.filter(|error| error.is_finite()));
             }
         }
         // A step without enough errors of its own borrows those of the step before.
@@ -77,8 +76,9 @@ impl ResidualQuantiles {
 
 /// A tenth of the mean of the known values, at least a hair: the load below which relative errors mean little.
 pub(crate) fn error_offset(past: Past<'_>) -> f64 {
-    let known = past.known().max(1) as f64;
-    (0.1 * past.values.iter().flatten().sum::<f64>() / known).max(1e-6)
+    let finite = past.values.iter().flatten().filter(|value| value.is_finite());
+    let (sum, count) = finite.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (0.1 * sum / f64::max(count, 1.0)).max(1e-6)
 }
 
 /// The empirical quantile of ascending values, linear between neighbours; `0` for none.
