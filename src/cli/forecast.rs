@@ -80,7 +80,7 @@ pub(crate) struct Arguments {
 
 fn contender(text: &str) -> Result<Contender, String> {
     text.parse().map_err(|_| {
-        let names: Vec<_> = ModelKind::ALL.iter().map(|kind| kind.name()).collect();
+        let names: Vec<_> = ModelKind::EACH.iter().map(|kind| kind.name()).collect();
         format!("`{text}` is not a model; there are {} and ensemble", names.join(", "))
     })
 }

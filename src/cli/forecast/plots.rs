@@ -121,13 +121,7 @@ struct Labels {
     y: &'static str,
 }
 
-fn chart(
-    file: &Path,
-    labels: &Labels,
-    lines: &[(&str, Vec<(f64, f64)>)],
-    width: (f64, f64),
-    height: f64,
-) -> Plotted {
+fn chart(file: &Path, labels: &Labels, lines: &[(&str, Vec<(f64, f64)>)], width: (f64, f64), height: f64) -> Plotted {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)

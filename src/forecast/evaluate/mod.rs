@@ -85,7 +85,7 @@ impl Default for EvaluateSettings {
             test_from: Timestamp::MIN,
             test_to: Timestamp::MAX,
             horizons: [5, 10, 15, 30, 60].map(Span::from_minutes).to_vec(),
-            models: ModelKind::ALL.into_iter().map(Contender::Model).chain([Contender::Ensemble]).collect(),
+            models: ModelKind::EACH.into_iter().map(Contender::Model).chain([Contender::Ensemble]).collect(),
             ensemble: EnsembleSettings::default(),
             online: false,
             origin_every: Span::from_minutes(5),
@@ -191,7 +191,7 @@ impl Run<'_> {
             self.settings.models.contains(&Contender::Model(*kind))
                 || (with_ensemble && self.settings.ensemble.experts.contains(kind))
         };
-        ModelKind::ALL.into_iter().filter(asked).collect()
+        ModelKind::EACH.into_iter().filter(asked).collect()
     }
 
     /// Every window from the start of the warm-up on; gives the number of origins that count.

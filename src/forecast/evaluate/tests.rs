@@ -14,7 +14,7 @@ fn settings() -> EvaluateSettings {
         train_until: at(3),
         test_from: at(4),
         test_to: at(5),
-        models: ModelKind::ALL
+        models: ModelKind::EACH
             .into_iter()
             .filter(|kind| *kind != ModelKind::Lstm)
             .map(Contender::Model)

@@ -211,7 +211,7 @@ fn print(report: &Report, trace: &Trace, validation: bool, ratios: &mut Vec<f64>
         for (place, horizon) in NAMES.iter().enumerate() {
             let mase = horizons.get(*horizon).map_or(f64::NAN, |h| h.mase);
             line += &format!(" {mase:>7.4}");
-            if ModelKind::ALL.iter().any(|kind| kind.name() == name) {
+            if ModelKind::EACH.iter().any(|kind| kind.name() == name) {
                 best[place] = best[place].min(mase);
             }
         }

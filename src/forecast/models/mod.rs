@@ -65,7 +65,11 @@ pub enum ModelKind {
 }
 
 impl ModelKind {
-    pub const ALL: [Self; 11] = [
+    /// Those that the online loop chooses among by default.
+    pub const ALL: [Self; 3] = [Self::SeasonalNaive, Self::Holt, Self::Lstm];
+
+    /// Every kind.
+    pub const EACH: [Self; 11] = [
         Self::SeasonalNaive,
         Self::DayNaive,
         Self::DayLevel,
@@ -144,7 +148,7 @@ impl std::str::FromStr for ModelKind {
     type Err = ForecastCrateError;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| ForecastCrateError::Setting {
+        Self::EACH.into_iter().find(|kind| kind.name() == name).ok_or_else(|| ForecastCrateError::Setting {
             name: "model",
             value: format!("`{name}`"),
             expected: "the name of a model, such as holt, regression or lstm",

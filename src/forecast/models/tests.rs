@@ -79,7 +79,7 @@ fn forecasts_are_finite_ordered_and_of_the_asked_length_whatever_the_history() {
         ("a jump", series(|i| Some(if i < 800 { 1.0 } else { 1e6 }))),
         ("a jump by 1e9", series(|i| wave(i).map(|value| if i < 700 { value } else { 1e9 * value }))),
     ];
-    for kind in ModelKind::ALL {
+    for kind in ModelKind::EACH {
         for (name, series) in &histories {
             let mut model = build(kind, 1);
             fit(&mut *model, series).unwrap_or_else(|error| panic!("{kind} on {name}: {error}"));
@@ -93,7 +93,7 @@ fn forecasts_are_finite_ordered_and_of_the_asked_length_whatever_the_history() {
 #[test]
 fn a_constant_load_is_forecast_as_that_constant() {
     let series = series(|_| Some(42.0));
-    for kind in ModelKind::ALL {
+    for kind in ModelKind::EACH {
         let mut model = build(kind, 1);
         fit(&mut *model, &series).unwrap();
         let median = ask(&*model, &series, 864).unwrap()[HORIZON - 1][3];
@@ -104,7 +104,7 @@ fn a_constant_load_is_forecast_as_that_constant() {
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_saving_changes_nothing() {
     let series = series(wave);
-    for kind in ModelKind::ALL {
+    for kind in ModelKind::EACH {
         let (mut one, mut two) = (build(kind, 5), build(kind, 5));
         fit(&mut *one, &series).unwrap();
         fit(&mut *two, &series).unwrap();
@@ -118,7 +118,7 @@ fn the_same_seed_gives_the_same_bytes_and_saving_changes_nothing() {
 #[test]
 fn what_comes_after_the_origin_changes_nothing() {
     let (series, other) = (series(wave), series(|i| if i < 800 { wave(i) } else { Some(1e5) }));
-    for kind in ModelKind::ALL {
+    for kind in ModelKind::EACH {
         let mut model = build(kind, 2);
         fit(&mut *model, &series).unwrap();
         assert_eq!(ask(&*model, &series, 800).unwrap(), ask(&*model, &other, 800).unwrap(), "{kind}");
@@ -128,7 +128,7 @@ fn what_comes_after_the_origin_changes_nothing() {
 #[test]
 fn what_comes_after_the_end_of_a_lesson_changes_no_byte() {
     let (one, other) = (series(wave), series(|i| if i < 700 { wave(i) } else { Some(1e5 + i as f64) }));
-    for kind in ModelKind::ALL {
+    for kind in ModelKind::EACH {
         let learn = |series: &Series| {
             let histories = BTreeMap::from([(ServiceName::new("a"), series.clone())]);
             let lesson = Lesson {
@@ -176,7 +176,7 @@ proptest! {
             value.map(|value| if i > 350 { jump * value } else { value })
         });
         let series = Series { values: values.collect(), ..series(wave) };
-        for kind in ModelKind::ALL.into_iter().filter(|kind| *kind != ModelKind::Lstm) {
+        for kind in ModelKind::EACH.into_iter().filter(|kind| *kind != ModelKind::Lstm) {
             let mut model = build(kind, 1);
             if fit(&mut *model, &series).is_ok() {
                 for count in [1, length / 2, length] {
@@ -194,14 +194,14 @@ proptest! {
 #[test]
 fn an_unfitted_model_says_so() {
     let series = series(wave);
-    for kind in ModelKind::ALL {
+    for kind in ModelKind::EACH {
         assert!(ask(&*build(kind, 1), &series, 800).is_err(), "{kind}");
     }
 }
 
 #[test]
 fn bytes_of_another_kind_or_version_or_none_at_all_are_refused() {
-    for kind in ModelKind::ALL {
+    for kind in ModelKind::EACH {
         assert!(kind.load(b"").is_err());
         assert!(kind.load(b"{\"format\":\"prescale-other\",\"version\":1,\"state\":null}").is_err());
         let newer = format!("{{\"format\":\"prescale-{kind}\",\"version\":99,\"state\":null}}");
@@ -214,7 +214,7 @@ fn bytes_of_another_kind_or_version_or_none_at_all_are_refused() {
 fn a_daily_wave_is_followed_better_than_by_its_newest_value() {
     let series = series(|i| Some(100.0 + 80.0 * (i as f64 / 45.84).sin()));
     // Three of them know no day.
-    for kind in ModelKind::ALL {
+    for kind in ModelKind::EACH {
         if matches!(kind, ModelKind::Naive | ModelKind::Ses | ModelKind::Ets) {
             continue;
         }
