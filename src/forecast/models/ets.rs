@@ -32,6 +32,7 @@ impl PointExpert for Form {
     const KIND: ModelKind = ModelKind::Ets;
     const VERSION: u32 = 1;
     const KNOWN_MIN: usize = KNOWN_MIN;
+    const ORIGINS_MAX: usize = 64;
 
     fn choose(training: Past<'_>, _: usize) -> Option<Self> {
         // The form that most of the estimates prefer.
@@ -40,6 +41,10 @@ impl PointExpert for Form {
         for choice in 0..CHOICES {
             let Some(end) = count.checked_sub(choice * MEMORY_STEPS) else { break };
             let Some(logs) = logs(training.first(end)) else { continue };
+            if is_flat(&logs) {
+                *votes.entry(Self { trend: false, damped: false }).or_default() += 1;
+                continue;
+            }
             let Ok(fitted) = AutoETS::new(1, "AZN").and_then(|search| search.fit(&logs)) else { continue };
             let model = fitted.model();
             let form = Self { trend: model.model_type().trend.included(), damped: model.damped() };
@@ -50,16 +55,28 @@ impl PointExpert for Form {
 
     fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {
         let logs = logs(past)?;
+        if is_flat(&logs) {
+            return Some(vec![logs[0].exp_m1(); horizon_steps]);
+        }
         let recent = &past.values[past.values.len().saturating_sub(MEMORY_STEPS)..];
         let highest = recent.iter().flatten().fold(0.0_f64, |high, value| high.max(*value));
-        let model = AutoETS::new(1, if self.trend { "AAN" } else { "ANN" }).ok()?.damped(self.damped).ok()?;
-        let forecast = model.fit(&logs).ok()?.predict(horizon_steps, None).ok()?;
         // A trend on the log scale may explode; ten times the highest recent value is enough.
-        Some(forecast.point.into_iter().map(|log| log.exp_m1().clamp(0.0, 10.0 * highest)).collect())
+        let load = |log: f64| log.exp_m1().clamp(0.0, 10.0 * highest);
+        // Where there is no likelihood, as after a jump, the newest value stands.
+        let ahead = self.ahead(&logs, horizon_steps).unwrap_or_else(|| vec![logs[logs.len() - 1]; horizon_steps]);
+        Some(ahead.into_iter().map(load).collect())
     }
 }
 
-/// The newest logs, gaps filled with the value before; `None` when they say too little or nothing changes.
+impl Form {
+    fn ahead(self, logs: &[f64], horizon_steps: usize) -> Option<Vec<f64>> {
+        let model = AutoETS::new(1, if self.trend { "AAN" } else { "ANN" }).ok()?.damped(self.damped).ok()?;
+        let logs = model.fit(logs).ok()?.predict(horizon_steps, None).ok()?.point;
+        logs.iter().all(|log| log.is_finite()).then_some(logs)
+    }
+}
+
+/// The newest logs, gaps filled with the value before; `None` when they are too few.
 fn logs(past: Past<'_>) -> Option<Vec<f64>> {
     let recent = &past.values[past.values.len().saturating_sub(MEMORY_STEPS)..];
     let known = recent.iter().flatten().filter(|value| value.is_finite() && **value >= 0.0);
@@ -72,6 +89,10 @@ fn logs(past: Past<'_>) -> Option<Vec<f64>> {
         last = value.filter(|value| value.is_finite() && *value >= 0.0).map(f64::ln_1p).or(last);
         logs.extend(last);
     }
-    let first = *logs.first()?;
-    logs.iter().any(|log| (log - first).abs() > 1e-9).then_some(logs)
+    Some(logs)
+}
+
+/// Nothing changes, so there is no likelihood.
+fn is_flat(logs: &[f64]) -> bool {
+    logs.windows(2).all(|pair| (pair[1] - pair[0]).abs() < 1e-9)
 }

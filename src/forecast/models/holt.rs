@@ -12,8 +12,8 @@ const MEMORY_STEPS: usize = 720;
 /// Most windows of the training part that the grid is searched over: the newest.
 const GRID_STEPS_MAX: usize = 30_000;
 
-/// Steps ahead that the grid is searched by.
-const GRID_AHEAD: usize = 10;
+/// Steps ahead that the grid is searched by, at most; a quarter of the horizon where that is less.
+const GRID_AHEAD_MAX: usize = 10;
 
 const ALPHAS: [f64; 9] = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9];
 const BETAS: [f64; 4] = [0.0, 0.01, 0.05, 0.1];
@@ -35,10 +35,10 @@ impl PointExpert for DampedTrend {
     const VERSION: u32 = 1;
     const KNOWN_MIN: usize = 3;
 
-    fn choose(training: Past<'_>, _: usize) -> Option<Self> {
+    fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self> {
         let values = &training.values[training.values.len().saturating_sub(GRID_STEPS_MAX)..];
         let logs: Vec<Option<f64>> = values.iter().map(|value| value.map(|v| v.max(0.0).ln_1p())).collect();
-        Some(search(&logs))
+        Some(search(&logs, horizon_steps))
     }
 
     fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {
@@ -79,14 +79,15 @@ impl State {
 
 /// The grid point with the lowest mean squared error on the log scale, some steps ahead; ties go to the first. One step
 /// ahead rewards chasing noise that is gone before capacity could follow.
-pub(super) fn search(logs: &[Option<f64>]) -> DampedTrend {
+pub(super) fn search(logs: &[Option<f64>], horizon_steps: usize) -> DampedTrend {
+    let ahead = (horizon_steps / 4).clamp(1, GRID_AHEAD_MAX);
     let mut best = (f64::INFINITY, DampedTrend { alpha: 0.2, beta: 0.0, phi: 0.9 });
     let Some(first) = logs.iter().position(Option::is_some) else { return best.1 };
     for alpha in ALPHAS {
         for beta in BETAS {
             for phi in PHIS {
                 let by = DampedTrend { alpha, beta, phi };
-                let error = error_ahead(&logs[first..], by);
+                let error = error_ahead(&logs[first..], by, ahead);
                 if error < best.0 {
                     best = (error, by);
                 }
@@ -96,14 +97,14 @@ pub(super) fn search(logs: &[Option<f64>]) -> DampedTrend {
     best.1
 }
 
-/// Mean squared error `GRID_AHEAD` steps ahead, over the values that are known.
-fn error_ahead(logs: &[Option<f64>], by: DampedTrend) -> f64 {
-    let reach: f64 = (1..=GRID_AHEAD as i32).map(|k| by.phi.powi(k)).sum();
+/// Mean squared error `ahead` steps ahead, over the values that are known.
+fn error_ahead(logs: &[Option<f64>], by: DampedTrend, ahead: usize) -> f64 {
+    let reach: f64 = (1..=ahead as i32).map(|k| by.phi.powi(k)).sum();
     let mut state = State { level: logs.first().copied().flatten().unwrap_or(0.0), trend: 0.0 };
     let (mut sum, mut count) = (0.0, 0_u64);
     for (index, value) in logs.iter().enumerate().skip(1) {
         state.step(*value, by);
-        if let Some(later) = logs.get(index + GRID_AHEAD).copied().flatten() {
+        if let Some(later) = logs.get(index + ahead).copied().flatten() {
             let miss = later - (state.level + reach * state.trend);
             sum += miss * miss;
             count += 1;

@@ -194,6 +194,7 @@ impl Logs {
     }
 }
 
+/// A value that is no number is a gap.
 fn log(value: f64, small: f64) -> f64 {
-    (value.max(0.0) / small).ln_1p()
+    if value.is_finite() { (value.max(0.0) / small).ln_1p() } else { f64::NAN }
 }

@@ -19,6 +19,8 @@ pub trait PointExpert: Clone + fmt::Debug + Send + Serialize + DeserializeOwned 
     const VERSION: u32;
     /// Fewest known values that parameters are chosen from.
     const KNOWN_MIN: usize;
+    /// Most origins that the error is measured at when it is fitted.
+    const ORIGINS_MAX: usize = super::residual::ORIGINS_MAX;
 
     /// Parameters for a history that ends where training ends; `None` when it says too little.
     fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self>;
@@ -77,8 +79,9 @@ impl<E: PointExpert> Forecaster for Pointwise<E> {
             }
             let from = lesson.train_until.since(past.start).steps_up(past.step).min(past.values.len());
             let Some(parameters) = E::choose(past.first(from), lesson.horizon_steps) else { continue };
-            let residuals = ResidualQuantiles::measure(past, from, lesson.horizon_steps, lesson.levels, |past| {
-                parameters.points(past, lesson.horizon_steps)
+            let (steps, levels) = (lesson.horizon_steps, lesson.levels);
+            let residuals = ResidualQuantiles::measure(past, from, steps, levels, E::ORIGINS_MAX, |past| {
+                parameters.points(past, steps)
             });
             services.insert(service.clone(), Fitted { parameters, residuals });
         }

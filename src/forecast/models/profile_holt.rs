@@ -32,11 +32,14 @@ impl PointExpert for Profile {
     const VERSION: u32 = 1;
     const KNOWN_MIN: usize = 3;
 
-    fn choose(training: Past<'_>, _: usize) -> Option<Self> {
+    fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self> {
         let (end, day) = (training.values.len(), training.steps(DAY));
         let from = day.max(end.saturating_sub(GRID_STEPS_MAX));
-        (from < end)
-            .then(|| Self { remainder: holt::search(&remainders(training, from, &profile(training, from, end))) })
+        if from >= end {
+            return None;
+        }
+        let left = remainders(training, from, &profile(training, from, end));
+        Some(Self { remainder: holt::search(&left, horizon_steps) })
     }
 
     fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {

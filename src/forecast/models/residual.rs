@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::past::Past;
 
-/// Most origins that the error is measured at, spread evenly.
-const ORIGINS_MAX: usize = 576;
+/// Most origins that the error of a cheap model is measured at.
+pub(crate) const ORIGINS_MAX: usize = 576;
 /// Fewest errors that a quantile is read from.
 const ORIGINS_MIN: usize = 12;
 
@@ -20,17 +20,19 @@ pub(crate) struct ResidualQuantiles {
 }
 
 impl ResidualQuantiles {
-    /// Measures `points(past up to origin) -> one point per step` over the windows from index `from` on.
+    /// Measures `points(past up to origin) -> one point per step` over the windows from index `from` on, at
+    /// `origins_max` origins at most, spread evenly.
     pub(crate) fn measure(
         past: Past<'_>,
         from: usize,
         horizon_steps: usize,
         levels: &[f64],
+        origins_max: usize,
         points: impl Fn(Past<'_>) -> Option<Vec<f64>>,
     ) -> Self {
         let offset = error_offset(past);
         let from = from.max(1).min(past.values.len());
-        let stride = ((past.values.len() - from) / ORIGINS_MAX).max(1);
+        let stride = (past.values.len() - from).div_ceil(origins_max.max(1)).max(1);
         let mut errors = vec![Vec::new(); horizon_steps];
         for origin in (from..past.values.len()).step_by(stride) {
             let Some(points) = points(past.first(origin)) else { continue };
