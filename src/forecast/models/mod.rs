@@ -1,7 +1,6 @@
 //! The models behind one interface. Rule: closed set, deterministic under a seed, saved form is refused unless known.
 
 mod boosted;
-mod ets;
 mod holt;
 pub(crate) mod lags;
 mod lstm;
@@ -26,7 +25,6 @@ use crate::error::{ForecastCrateError, Result};
 use crate::past::Request;
 
 pub use boosted::Boosted;
-pub use ets::Ets;
 pub use holt::Holt;
 pub use lstm::{Lstm, LstmSettings};
 pub use naive::Naive;
@@ -58,8 +56,6 @@ pub enum ModelKind {
     Regression,
     /// Gradient-boosted trees on lags.
     Boosted,
-    /// Exponential smoothing by maximum likelihood, estimated again at every forecast.
-    Ets,
     /// Encoder-decoder LSTM with a quantile head.
     Lstm,
 }
@@ -69,7 +65,7 @@ impl ModelKind {
     pub const ALL: [Self; 3] = [Self::SeasonalNaive, Self::Holt, Self::Lstm];
 
     /// Every kind.
-    pub const EACH: [Self; 11] = [
+    pub const EACH: [Self; 10] = [
         Self::SeasonalNaive,
         Self::DayNaive,
         Self::DayLevel,
@@ -79,7 +75,6 @@ impl ModelKind {
         Self::ProfileHolt,
         Self::Regression,
         Self::Boosted,
-        Self::Ets,
         Self::Lstm,
     ];
 
@@ -95,7 +90,6 @@ impl ModelKind {
             Self::ProfileHolt => "profile-holt",
             Self::Regression => "regression",
             Self::Boosted => "boosted",
-            Self::Ets => "ets",
             Self::Lstm => "lstm",
         }
     }
@@ -112,7 +106,6 @@ impl ModelKind {
             Self::ProfileHolt => Box::new(ProfileHolt::default()),
             Self::Regression => Box::new(Regression::default()),
             Self::Boosted => Box::new(Boosted::new(seed)),
-            Self::Ets => Box::new(Ets::default()),
             Self::Lstm => Box::new(Lstm::new(LstmSettings::default(), seed)),
         }
     }
@@ -132,7 +125,6 @@ impl ModelKind {
             Self::ProfileHolt => Box::new(ProfileHolt::load(bytes)?),
             Self::Regression => Box::new(Regression::load(bytes)?),
             Self::Boosted => Box::new(Boosted::load(bytes)?),
-            Self::Ets => Box::new(Ets::load(bytes)?),
             Self::Lstm => Box::new(Lstm::load(bytes)?),
         })
     }
