@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
     "forecast/drift",
     "forecast/accuracy",
     "forecast/calibrate",
+    "forecast/ensemble",
     "pipeline/watermark",
     "pipeline/window",
     "pipeline/late",

@@ -11,6 +11,7 @@ mod campaigns;
 mod compose;
 mod demo;
 mod exactly_once;
+mod forecast;
 mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;

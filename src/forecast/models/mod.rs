@@ -1,9 +1,16 @@
 //! The models behind one interface. Rule: closed set, deterministic under a seed, saved form is refused unless known.
 
+mod boosted;
 mod holt;
+pub(crate) mod lags;
 mod lstm;
+mod naive;
+mod pointwise;
+mod profile_holt;
+mod regression;
 pub(crate) mod residual;
 mod seasonal_naive;
+mod ses;
 #[cfg(test)]
 mod tests;
 
@@ -17,30 +24,72 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ForecastCrateError, Result};
 use crate::past::Request;
 
+pub use boosted::Boosted;
 pub use holt::Holt;
 pub use lstm::{Lstm, LstmSettings};
-pub use seasonal_naive::SeasonalNaive;
+pub use naive::Naive;
+pub use pointwise::{PointExpert, Pointwise};
+pub use profile_holt::ProfileHolt;
+pub use regression::Regression;
+pub use seasonal_naive::{DayLevel, DayNaive, SeasonalNaive};
+pub use ses::Ses;
 
 /// Which model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
-    /// The same minute yesterday or last week, moved to the present level.
+    /// The same window yesterday or last week, at that level or the present one: the best of the four on the training part.
     SeasonalNaive,
+    /// The same window yesterday.
+    DayNaive,
+    /// Yesterday, smoothed and moved to the present level.
+    DayLevel,
+    /// The newest value.
+    Naive,
+    /// Simple exponential smoothing.
+    Ses,
     /// Damped Holt on log1p.
     Holt,
+    /// Median day profile and damped Holt on what it leaves.
+    ProfileHolt,
+    /// Median regression on lags, one for each lead.
+    Regression,
+    /// Gradient-boosted trees on lags.
+    Boosted,
     /// Encoder-decoder LSTM with a quantile head.
     Lstm,
 }
 
 impl ModelKind {
+    /// Those that the online loop chooses among by default.
     pub const ALL: [Self; 3] = [Self::SeasonalNaive, Self::Holt, Self::Lstm];
+
+    /// Every kind.
+    pub const EACH: [Self; 10] = [
+        Self::SeasonalNaive,
+        Self::DayNaive,
+        Self::DayLevel,
+        Self::Naive,
+        Self::Ses,
+        Self::Holt,
+        Self::ProfileHolt,
+        Self::Regression,
+        Self::Boosted,
+        Self::Lstm,
+    ];
 
     /// The name in configuration, results and telemetry.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SeasonalNaive => "seasonal-naive",
+            Self::DayNaive => "day-naive",
+            Self::DayLevel => "day-level",
+            Self::Naive => "naive",
+            Self::Ses => "ses",
             Self::Holt => "holt",
+            Self::ProfileHolt => "profile-holt",
+            Self::Regression => "regression",
+            Self::Boosted => "boosted",
             Self::Lstm => "lstm",
         }
     }
@@ -49,7 +98,14 @@ impl ModelKind {
     pub fn build(self, seed: u64) -> Box<dyn Forecaster> {
         match self {
             Self::SeasonalNaive => Box::new(SeasonalNaive::default()),
+            Self::DayNaive => Box::new(DayNaive::default()),
+            Self::DayLevel => Box::new(DayLevel::default()),
+            Self::Naive => Box::new(Naive::default()),
+            Self::Ses => Box::new(Ses::default()),
             Self::Holt => Box::new(Holt::default()),
+            Self::ProfileHolt => Box::new(ProfileHolt::default()),
+            Self::Regression => Box::new(Regression::default()),
+            Self::Boosted => Box::new(Boosted::new(seed)),
             Self::Lstm => Box::new(Lstm::new(LstmSettings::default(), seed)),
         }
     }
@@ -61,7 +117,14 @@ impl ModelKind {
     pub fn load(self, bytes: &[u8]) -> Result<Box<dyn Forecaster>> {
         Ok(match self {
             Self::SeasonalNaive => Box::new(SeasonalNaive::load(bytes)?),
+            Self::DayNaive => Box::new(DayNaive::load(bytes)?),
+            Self::DayLevel => Box::new(DayLevel::load(bytes)?),
+            Self::Naive => Box::new(Naive::load(bytes)?),
+            Self::Ses => Box::new(Ses::load(bytes)?),
             Self::Holt => Box::new(Holt::load(bytes)?),
+            Self::ProfileHolt => Box::new(ProfileHolt::load(bytes)?),
+            Self::Regression => Box::new(Regression::load(bytes)?),
+            Self::Boosted => Box::new(Boosted::load(bytes)?),
             Self::Lstm => Box::new(Lstm::load(bytes)?),
         })
     }
@@ -77,10 +140,10 @@ impl std::str::FromStr for ModelKind {
     type Err = ForecastCrateError;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| ForecastCrateError::Setting {
+        Self::EACH.into_iter().find(|kind| kind.name() == name).ok_or_else(|| ForecastCrateError::Setting {
             name: "model",
             value: format!("`{name}`"),
-            expected: "one of seasonal-naive, holt, lstm",
+            expected: "the name of a model, such as holt, regression or lstm",
         })
     }
 }

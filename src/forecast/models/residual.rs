@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::past::Past;
 
-/// Most origins that the error is measured at, spread evenly.
-const ORIGINS_MAX: usize = 576;
+/// Most origins that the error of a cheap model is measured at.
+pub(crate) const ORIGINS_MAX: usize = 576;
 /// Fewest errors that a quantile is read from.
 const ORIGINS_MIN: usize = 12;
 
@@ -20,24 +20,25 @@ pub(crate) struct ResidualQuantiles {
 }
 
 impl ResidualQuantiles {
-    /// Measures `points(past up to origin) -> one point per step` over the windows from index `from` on.
+    /// Measures `points(past up to origin) -> one point per step` over the windows from index `from` on, at
+    /// `origins_max` origins at most, spread evenly.
     pub(crate) fn measure(
         past: Past<'_>,
         from: usize,
         horizon_steps: usize,
         levels: &[f64],
+        origins_max: usize,
         points: impl Fn(Past<'_>) -> Option<Vec<f64>>,
     ) -> Self {
         let offset = error_offset(past);
         let from = from.max(1).min(past.values.len());
-        let stride = ((past.values.len() - from) / ORIGINS_MAX).max(1);
+        let stride = (past.values.len() - from).div_ceil(origins_max.max(1)).max(1);
         let mut errors = vec![Vec::new(); horizon_steps];
         for origin in (from..past.values.len()).step_by(stride) {
             let Some(points) = points(past.first(origin)) else { continue };
             for (k, point) in points.iter().enumerate() {
-                if let Some(value) = past.at((origin + k) as isize) {
-                    errors[k].push((value - point) / (point + offset));
-                }
+                let error = past.at((origin + k) as isize).map(|value| (value - point) / (point + offset));
+                errors[k].extend(error.filter(|error| error.is_finite()));
             }
         }
         // A step without enough errors of its own borrows those of the step before.
@@ -77,8 +78,9 @@ impl ResidualQuantiles {
 
 /// A tenth of the mean of the known values, at least a hair: the load below which relative errors mean little.
 pub(crate) fn error_offset(past: Past<'_>) -> f64 {
-    let known = past.known().max(1) as f64;
-    (0.1 * past.values.iter().flatten().sum::<f64>() / known).max(1e-6)
+    let finite = past.values.iter().flatten().filter(|value| value.is_finite());
+    let (sum, count) = finite.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (0.1 * sum / f64::max(count, 1.0)).max(1e-6)
 }
 
 /// The empirical quantile of ascending values, linear between neighbours; `0` for none.

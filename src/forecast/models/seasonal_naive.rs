@@ -1,16 +1,12 @@
 //! The same minute yesterday or last week, moved to the present level. Rule: the floor that every other model must beat.
 
-use std::collections::BTreeMap;
-
-use prescale_domain::{ServiceName, Span};
+use prescale_domain::Span;
 use serde::{Deserialize, Serialize};
 
-use super::residual::ResidualQuantiles;
-use super::{DAY, Forecaster, Lesson, ModelKind, WEEK, seal, unseal};
-use crate::error::{ForecastCrateError, Result};
-use crate::past::{Past, Request};
+use super::pointwise::{PointExpert, Pointwise};
+use super::{DAY, ModelKind, WEEK};
+use crate::past::Past;
 
-const VERSION: u32 = 1;
 /// Yesterday's value is smoothed over this length around the target minute.
 const SMOOTHING: Span = Span::from_minutes(15);
 /// The level is the mean over this length before the origin.
@@ -18,77 +14,74 @@ const LEVEL: Span = Span::from_minutes(30);
 /// How far back a value may be to stand for the present.
 const NEWEST: Span = Span::from_minutes(120);
 
-/// Seasonal naive: the season with the lower error on the training part, per service.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct SeasonalNaive {
-    services: BTreeMap<ServiceName, Fitted>,
-}
+/// Seasonal naive: the best of its four forms on the training part, per service.
+pub type SeasonalNaive = Pointwise<Season>;
+/// The same window yesterday, as it was.
+pub type DayNaive = Pointwise<Yesterday>;
+/// Yesterday, smoothed and moved to the present level.
+pub type DayLevel = Pointwise<YesterdayLevelled>;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Fitted {
+/// The season, and whether it is moved to the present level.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Season {
     weekly: bool,
     levelled: bool,
-    residuals: ResidualQuantiles,
 }
 
-impl SeasonalNaive {
-    /// Reads what `save` wrote.
-    ///
-    /// # Errors
-    /// Bytes of another format or version.
-    pub fn load(bytes: &[u8]) -> Result<Self> {
-        unseal(ModelKind::SeasonalNaive, VERSION, bytes)
+impl PointExpert for Season {
+    const KIND: ModelKind = ModelKind::SeasonalNaive;
+    const VERSION: u32 = 2;
+    const KNOWN_MIN: usize = 1;
+
+    fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self> {
+        let choices = [(false, false), (false, true), (true, false), (true, true)];
+        let best = choices
+            .into_iter()
+            .filter(|(weekly, _)| !weekly || training.values.len() > training.steps(WEEK) + training.steps(DAY))
+            .map(|choice| (choice, training_error(training, choice, horizon_steps)))
+            .min_by(|a, b| a.1.total_cmp(&b.1));
+        let (weekly, levelled) = best.map_or((false, true), |best| best.0);
+        Some(Self { weekly, levelled })
+    }
+
+    fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {
+        points(past, self.weekly, self.levelled, horizon_steps)
     }
 }
 
-impl Forecaster for SeasonalNaive {
-    fn kind(&self) -> ModelKind {
-        ModelKind::SeasonalNaive
+/// No parameters.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Yesterday;
+
+impl PointExpert for Yesterday {
+    const KIND: ModelKind = ModelKind::DayNaive;
+    const VERSION: u32 = 1;
+    const KNOWN_MIN: usize = 1;
+
+    fn choose(training: Past<'_>, _: usize) -> Option<Self> {
+        (training.values.len() >= training.steps(DAY)).then_some(Self)
     }
 
-    fn fit(&mut self, lesson: &Lesson<'_>) -> Result<()> {
-        let mut services = BTreeMap::new();
-        for (service, series) in lesson.histories {
-            let past = Past::before(series, lesson.end);
-            if past.known() == 0 {
-                continue;
-            }
-            let from = lesson.train_until.since(past.start).steps_up(past.step).min(past.values.len());
-            let choices = [(false, false), (false, true), (true, false), (true, true)];
-            let (weekly, levelled) = choices
-                .into_iter()
-                .filter(|(weekly, _)| !weekly || from > past.steps(WEEK) + past.steps(DAY))
-                .map(|choice| (choice, training_error(past.first(from), choice, lesson.horizon_steps)))
-                .min_by(|a, b| a.1.total_cmp(&b.1))
-                .map_or((false, true), |best| best.0);
-            let residuals = ResidualQuantiles::measure(past, from, lesson.horizon_steps, lesson.levels, |past| {
-                points(past, weekly, levelled, lesson.horizon_steps)
-            });
-            services.insert(service.clone(), Fitted { weekly, levelled, residuals });
-        }
-        if services.is_empty() {
-            return Err(ForecastCrateError::TooShort { model: self.kind().to_string(), found: 0, needed: 1 });
-        }
-        self.services = services;
-        Ok(())
+    fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {
+        (past.values.len() >= past.steps(DAY)).then(|| points(past, false, false, horizon_steps))?
+    }
+}
+
+/// No parameters.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct YesterdayLevelled;
+
+impl PointExpert for YesterdayLevelled {
+    const KIND: ModelKind = ModelKind::DayLevel;
+    const VERSION: u32 = 1;
+    const KNOWN_MIN: usize = 1;
+
+    fn choose(training: Past<'_>, _: usize) -> Option<Self> {
+        (training.values.len() >= training.steps(DAY)).then_some(Self)
     }
 
-    fn update(&mut self, lesson: &Lesson<'_>) -> Result<()> {
-        self.fit(lesson)
-    }
-
-    fn predict(&self, request: &Request<'_>) -> Result<Vec<Vec<f64>>> {
-        let fitted = self.services.get(request.service).ok_or_else(|| ForecastCrateError::UnknownService {
-            model: self.kind().to_string(),
-            service: request.service.to_string(),
-        })?;
-        let points = points(request.past, fitted.weekly, fitted.levelled, request.horizon_steps)
-            .ok_or_else(|| ForecastCrateError::TooShort { model: self.kind().to_string(), found: 0, needed: 1 })?;
-        Ok(fitted.residuals.around(&points, request.levels))
-    }
-
-    fn save(&self) -> Vec<u8> {
-        seal(ModelKind::SeasonalNaive, VERSION, self)
+    fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {
+        (past.values.len() >= past.steps(DAY)).then(|| points(past, false, true, horizon_steps))?
     }
 }
 

@@ -1,0 +1,94 @@
+//! What a minute costs a service: all default experts asked for an hour, mixed, calibrated, and the outcomes learnt from.
+//! Rule: 200 µs for each service and minute, on one core, without the LSTM.
+//!
+//! `cargo bench -p prescale-forecast --bench ensemble`; with `--profile dev` it measures the build of the tests.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "the figures are the result")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
+use prescale_forecast::calibrate::Calibrator;
+use prescale_forecast::ensemble::{Ensemble, EnsembleSettings, Said};
+use prescale_forecast::models::{Forecaster, Lesson};
+use prescale_forecast::past::{Past, Request};
+
+const STEP: Span = Span::from_minutes(1);
+const HORIZON: usize = 60;
+const DAYS: usize = 8;
+const MINUTES: usize = 2_000;
+const FLOOR: Duration = Duration::from_micros(200);
+
+fn main() {
+    let noise = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) as f64 / u64::MAX as f64;
+    let values = (0..DAYS * 1440 + MINUTES)
+        .map(|i| Some((400.0 + 250.0 * (i as f64 / 229.2).sin() + 80.0 * noise(i)).round()))
+        .collect();
+    let series = Series { start: Timestamp::from_millis(1_700_006_400_000), step: STEP, values };
+    let service = ServiceName::new("a");
+    let histories = BTreeMap::from([(service.clone(), series)]);
+    let series = &histories[&service];
+    let settings = EnsembleSettings::default();
+    let past = Past::all(series);
+    let lesson = Lesson {
+        histories: &histories,
+        events: &[],
+        train_until: past.moment((DAYS - 2) * 1440),
+        end: past.moment(DAYS * 1440),
+        horizon_steps: HORIZON,
+        levels: &DEFAULT_QUANTILES,
+    };
+    let mut models: Vec<Box<dyn Forecaster>> = settings.experts.iter().map(|kind| kind.build(1)).collect();
+    for model in &mut models {
+        let clock = Instant::now();
+        model.fit(&lesson).unwrap();
+        println!("{:<14} fit {:>9.1?}, saved {:>9} bytes", model.kind().name(), clock.elapsed(), model.save().len());
+    }
+    let mut ensemble = Ensemble::new(&settings, &DEFAULT_QUANTILES, STEP, HORIZON);
+    let mut calibrator = Calibrator::new(&DEFAULT_QUANTILES, ensemble.leads());
+    let mut took: BTreeMap<&str, Duration> = BTreeMap::new();
+    let mut each: Vec<Duration> = Vec::new();
+    for end in DAYS * 1440..DAYS * 1440 + MINUTES {
+        let begin = Instant::now();
+        ensemble.observe(past.moment(end - 1), series.values[end - 1]);
+        let learnt = Instant::now();
+        *took.entry("learn").or_default() += learnt - begin;
+        let own = past.first(end);
+        let request = Request {
+            service: &service,
+            past: own,
+            horizon_steps: HORIZON,
+            levels: &DEFAULT_QUANTILES,
+            events: &[],
+            now: own.end(),
+        };
+        let mut said = Said::new();
+        for model in &models {
+            let clock = Instant::now();
+            said.insert(model.kind(), model.predict(&request).unwrap());
+            *took.entry(model.kind().name()).or_default() += clock.elapsed();
+        }
+        let asked = Instant::now();
+        let mut rows = ensemble.combine(&said).unwrap();
+        calibrator.correct(&mut rows);
+        let mixed = Instant::now();
+        ensemble.expect(past.moment(end - 1), &said);
+        calibrator.add(1, &rows[0], series.values[end - 1].unwrap());
+        *took.entry("mix and calibrate").or_default() += mixed - asked;
+        *took.entry("keep").or_default() += mixed.elapsed();
+        each.push(begin.elapsed());
+    }
+    for (name, sum) in &took {
+        println!("{name:<18} {:>9.2?} a minute", *sum / MINUTES as u32);
+    }
+    each.sort_unstable();
+    let median = each[MINUTES / 2];
+    println!(
+        "all of it          {median:>9.2?} a minute (median), {} bytes of state",
+        serde_json::to_vec(&ensemble).unwrap().len()
+    );
+    if median > FLOOR {
+        println!("over the floor of {FLOOR:?}");
+        std::process::exit(1);
+    }
+}

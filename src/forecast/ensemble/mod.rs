@@ -1,0 +1,202 @@
+//! The mix of the experts of one service, per lead and quantile. Rules: a pure state machine; weights follow from forecasts
+//! that were made before their outcome came; quantiles never cross; an expert without a sound forecast is left out.
+
+mod aggregate;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use prescale_domain::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::models::ModelKind;
+use crate::models::lags::{between, leads};
+
+pub use aggregate::{Bernstein, Learner, Mixer};
+
+/// The name of the mix in results.
+pub const ENSEMBLE: &str = "ensemble";
+
+/// Experts that are asked by default: those that cost microseconds, and the trees.
+pub const EXPERTS: [ModelKind; 8] = [
+    ModelKind::Naive,
+    ModelKind::Ses,
+    ModelKind::Holt,
+    ModelKind::ProfileHolt,
+    ModelKind::DayNaive,
+    ModelKind::DayLevel,
+    ModelKind::Regression,
+    ModelKind::Boosted,
+];
+
+/// Rows of quantiles by step ahead, by expert.
+pub type Said = BTreeMap<ModelKind, Vec<Vec<f64>>>;
+
+/// How weights are learnt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnsembleSettings {
+    pub experts: Vec<ModelKind>,
+    /// Half-lives of the learners against the best expert, and against the best convex combination.
+    pub half_lives: Vec<Span>,
+    pub half_lives_gradient: Vec<Span>,
+    /// Factor on the learning rate of these.
+    pub rate: f64,
+    /// Half-life of the learner that weighs the others.
+    pub half_life_top: Span,
+}
+
+impl Default for EnsembleSettings {
+    fn default() -> Self {
+        let hours = |hours: i64| Span::from_minutes(60 * hours);
+        Self {
+            experts: EXPERTS.to_vec(),
+            // Chosen on the days before each test of `docs/forecasting.md`.
+            half_lives: vec![hours(24)],
+            half_lives_gradient: vec![hours(24), hours(168)],
+            rate: 1.0,
+            half_life_top: hours(168),
+        }
+    }
+}
+
+/// What the experts said of one window, waiting for its value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Waiting {
+    target: Timestamp,
+    /// `[level][expert]`, NaN (null) where there was none.
+    said: Vec<Option<f64>>,
+}
+
+/// The mix of one service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ensemble {
+    experts: Vec<ModelKind>,
+    levels: Vec<f64>,
+    step: Span,
+    /// Steps ahead whose outcomes are learnt from, ascending.
+    leads: Vec<usize>,
+    /// `[lead][level]`.
+    mixers: Vec<Vec<Mixer>>,
+    /// By lead.
+    waiting: Vec<VecDeque<Waiting>>,
+}
+
+impl Ensemble {
+    /// Equal weights. `levels` ascend, each in (0, 1).
+    pub fn new(settings: &EnsembleSettings, levels: &[f64], step: Span, horizon_steps: usize) -> Self {
+        let leads = leads(step, horizon_steps);
+        let outcomes = |half_life: &Span| Some(half_life.steps_up(step).max(1) as f64);
+        let learner = |gradient: bool| {
+            move |half_life: &Span| Learner { half_life: outcomes(half_life), gradient, rate: settings.rate }
+        };
+        let learners: Vec<Learner> = settings
+            .half_lives
+            .iter()
+            .map(learner(false))
+            .chain(settings.half_lives_gradient.iter().map(learner(true)))
+            .collect();
+        let top = Learner { half_life: outcomes(&settings.half_life_top), gradient: false, rate: 1.0 };
+        let count = settings.experts.len();
+        let row: Vec<Mixer> = levels.iter().map(|level| Mixer::new(*level, &learners, top, count)).collect();
+        Self {
+            experts: settings.experts.clone(),
+            levels: levels.to_vec(),
+            step,
+            mixers: vec![row; leads.len()],
+            waiting: vec![VecDeque::new(); leads.len()],
+            leads,
+        }
+    }
+
+    /// The experts whose rows are asked for.
+    pub fn experts(&self) -> &[ModelKind] {
+        &self.experts
+    }
+
+    /// Steps ahead whose outcomes are learnt from, ascending.
+    pub fn leads(&self) -> &[usize] {
+        &self.leads
+    }
+
+    /// Weights of the experts at a lead and a level; `None` where there is no such lead or level.
+    pub fn weights(&self, lead: usize, level: f64) -> Option<BTreeMap<ModelKind, f64>> {
+        let place = self.leads.iter().position(|l| *l == lead)?;
+        let quantile = self.levels.iter().position(|l| *l == level)?;
+        Some(self.experts.iter().copied().zip(self.mixers[place][quantile].weights().iter().copied()).collect())
+    }
+
+    /// Quantiles by step ahead, from what the experts `said` at one origin; finite, not negative, ordered. `None` when no
+    /// expert has a sound forecast.
+    pub fn combine(&self, said: &Said) -> Option<Vec<Vec<f64>>> {
+        let steps = said.values().map(Vec::len).max()?;
+        let rows: Vec<Option<&Vec<Vec<f64>>>> =
+            self.experts.iter().map(|kind| said.get(kind).filter(|rows| self.is_sound(rows, steps))).collect();
+        if rows.iter().all(Option::is_none) {
+            return None;
+        }
+        let mixed = (0..steps).map(|k| {
+            let (below, above, share) = between(&self.leads, k + 1);
+            let mut row: Vec<f64> = (0..self.levels.len())
+                .map(|q| {
+                    let (low, high) = (self.mixers[below][q].weights(), self.mixers[above][q].weights());
+                    let (mut sum, mut total, mut plain, mut count) = (0.0, 0.0, 0.0, 0.0);
+                    for (e, own) in rows.iter().enumerate() {
+                        let Some(own) = own else { continue };
+                        let weight = low[e] + share * (high[e] - low[e]);
+                        sum += weight * own[k][q];
+                        total += weight;
+                        plain += own[k][q];
+                        count += 1.0;
+                    }
+                    if total > 0.0 { sum / total } else { plain / count }
+                })
+                .collect();
+            // Rearrangement (Chernozhukov, Fernández-Val & Galichon 2010) never adds to the loss.
+            row.sort_by(f64::total_cmp);
+            row
+        });
+        Some(mixed.collect())
+    }
+
+    /// Keeps what the experts `said` at `origin` until the outcomes come. Origins ascend.
+    pub fn expect(&mut self, origin: Timestamp, said: &Said) {
+        for (lead, waiting) in self.leads.iter().zip(&mut self.waiting) {
+            let target = origin + Span::from_millis(self.step.millis().saturating_mul(*lead as i64));
+            if waiting.back().is_some_and(|last| last.target >= target) {
+                continue;
+            }
+            let mut row = Vec::with_capacity(self.levels.len() * self.experts.len());
+            for q in 0..self.levels.len() {
+                for kind in &self.experts {
+                    let value = said.get(kind).and_then(|rows| rows.get(lead - 1)).and_then(|row| row.get(q).copied());
+                    row.push(value.filter(|value| value.is_finite()));
+                }
+            }
+            waiting.push_back(Waiting { target, said: row });
+        }
+    }
+
+    /// Learns from the value of the window at `start`; `None` = gap. Windows come in order of time.
+    pub fn observe(&mut self, start: Timestamp, value: Option<f64>) {
+        let count = self.experts.len();
+        for (mixers, waiting) in self.mixers.iter_mut().zip(&mut self.waiting) {
+            while waiting.front().is_some_and(|first| first.target < start) {
+                waiting.pop_front();
+            }
+            let Some(due) = waiting.pop_front_if(|first| first.target == start) else { continue };
+            let Some(value) = value.filter(|value| value.is_finite()) else { continue };
+            for (mixer, said) in mixers.iter_mut().zip(due.said.chunks_exact(count.max(1))) {
+                let said: Vec<f64> = said.iter().map(|value| value.unwrap_or(f64::NAN)).collect();
+                mixer.observe(&said, value);
+            }
+        }
+    }
+
+    fn is_sound(&self, rows: &[Vec<f64>], steps: usize) -> bool {
+        rows.len() == steps
+            && rows
+                .iter()
+                .all(|row| row.len() == self.levels.len() && row.iter().all(|value| value.is_finite() && *value >= 0.0))
+    }
+}

@@ -1,0 +1,200 @@
+//! What experts read from the past: logs of the load relative to the recent level, at lags of windows, hours and days.
+//! Rules: level-free, so that a shift of the level breaks nothing; nothing after the origin is read.
+
+use std::f64::consts::TAU;
+
+use prescale_domain::{Span, Timestamp};
+
+use super::DAY;
+use crate::past::Past;
+
+const HOUR: Span = Span::from_minutes(60);
+/// The recent level is the mean over this length.
+const LEVEL: Span = Span::from_minutes(5);
+/// Lengths of the means before the origin.
+const MEANS_MINUTES: [i64; 6] = [10, 15, 30, 60, 180, 720];
+/// Newest windows that are read one by one.
+const NEWEST: usize = 6;
+/// Days back that are read around the target.
+const DAYS: [isize; 3] = [1, 2, 7];
+/// Days whose moves are averaged.
+const DAYS_MEAN: isize = 7;
+/// Length of the mean around a target on an earlier day, and of the mean that it is compared with.
+const AROUND: Span = Span::from_minutes(15);
+const BEFORE: Span = Span::from_minutes(30);
+
+/// Inputs of one origin and one step ahead.
+pub(crate) const INPUTS: usize = NEWEST + MEANS_MINUTES.len() + 2 * DAYS.len() + 3;
+/// The same with the calendar.
+pub(crate) const INPUTS_CALENDAR: usize = INPUTS + 6;
+
+/// Steps ahead that experts with parameters by lead know: those of 1, 2, 5, 10, 15, 30, 60 … minutes and the last.
+pub(crate) fn leads(step: Span, horizon_steps: usize) -> Vec<usize> {
+    const MINUTES: [i64; 10] = [1, 2, 5, 10, 15, 30, 60, 120, 240, 480];
+    let mut leads: Vec<usize> = MINUTES.into_iter().map(|minutes| Span::from_minutes(minutes).steps_up(step)).collect();
+    leads.retain(|lead| (1..horizon_steps).contains(lead));
+    leads.push(horizon_steps.max(1));
+    leads.dedup();
+    leads
+}
+
+/// Where step `k` (1 = the next window) lies among ascending `leads`: the lead at or below, the one at or above, and how
+/// far it is from the first to the second.
+pub(crate) fn between(leads: &[usize], k: usize) -> (usize, usize, f64) {
+    let last = leads.len().saturating_sub(1);
+    let above = leads.iter().position(|lead| *lead >= k).unwrap_or(last);
+    if above == 0 || leads[above] <= k {
+        return (above, above, 0.0);
+    }
+    let (low, high) = (leads[above - 1], leads[above]);
+    (above - 1, above, (k - low) as f64 / (high - low) as f64)
+}
+
+/// The load that counts as little, in its own unit: a fiftieth of the mean of the known values.
+pub(crate) fn small_load(past: Past<'_>) -> Option<f64> {
+    let finite = past.values.iter().flatten().filter(|value| value.is_finite() && **value >= 0.0);
+    let (sum, count) = finite.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| (0.02 * sum / f64::from(count)).max(1e-9))
+}
+
+/// Logs of parts of a history.
+pub(crate) struct Logs {
+    small: f64,
+    step: Span,
+    start: Timestamp,
+    /// First index and logs, NaN for gaps; the part that is asked most first.
+    parts: Vec<(isize, Vec<f64>)>,
+}
+
+impl Logs {
+    /// All of `past`.
+    pub(crate) fn all(past: Past<'_>, small: f64) -> Self {
+        let mut logs = Self { small, step: past.step, start: past.start, parts: Vec::new() };
+        logs.read(past, 0, past.values.len() as isize);
+        logs
+    }
+
+    /// What a forecast of `horizon_steps` from the end of `past` reads.
+    pub(crate) fn at_end(past: Past<'_>, small: f64, horizon_steps: usize) -> Self {
+        let mut logs = Self { small, step: past.step, start: past.start, parts: Vec::new() };
+        let (end, horizon) = (past.values.len() as isize, horizon_steps as isize);
+        let longest =
+            MEANS_MINUTES.iter().map(|minutes| past.steps(Span::from_minutes(*minutes))).max().unwrap_or(1) as isize;
+        logs.read(past, end - longest.max(past.steps(HOUR) as isize), end);
+        let (day, margin) = (past.steps(DAY) as isize, past.steps(BEFORE) as isize);
+        for days in 1..=DAYS_MEAN {
+            let from = end - days * day - margin;
+            logs.read(past, from, (from + 2 * margin + horizon).min(end));
+        }
+        logs
+    }
+
+    fn read(&mut self, past: Past<'_>, from: isize, to: isize) {
+        let from = from.max(0);
+        let logs = (from..to).map(|index| past.at(index).map_or(f64::NAN, |value| log(value, self.small)));
+        self.parts.push((from, logs.collect()));
+    }
+
+    /// The log at `index`, NaN where there is none.
+    fn at(&self, index: isize) -> f64 {
+        for (from, logs) in &self.parts {
+            if let Some(log) = usize::try_from(index - from).ok().and_then(|place| logs.get(place)) {
+                return *log;
+            }
+        }
+        f64::NAN
+    }
+
+    fn steps(&self, length: Span) -> isize {
+        length.steps_up(self.step).max(1) as isize
+    }
+
+    /// Mean over `[from, to)`, NaN without any value.
+    fn mean(&self, from: isize, to: isize) -> f64 {
+        let known = (from..to).map(|index| self.at(index)).filter(|log| !log.is_nan());
+        let (sum, count) = known.fold((0.0, 0_u32), |(sum, count), log| (sum + log, count + 1));
+        if count == 0 { f64::NAN } else { sum / f64::from(count) }
+    }
+
+    /// The recent level before index `end`, or the newest value of the last hour.
+    pub(crate) fn level(&self, end: isize) -> Option<f64> {
+        let level = self.mean(end - self.steps(LEVEL), end);
+        if !level.is_nan() {
+            return Some(level);
+        }
+        (end - self.steps(HOUR)..end).rev().map(|index| self.at(index)).find(|log| !log.is_nan())
+    }
+
+    /// The log at `index` where it is known.
+    pub(crate) fn known(&self, index: isize) -> Option<f64> {
+        Some(self.at(index)).filter(|log| !log.is_nan())
+    }
+
+    /// Inputs that are the same for each step ahead of index `end`.
+    pub(crate) fn near(&self, end: isize, level: f64, inputs: &mut Vec<f64>) {
+        for back in 1..=NEWEST as isize {
+            inputs.push(self.at(end - back) - level);
+        }
+        // One pass over the longest.
+        let lengths = MEANS_MINUTES.map(|minutes| self.steps(Span::from_minutes(minutes)));
+        let (mut sum, mut count, mut back) = (0.0, 0_u32, 0);
+        for length in lengths {
+            while back < length {
+                back += 1;
+                let log = self.at(end - back);
+                if !log.is_nan() {
+                    sum += log;
+                    count += 1;
+                }
+            }
+            inputs.push(if count == 0 { f64::NAN } else { sum / f64::from(count) - level });
+        }
+    }
+
+    /// Inputs of the window `k` steps ahead (1 = the next) of index `end`.
+    pub(crate) fn ahead(&self, end: isize, k: usize, level: f64, inputs: &mut Vec<f64>) {
+        let (target, day) = (end + k as isize - 1, self.steps(DAY));
+        let (around, before) = (self.steps(AROUND) / 2, self.steps(BEFORE));
+        let (mut moves, mut count) = (0.0, 0_u32);
+        for days in 1..=DAYS_MEAN {
+            let back = days * day;
+            let then = self.mean(target - back - around, (target - back + around + 1).min(end));
+            let moved = then - self.mean(end - back - before, end - back);
+            if DAYS.contains(&days) {
+                inputs.push(self.at(target - back) - level);
+                inputs.push(moved);
+            }
+            if !moved.is_nan() {
+                moves += moved;
+                count += 1;
+            }
+        }
+        inputs.push(if count == 0 { f64::NAN } else { moves / f64::from(count) });
+        // The newest known window at the same minute of an hour, and of half an hour.
+        for cycle in [HOUR, BEFORE] {
+            let cycle = self.steps(cycle);
+            let back = (k as isize).div_euclid(cycle) * cycle + if (k as isize) % cycle == 0 { 0 } else { cycle };
+            inputs.push(self.at(target - back) - level);
+        }
+    }
+
+    /// The time of the window `k` steps ahead of index `end`: of the hour, day and week (UTC).
+    pub(crate) fn calendar(&self, end: isize, k: usize, inputs: &mut Vec<f64>) {
+        let index = (end + k as isize - 1) as i64;
+        let millis = self.start.millis().saturating_add(self.step.millis().saturating_mul(index));
+        for (cycle, offset) in [(3_600_000, 0), (86_400_000, 0), (604_800_000, 0)] {
+            let angle = TAU * ((millis + offset).rem_euclid(cycle) as f64 / cycle as f64);
+            inputs.extend([angle.sin(), angle.cos()]);
+        }
+    }
+
+    /// The load whose log is `log`.
+    pub(crate) fn load(&self, log: f64) -> f64 {
+        (self.small * log.exp_m1()).max(0.0)
+    }
+}
+
+/// A value that is no number is a gap.
+fn log(value: f64, small: f64) -> f64 {
+    if value.is_finite() { (value.max(0.0) / small).ln_1p() } else { f64::NAN }
+}

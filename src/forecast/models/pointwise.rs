@@ -1,0 +1,117 @@
+//! Experts that know a point for each step, per service: parameters are chosen on the training part, the state is filtered
+//! forward to the origin at every forecast, and the quantiles are those of the expert's own later errors.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prescale_domain::ServiceName;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::residual::ResidualQuantiles;
+use super::{Forecaster, Lesson, ModelKind, seal, unseal};
+use crate::error::{ForecastCrateError, Result};
+use crate::past::{Past, Request};
+
+/// Parameters of one service, and the points that follow from them.
+pub trait PointExpert: Clone + fmt::Debug + Send + Serialize + DeserializeOwned {
+    const KIND: ModelKind;
+    const VERSION: u32;
+    /// Fewest known values that parameters are chosen from.
+    const KNOWN_MIN: usize;
+    /// Most origins that the error is measured at when it is fitted.
+    const ORIGINS_MAX: usize = super::residual::ORIGINS_MAX;
+
+    /// Parameters for a history that ends where training ends; `None` when it says too little.
+    fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self>;
+
+    /// One point for each step after the end of `past`, finite and not negative; `None` when it can't say.
+    fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>>;
+}
+
+/// A point expert for each service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Pointwise<E: PointExpert> {
+    services: BTreeMap<ServiceName, Fitted<E>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+struct Fitted<E: PointExpert> {
+    parameters: E,
+    residuals: ResidualQuantiles,
+}
+
+impl<E: PointExpert> Default for Pointwise<E> {
+    fn default() -> Self {
+        Self { services: BTreeMap::new() }
+    }
+}
+
+impl<E: PointExpert> Pointwise<E> {
+    /// Reads what `save` wrote.
+    ///
+    /// # Errors
+    /// Bytes of another format or version.
+    pub fn load(bytes: &[u8]) -> Result<Self> {
+        unseal(E::KIND, E::VERSION, bytes)
+    }
+
+    fn too_short(found: usize) -> ForecastCrateError {
+        ForecastCrateError::TooShort { model: E::KIND.to_string(), found, needed: E::KNOWN_MIN }
+    }
+}
+
+impl<E: PointExpert> Forecaster for Pointwise<E> {
+    fn kind(&self) -> ModelKind {
+        E::KIND
+    }
+
+    fn fit(&mut self, lesson: &Lesson<'_>) -> Result<()> {
+        let mut services = BTreeMap::new();
+        let mut most = 0;
+        for (service, series) in lesson.histories {
+            let past = Past::before(series, lesson.end);
+            most = most.max(past.known());
+            if past.known() < E::KNOWN_MIN {
+                continue;
+            }
+            let from = lesson.train_until.since(past.start).steps_up(past.step).min(past.values.len());
+            let Some(parameters) = E::choose(past.first(from), lesson.horizon_steps) else { continue };
+            let (steps, levels) = (lesson.horizon_steps, lesson.levels);
+            let residuals = ResidualQuantiles::measure(past, from, steps, levels, E::ORIGINS_MAX, |past| {
+                parameters.points(past, steps)
+            });
+            services.insert(service.clone(), Fitted { parameters, residuals });
+        }
+        if services.is_empty() {
+            return Err(Self::too_short(most));
+        }
+        self.services = services;
+        Ok(())
+    }
+
+    fn update(&mut self, lesson: &Lesson<'_>) -> Result<()> {
+        self.fit(lesson)
+    }
+
+    fn predict(&self, request: &Request<'_>) -> Result<Vec<Vec<f64>>> {
+        let fitted = self.services.get(request.service).ok_or_else(|| ForecastCrateError::UnknownService {
+            model: self.kind().to_string(),
+            service: request.service.to_string(),
+        })?;
+        let points = fitted
+            .parameters
+            .points(request.past, request.horizon_steps)
+            .filter(|points| points.iter().all(|point| point.is_finite() && *point >= 0.0))
+            .ok_or_else(|| Self::too_short(request.past.known()))?;
+        let rows = fitted.residuals.around(&points, request.levels);
+        let finite = rows.iter().flatten().all(|value| value.is_finite());
+        if finite { Ok(rows) } else { Err(Self::too_short(request.past.known())) }
+    }
+
+    fn save(&self) -> Vec<u8> {
+        seal(E::KIND, E::VERSION, self)
+    }
+}
