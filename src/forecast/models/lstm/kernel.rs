@@ -1,10 +1,12 @@
 //! One LSTM layer over a batch of sequences (Hochreiter & Schmidhuber 1997, with forget gate), forward and by
-//! back-propagation through time. Rule: fused gates, one matrix product per step and one for all inputs; the gradients
-//! equal automatic differentiation's.
+//! back-propagation through time. Rule: fused gates, and all work on a step while its gates are in the nearest cache; the
+//! gradients equal automatic differentiation's.
 //!
 //! Shapes: inputs `[steps][batch][inputs]`, states `[steps + 1][batch][hidden]` (the first is the initial state), gates
 //! `[steps][batch][4 · hidden]` in the order input, forget, candidate, output; weights `[inputs][4 · hidden]` and
 //! `[hidden][4 · hidden]`.
+
+use super::product::{Left, Sizes, add_product, turn};
 
 /// Sizes of a layer's run.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +56,10 @@ pub(super) fn forward(
 ) {
     let Size { steps, batch, inputs: width, hidden } = size;
     let (row, unit) = (4 * hidden * batch, batch * hidden);
+    let by_input = Sizes { m: batch, k: width, n: 4 * hidden };
+    let by_state = Sizes { m: batch, k: hidden, n: 4 * hidden };
     trace.gates.clear();
-    (0..steps).for_each(|_| trace.gates.extend_from_slice(&bias[..row]));
-    product(steps * batch, width, 4 * hidden, Side::plain(inputs), Side::plain(weights.input), 1.0, &mut trace.gates);
+    trace.gates.reserve(steps * row);
     trace.states.clear();
     trace.cells.clear();
     trace.tanhs.clear();
@@ -68,9 +71,11 @@ pub(super) fn forward(
         trace.cells[..unit].copy_from_slice(cell);
     }
     for t in 0..steps {
-        let gates = &mut trace.gates[t * row..(t + 1) * row];
+        trace.gates.extend_from_slice(&bias[..row]);
+        let gates = &mut trace.gates[t * row..];
         let (before, after) = trace.states.split_at_mut((t + 1) * unit);
-        product(batch, hidden, 4 * hidden, Side::plain(&before[t * unit..]), Side::plain(weights.state), 1.0, gates);
+        add_product(by_input, Left::plain(&inputs[t * batch * width..]), weights.input, gates);
+        add_product(by_state, Left::plain(&before[t * unit..]), weights.state, gates);
         let (old, new) = trace.cells.split_at_mut((t + 1) * unit);
         let step = Activate {
             hidden,
@@ -108,6 +113,7 @@ pub(super) fn backward(
 ) {
     let Size { steps, batch, inputs: width, hidden } = size;
     let (row, unit) = (4 * hidden * batch, batch * hidden);
+    let turned = turn(weights.state, hidden, 4 * hidden);
     gradients.bias.fill(0.0);
     for t in (0..steps).rev() {
         if let Some(outputs) = outputs {
@@ -126,65 +132,13 @@ pub(super) fn backward(
             bias: gradients.bias,
         };
         derive(step);
-        product(batch, 4 * hidden, hidden, Side::plain(gates), Side::turned(weights.state), 0.0, gradients.hidden);
-    }
-    let all = steps * batch;
-    product(width, all, 4 * hidden, Side::turned(inputs), Side::plain(&trace.gates), 1.0, gradients.input);
-    product(
-        hidden,
-        all,
-        4 * hidden,
-        Side::turned(&trace.states[..steps * unit]),
-        Side::plain(&trace.gates),
-        1.0,
-        gradients.state,
-    );
-}
-
-/// A factor of a product, as it lies in memory or turned.
-#[derive(Clone, Copy)]
-pub(super) struct Side<'a> {
-    values: &'a [f32],
-    turned: bool,
-}
-
-impl<'a> Side<'a> {
-    pub(super) const fn plain(values: &'a [f32]) -> Self {
-        Self { values, turned: false }
-    }
-
-    /// Rows in memory are columns of the factor.
-    pub(super) const fn turned(values: &'a [f32]) -> Self {
-        Self { values, turned: true }
-    }
-}
-
-/// `out = a · b + keep · out` for an m × k and a k × n matrix, all row by row.
-pub(super) fn product(m: usize, k: usize, n: usize, a: Side<'_>, b: Side<'_>, keep: f32, out: &mut [f32]) {
-    assert!(a.values.len() >= m * k && b.values.len() >= k * n && out.len() >= m * n, "matrix shapes");
-    let strides = |turned: bool, rows: usize, columns: usize| {
-        if turned { (1, rows as isize) } else { (columns as isize, 1) }
-    };
-    let (a_row, a_column) = strides(a.turned, m, k);
-    let (b_row, b_column) = strides(b.turned, k, n);
-    // SAFETY: the assertion above bounds every element that the strides reach; `out` is borrowed alone.
-    unsafe {
-        matrixmultiply::sgemm(
-            m,
-            k,
-            n,
-            1.0,
-            a.values.as_ptr(),
-            a_row,
-            a_column,
-            b.values.as_ptr(),
-            b_row,
-            b_column,
-            keep,
-            out.as_mut_ptr(),
-            n as isize,
-            1,
-        );
+        let gates = &trace.gates[t * row..(t + 1) * row];
+        gradients.hidden.fill(0.0);
+        add_product(Sizes { m: batch, k: 4 * hidden, n: hidden }, Left::plain(gates), &turned, gradients.hidden);
+        let states = Left::turned(&trace.states[t * unit..(t + 1) * unit]);
+        add_product(Sizes { m: hidden, k: batch, n: 4 * hidden }, states, gates, gradients.state);
+        let inputs = Left::turned(&inputs[t * batch * width..(t + 1) * batch * width]);
+        add_product(Sizes { m: width, k: batch, n: 4 * hidden }, inputs, gates, gradients.input);
     }
 }
 
