@@ -1,6 +1,5 @@
 //! What the network sees of a history. Rule: everything is relative to the recent level of the service, nothing is read
-//! after the origin, and what is not a load (NaN, negative, beyond all
-//! bounds) is a gap.
+//! after the origin, and what is not a load (NaN, negative, beyond all bounds) is a gap.
 
 use prescale_domain::{CalendarEvent, ServiceName, Span};
 use serde::{Deserialize, Serialize};
