@@ -36,6 +36,9 @@ pub(super) struct Sizes {
 pub(super) fn add_product(sizes: Sizes, a: Left<'_>, b: &[f32], out: &mut [f32]) {
     let Sizes { m, k, n } = sizes;
     assert!(a.values.len() >= m * k && b.len() >= k * n && out.len() >= m * n, "matrix shapes");
+    if k == 0 {
+        return;
+    }
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor has both features.
@@ -107,9 +110,6 @@ fn column_blocks<const FUSED: bool, const N: usize>(
 fn block<const FUSED: bool, const M: usize, const N: usize>(place: Place<'_>, b: &[f32], out: &mut [f32]) -> usize {
     let Place { a, strides: (by_row, by_inner), k, n, column } = place;
     let mut sums = [[0.0_f32; N]; M];
-    if k == 0 {
-        return M;
-    }
     assert!(a.len() > (M - 1) * by_row + (k - 1) * by_inner && b.len() >= (k - 1) * n + column + N, "inside");
     for inner in 0..k {
         // SAFETY: the assertion bounds both offsets for the largest `inner` and row.

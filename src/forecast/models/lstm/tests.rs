@@ -361,7 +361,8 @@ fn an_announced_campaign_lowers_the_error_of_its_windows_by_half() {
     let (service, series) = (ServiceName::new("a"), &histories[&"a".into()]);
     let train_until = series.start + Span::from_minutes(5 * 1440);
     let errors = [&events[..], &[]].map(|events| {
-        let mut model = Lstm::new(LstmSettings { fit_samples: 16_000, ..LstmSettings::default() }, 1);
+        let mut model =
+            Lstm::new(LstmSettings { fit_samples: 6_000, hidden: 16, fit_rate: 1e-2, ..LstmSettings::default() }, 1);
         let (horizon_steps, levels) = (6, &[0.1, 0.5, 0.9][..]);
         model
             .fit(&Lesson { histories: &histories, events, train_until, end: series.end(), horizon_steps, levels })
