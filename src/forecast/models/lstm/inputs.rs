@@ -1,9 +1,10 @@
-//! What the network sees of a history. Rule: everything is relative to the recent level of the service, and nothing is
-//! read after the origin.
+//! What the network sees of a history. Rule: everything is relative to the recent level of the service, nothing is read
+//! after the origin, and what is not a load (NaN, negative, beyond all bounds) is a gap.
 
-use prescale_domain::{CALENDAR_WIDTH, CalendarEvent, ServiceName, Span, calendar_features};
+use prescale_domain::{CalendarEvent, ServiceName, Span};
 use serde::{Deserialize, Serialize};
 
+use super::calendar::{MOMENT_WIDTH, moments, seen};
 use crate::models::{DAY, event_at};
 use crate::past::Past;
 
@@ -14,20 +15,37 @@ const BUCKETS: [usize; 36] = [
 /// Windows before the origin that the encoder sees.
 pub(super) const REACH: usize = 180;
 pub(super) const ENCODER_STEPS: usize = BUCKETS.len();
-/// Relative load, known or not, events, width of the bucket.
-pub(super) const ENCODER_INPUTS: usize = 4;
-/// Calendar, place in the horizon, yesterday, last week and the mean day (value and known or not), events.
-pub(super) const DECODER_INPUTS: usize = CALENDAR_WIDTH + 1 + 2 + 2 + 2 + 2;
-/// The first calendar features are of the day, the others of the week.
-const CALENDAR_DAILY: usize = 4;
+/// Relative load, known or not, events, width of the bucket, distance from the same bucket yesterday, known or not.
+pub(super) const ENCODER_INPUTS: usize = 6;
+/// Calendar and place in the horizon, then by name below.
+pub(super) const DECODER_INPUTS: usize =
+    MOMENT_WIDTH + 1 + YESTERDAY + DAYS_BEFORE + LAST_WEEK + HOURS + RECENT + EVENTS;
+/// Yesterday's value at the target, the same smoothed, known or not, and yesterday's level at the origin.
+const YESTERDAY: usize = 4;
+/// Means over the last days: value at the target, its distance from the day's level at the origin, share known.
+const DAYS_BEFORE: usize = 3;
+/// Last week's value at the target, its distance from the level then, known or not.
+const LAST_WEEK: usize = 3;
+/// The value a whole number of hours before the target, the mean over three such hours, known or not.
+const HOURS: usize = 3;
+/// Means over the newest windows.
+const RECENT: usize = RECENT_STEPS.len();
+const RECENT_STEPS: [usize; 3] = [1, 5, 30];
+/// Whether an event covers the target, and the logarithm of the uplift that is expected of it.
+const EVENTS: usize = 2;
 /// Windows that the level is averaged over, with weights that fade.
 const LEVEL_STEPS: usize = 240;
 /// Days of the mean day.
 const DAYS: usize = 7;
+/// Hours of the mean hour.
+const HOURS_BACK: usize = 3;
 /// Values of former days are averaged over this length around the target, and twice that around the origin.
 const SMOOTHING: Span = Span::from_minutes(15);
+const HOUR: Span = Span::from_minutes(60);
 /// Relative loads are bounded by this, in units of e.
 const LOG_MAX: f64 = 4.0;
+/// A value above this is no load; sums and multiples of such loads are finite even in single precision.
+const LOAD_MAX: f64 = 1e30;
 /// Smoothings that the level of a service is chosen from.
 const ALPHAS: [f64; 9] = [0.04, 0.06, 0.09, 0.13, 0.2, 0.3, 0.5, 0.8, 1.0];
 
@@ -41,20 +59,21 @@ pub(super) struct Scale {
     /// Unit of the loss, in the unit of the load.
     pub unit: f64,
     /// Whether enough former days and weeks were seen in training for their values, and for the time of day and of
-    /// week, to mean something.
+    /// week and of month, to mean something.
     pub days: bool,
     pub weeks: bool,
+    pub months: bool,
 }
 
 impl Scale {
     /// Measures a training history; `None` where there is no load at all.
     pub(super) fn measure(past: Past<'_>, horizon_steps: usize) -> Option<Self> {
-        let known = past.known();
-        let mean = past.values.iter().flatten().sum::<f64>() / known.max(1) as f64;
-        if known < 2 || mean <= 0.0 {
+        let known = past.values.iter().filter_map(|value| load(*value)).count();
+        let mean = past.values.iter().filter_map(|value| load(*value)).sum::<f64>() / known.max(1) as f64;
+        if known < 2 || mean <= 0.0 || !mean.is_finite() {
             return None;
         }
-        let mut scale = Self { alpha: 0.0, offset: 0.1 * mean, unit: 1.0, days: false, weeks: false };
+        let mut scale = Self { alpha: 0.0, offset: 0.1 * mean, unit: 1.0, days: false, weeks: false, months: false };
         let errors = ALPHAS.map(|alpha| level_error(past, &Self { alpha, ..scale.clone() }, horizon_steps));
         let best = errors.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |best| best.0);
         scale.alpha = ALPHAS[best];
@@ -62,6 +81,7 @@ impl Scale {
         let days = past.values.len() as f64 / past.steps(DAY) as f64;
         scale.days = days >= 2.0;
         scale.weeks = days >= 9.0;
+        scale.months = days >= 62.0;
         Some(scale)
     }
 
@@ -69,7 +89,7 @@ impl Scale {
     pub(super) fn level(&self, past: Past<'_>) -> Option<f64> {
         let (mut sum, mut weights, mut weight) = (0.0, 0.0, 1.0);
         for value in past.values.iter().rev().take(LEVEL_STEPS) {
-            if let Some(value) = value {
+            if let Some(value) = load(*value) {
                 sum += weight * value;
                 weights += weight;
             }
@@ -79,7 +99,7 @@ impl Scale {
             }
         }
         // With alpha 1 the newest known value is the level.
-        if weights > 1e-12 { Some(sum / weights) } else { past.newest(LEVEL_STEPS) }
+        if weights > 1e-12 { Some(sum / weights) } else { newest(past, LEVEL_STEPS) }
     }
 }
 
@@ -90,7 +110,7 @@ fn level_error(past: Past<'_>, scale: &Scale, horizon_steps: usize) -> f64 {
     for origin in (1..count).step_by(stride) {
         let Some(level) = scale.level(past.first(origin)) else { continue };
         for lead in [horizon_steps.div_ceil(6), horizon_steps.div_ceil(2)] {
-            if let Some(value) = past.at((origin + lead - 1) as isize) {
+            if let Some(value) = at(past, (origin + lead - 1) as isize) {
                 sum += (value - level).abs();
                 terms += 1;
             }
@@ -107,107 +127,235 @@ pub(super) struct Inputs {
     pub level: f64,
 }
 
-/// Builds the inputs at the end of `past`; `events` are those that the network may use. `None` without a recent value.
-pub(super) fn inputs(
-    past: Past<'_>,
-    scale: &Scale,
-    service: &ServiceName,
-    events: &[CalendarEvent],
-    horizon_steps: usize,
-) -> Option<Inputs> {
-    past.newest(REACH)?;
+/// What the inputs are built with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    pub scale: &'a Scale,
+    pub service: &'a ServiceName,
+    /// Those that the network may use.
+    pub events: &'a [CalendarEvent],
+    /// From the first target on, one row a step of the horizon.
+    pub moments: &'a [[f32; MOMENT_WIDTH]],
+    /// Added to the logarithms of former days, as if the level had been another then; zero but in training.
+    pub shift: f64,
+}
+
+/// The calendar of the targets of a forecast at the end of `past`.
+pub(super) fn target_moments(past: Past<'_>, horizon_steps: usize) -> Vec<[f32; MOMENT_WIDTH]> {
+    moments(past.end(), past.step, horizon_steps)
+}
+
+/// Builds the inputs at the end of `past`. `None` without a recent value.
+pub(super) fn inputs(past: Past<'_>, view: &View<'_>) -> Option<Inputs> {
+    newest(past, REACH)?;
+    let scale = view.scale;
     let level = scale.level(past)?;
-    let now = past.end();
-    let count = past.values.len() as isize;
-    let base = (level + scale.offset).ln();
-    let log = |value: f64| (value + scale.offset).ln();
-    let bounded = |value: f64| value.clamp(-LOG_MAX, LOG_MAX) as f32;
+    let frame =
+        Frame { past, scale, base: (level + scale.offset).ln(), shift: view.shift, now: past.values.len() as isize };
+    let end = past.end();
     let lift = |index: isize| {
-        if events.is_empty() {
+        if view.events.is_empty() {
             return None;
         }
-        let moment = past.start + Span::from_millis(past.step.millis() * index as i64);
-        event_at(events, service, moment, now)
+        let moment = past.start + Span::from_millis(past.step.millis().saturating_mul(index as i64));
+        event_at(view.events, view.service, moment, end)
     };
-    let mut encoder = [[0.0_f32; ENCODER_INPUTS]; ENCODER_STEPS];
-    let mut from = count - REACH as isize;
-    for (row, width) in encoder.iter_mut().zip(BUCKETS) {
-        let to = from + width as isize;
-        if let Some(value) = mean(past, from, to) {
-            row[0] = bounded(log(value) - base);
-            row[1] = 1.0;
-        }
-        row[2] = lift(to - 1).map_or(0.0, |uplift| 1.0 + bounded(safe_log(uplift)));
-        row[3] = match width {
-            1 => 0.0,
-            5 => 0.5,
-            _ => 1.0,
-        };
-        from = to;
+    let encoder = frame.encoder(&lift);
+    let decoder = frame.decoder(view.moments, &lift);
+    Some(Inputs { encoder, decoder, level })
+}
+
+/// A history with the origin and the level that everything is relative to.
+struct Frame<'a> {
+    past: Past<'a>,
+    scale: &'a Scale,
+    base: f64,
+    shift: f64,
+    /// Index of the first target.
+    now: isize,
+}
+
+impl Frame<'_> {
+    /// A load relative to the level.
+    fn relative(&self, value: f64) -> f64 {
+        (value + self.scale.offset).ln() - self.base
     }
-    let half = (past.steps(SMOOTHING) / 2) as isize;
-    let (day, week) = (past.steps(DAY) as isize, 7 * past.steps(DAY) as isize);
-    let around = |center: isize, half: isize| mean(past, center - half, (center + half + 1).min(count));
-    let anchors: Vec<Option<f64>> = (1..=DAYS as isize)
-        .map(|back| if scale.days { around(count - 1 - back * day, 2 * half).map(log) } else { None })
-        .collect();
-    let decoder = (0..horizon_steps as isize).map(|k| {
-        let target = count + k;
-        let moment = past.start + Span::from_millis(past.step.millis() * target as i64);
-        let mut row = [0.0_f32; DECODER_INPUTS];
-        let calendar = calendar_features(moment, Span::ZERO);
-        for (index, (place, value)) in row.iter_mut().zip(calendar).enumerate() {
-            let seen = if index < CALENDAR_DAILY { scale.days } else { scale.weeks };
-            if seen {
-                *place = value as f32;
+
+    fn encoder(&self, lift: &dyn Fn(isize) -> Option<f64>) -> [[f32; ENCODER_INPUTS]; ENCODER_STEPS] {
+        let mut rows = [[0.0_f32; ENCODER_INPUTS]; ENCODER_STEPS];
+        let day = self.past.steps(DAY) as isize;
+        let mut from = self.now - REACH as isize;
+        for (row, width) in rows.iter_mut().zip(BUCKETS) {
+            let to = from + width as isize;
+            let value = mean(self.past, from, to).map(|value| self.relative(value));
+            if let Some(value) = value {
+                row[0] = bounded(value);
+                row[1] = 1.0;
             }
+            row[2] = lift(to - 1).map_or(0.0, |uplift| 1.0 + bounded(safe_log(uplift)));
+            row[3] = match width {
+                1 => 0.0,
+                5 => 0.5,
+                _ => 1.0,
+            };
+            if self.scale.days
+                && let Some(value) = value
+                && let Some(before) = mean(self.past, from - day, to - day)
+            {
+                row[4] = bounded(value - self.relative(before) - self.shift);
+                row[5] = 1.0;
+            }
+            from = to;
         }
-        let row_rest = &mut row[CALENDAR_WIDTH..];
-        row_rest[0] = (k + 1) as f32 / horizon_steps as f32;
-        let shape = |back: isize| {
-            let anchor = anchors.get(usize::try_from(back).ok()?.checked_sub(1)?).copied().flatten()?;
-            Some(log(around(target - back * day, half)?) - anchor)
+        rows
+    }
+
+    fn decoder(
+        &self,
+        moments: &[[f32; MOMENT_WIDTH]],
+        lift: &dyn Fn(isize) -> Option<f64>,
+    ) -> Vec<[f32; DECODER_INPUTS]> {
+        let horizon = moments.len();
+        let days: Vec<Season> = (1..=DAYS).map(|back| self.season(back, horizon)).collect();
+        let hours: Vec<Vec<Option<f64>>> = (0..HOURS_BACK).map(|more| self.hours(more, horizon)).collect();
+        let recent = RECENT_STEPS.map(|steps| mean(self.past, self.now - steps as isize, self.now));
+        let recent = recent.map(|value| value.map_or(0.0, |value| bounded(self.relative(value))));
+        let row = |k: usize| {
+            let mut row = [0.0_f32; DECODER_INPUTS];
+            let (calendar, rest) = row.split_at_mut(MOMENT_WIDTH);
+            calendar.copy_from_slice(&seen(&moments[k], self.scale, self.past.step));
+            let (place, rest) = rest.split_at_mut(1);
+            place[0] = (k + 1) as f32 / horizon as f32;
+            let (yesterday, rest) = rest.split_at_mut(YESTERDAY);
+            let (before, rest) = rest.split_at_mut(DAYS_BEFORE);
+            let (week, rest) = rest.split_at_mut(LAST_WEEK);
+            let (hour, rest) = rest.split_at_mut(HOURS);
+            let (newest, events) = rest.split_at_mut(RECENT);
+            if let Some((exact, smooth, anchor)) = days[0].at(k) {
+                yesterday.copy_from_slice(&[bounded(exact), bounded(smooth), 1.0, bounded(anchor)]);
+            }
+            let known: Vec<_> = days.iter().filter_map(|day| day.at(k)).collect();
+            if !known.is_empty() {
+                let count = known.len() as f64;
+                let exact = known.iter().map(|day| day.0).sum::<f64>() / count;
+                let shape = known.iter().map(|day| day.1 - day.2).sum::<f64>() / count;
+                before.copy_from_slice(&[bounded(exact), bounded(shape), (count / DAYS as f64) as f32]);
+            }
+            if self.scale.weeks
+                && let Some((exact, smooth, anchor)) = days[DAYS - 1].at(k)
+            {
+                week.copy_from_slice(&[bounded(exact), bounded(smooth - anchor), 1.0]);
+            }
+            let known: Vec<f64> = hours.iter().filter_map(|values| values[k]).collect();
+            if !known.is_empty() {
+                let mean = known.iter().sum::<f64>() / known.len() as f64;
+                hour.copy_from_slice(&[bounded(hours[0][k].unwrap_or(mean)), bounded(mean), 1.0]);
+            }
+            newest.copy_from_slice(&recent);
+            if let Some(uplift) = lift(self.now + k as isize) {
+                events.copy_from_slice(&[1.0, bounded(safe_log(uplift))]);
+            }
+            row
         };
-        if let Some(value) = shape(1) {
-            row_rest[1] = bounded(value);
-            row_rest[2] = 1.0;
+        (0..horizon).map(row).collect()
+    }
+
+    /// The day `back` days before the targets.
+    fn season(&self, back: usize, horizon: usize) -> Season {
+        let mut season = Season { exact: Vec::new(), smooth: Vec::new(), anchor: None };
+        if !self.scale.days {
+            return season;
         }
-        if scale.weeks
-            && target - week + half >= 0
-            && let Some(value) = shape(7)
-        {
-            row_rest[3] = bounded(value);
-            row_rest[4] = 1.0;
+        let (past, half) = (self.past, (self.past.steps(SMOOTHING) / 2) as isize);
+        let shifted = |value: f64| self.relative(value) + self.shift;
+        let start = self.now - (back * past.steps(DAY)) as isize;
+        let anchor = start - 1;
+        season.anchor = mean(past, anchor - 2 * half, (anchor + 2 * half + 1).min(self.now)).map(shifted);
+        if season.anchor.is_none() {
+            return season;
         }
-        let (mut sum, mut terms) = (0.0, 0);
-        for back in 1..=DAYS as isize {
-            if let Some(value) = shape(back) {
-                sum += value;
-                terms += 1;
+        // The window slides: what enters on the right and leaves on the left.
+        let (mut sum, mut count) = (0.0, 0_i32);
+        let mut slide = |index: isize, sign: i32| {
+            // Days are known up to the origin only.
+            if index < self.now
+                && let Some(value) = at(past, index)
+            {
+                sum += f64::from(sign) * value;
+                count += sign;
             }
+            (sum, count)
+        };
+        for index in start - half..start + half {
+            slide(index, 1);
         }
-        if terms > 0 {
-            row_rest[5] = bounded(sum / f64::from(terms));
-            row_rest[6] = (f64::from(terms) / DAYS as f64) as f32;
+        for target in start..start + horizon as isize {
+            let (sum, count) = slide(target + half, 1);
+            let smooth = (count > 0).then(|| shifted((sum / f64::from(count)).max(0.0)));
+            let exact = if target < self.now { at(past, target).map(shifted) } else { None };
+            season.smooth.push(smooth);
+            season.exact.push(exact);
+            slide(target - half, -1);
         }
-        if let Some(uplift) = lift(target) {
-            row_rest[7] = 1.0;
-            row_rest[8] = bounded(safe_log(uplift));
-        }
-        row
-    });
-    Some(Inputs { encoder, decoder: decoder.collect(), level })
+        season
+    }
+
+    /// Loads relative to the level, a whole number of hours before each target: the fewest that lie before the origin,
+    /// and `more`.
+    fn hours(&self, more: usize, horizon: usize) -> Vec<Option<f64>> {
+        let hour = self.past.steps(HOUR);
+        let value = |k: usize| {
+            let back = (k / hour + 1 + more) * hour;
+            at(self.past, self.now + k as isize - back as isize).map(|value| self.relative(value))
+        };
+        (0..horizon).map(value).collect()
+    }
+}
+
+/// A former day around the targets, relative to the present level.
+struct Season {
+    exact: Vec<Option<f64>>,
+    smooth: Vec<Option<f64>>,
+    /// Its level at the hour of the origin.
+    anchor: Option<f64>,
+}
+
+impl Season {
+    /// Value, smoothed value and level; the smoothed value stands for one that is not known.
+    fn at(&self, k: usize) -> Option<(f64, f64, f64)> {
+        let smooth = (*self.smooth.get(k)?)?;
+        Some((self.exact[k].unwrap_or(smooth), smooth, self.anchor?))
+    }
+}
+
+fn bounded(value: f64) -> f32 {
+    value.clamp(-LOG_MAX, LOG_MAX) as f32
 }
 
 fn safe_log(uplift: f64) -> f64 {
     if uplift.is_finite() && uplift > 0.0 { uplift.ln() } else { 0.0 }
 }
 
+/// A value that is a load.
+fn load(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| (0.0..=LOAD_MAX).contains(value))
+}
+
+/// The load at `index`; `None` for gaps and outside.
+pub(super) fn at(past: Past<'_>, index: isize) -> Option<f64> {
+    load(past.at(index))
+}
+
+/// The newest load, at most `back` windows old.
+pub(super) fn newest(past: Past<'_>, back: usize) -> Option<f64> {
+    past.values.iter().rev().take(back).find_map(|value| load(*value))
+}
+
 fn mean(past: Past<'_>, from: isize, to: isize) -> Option<f64> {
     let start = usize::try_from(from.max(0)).unwrap_or(0);
     let end = usize::try_from(to.max(0)).unwrap_or(0).min(past.values.len());
     let (mut sum, mut count) = (0.0, 0_u32);
-    for value in past.values.get(start..end)?.iter().flatten() {
+    for value in past.values.get(start..end)?.iter().filter_map(|value| load(*value)) {
         sum += value;
         count += 1;
     }

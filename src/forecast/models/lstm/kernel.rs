@@ -1,10 +1,15 @@
 //! One LSTM layer over a batch of sequences (Hochreiter & Schmidhuber 1997, with forget gate), forward and by
-//! back-propagation through time. Rule: fused gates, one matrix product per step and one for all inputs; the gradients
-//! equal automatic differentiation's.
+//! back-propagation through time. Rule: fused gates, and all work on a step while its gates are in the nearest cache; the
+//! gradients equal automatic differentiation's.
 //!
 //! Shapes: inputs `[steps][batch][inputs]`, states `[steps + 1][batch][hidden]` (the first is the initial state), gates
 //! `[steps][batch][4 · hidden]` in the order input, forget, candidate, output; weights `[inputs][4 · hidden]` and
 //! `[hidden][4 · hidden]`.
+
+use super::product::{Left, Sizes, add_product, turn};
+
+/// Units whose gates are worked on together.
+const LANES: usize = 8;
 
 /// Sizes of a layer's run.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +59,10 @@ pub(super) fn forward(
 ) {
     let Size { steps, batch, inputs: width, hidden } = size;
     let (row, unit) = (4 * hidden * batch, batch * hidden);
+    let by_input = Sizes { m: batch, k: width, n: 4 * hidden };
+    let by_state = Sizes { m: batch, k: hidden, n: 4 * hidden };
     trace.gates.clear();
-    (0..steps).for_each(|_| trace.gates.extend_from_slice(&bias[..row]));
-    product(steps * batch, width, 4 * hidden, Side::plain(inputs), Side::plain(weights.input), 1.0, &mut trace.gates);
+    trace.gates.reserve(steps * row);
     trace.states.clear();
     trace.cells.clear();
     trace.tanhs.clear();
@@ -68,9 +74,11 @@ pub(super) fn forward(
         trace.cells[..unit].copy_from_slice(cell);
     }
     for t in 0..steps {
-        let gates = &mut trace.gates[t * row..(t + 1) * row];
+        trace.gates.extend_from_slice(&bias[..row]);
+        let gates = &mut trace.gates[t * row..];
         let (before, after) = trace.states.split_at_mut((t + 1) * unit);
-        product(batch, hidden, 4 * hidden, Side::plain(&before[t * unit..]), Side::plain(weights.state), 1.0, gates);
+        add_product(by_input, Left::plain(&inputs[t * batch * width..]), weights.input, gates);
+        add_product(by_state, Left::plain(&before[t * unit..]), weights.state, gates);
         let (old, new) = trace.cells.split_at_mut((t + 1) * unit);
         let step = Activate {
             hidden,
@@ -108,6 +116,7 @@ pub(super) fn backward(
 ) {
     let Size { steps, batch, inputs: width, hidden } = size;
     let (row, unit) = (4 * hidden * batch, batch * hidden);
+    let turned = turn(weights.state, hidden, 4 * hidden);
     gradients.bias.fill(0.0);
     for t in (0..steps).rev() {
         if let Some(outputs) = outputs {
@@ -126,65 +135,13 @@ pub(super) fn backward(
             bias: gradients.bias,
         };
         derive(step);
-        product(batch, 4 * hidden, hidden, Side::plain(gates), Side::turned(weights.state), 0.0, gradients.hidden);
-    }
-    let all = steps * batch;
-    product(width, all, 4 * hidden, Side::turned(inputs), Side::plain(&trace.gates), 1.0, gradients.input);
-    product(
-        hidden,
-        all,
-        4 * hidden,
-        Side::turned(&trace.states[..steps * unit]),
-        Side::plain(&trace.gates),
-        1.0,
-        gradients.state,
-    );
-}
-
-/// A factor of a product, as it lies in memory or turned.
-#[derive(Clone, Copy)]
-pub(super) struct Side<'a> {
-    values: &'a [f32],
-    turned: bool,
-}
-
-impl<'a> Side<'a> {
-    pub(super) const fn plain(values: &'a [f32]) -> Self {
-        Self { values, turned: false }
-    }
-
-    /// Rows in memory are columns of the factor.
-    pub(super) const fn turned(values: &'a [f32]) -> Self {
-        Self { values, turned: true }
-    }
-}
-
-/// `out = a · b + keep · out` for an m × k and a k × n matrix, all row by row.
-pub(super) fn product(m: usize, k: usize, n: usize, a: Side<'_>, b: Side<'_>, keep: f32, out: &mut [f32]) {
-    assert!(a.values.len() >= m * k && b.values.len() >= k * n && out.len() >= m * n, "matrix shapes");
-    let strides = |turned: bool, rows: usize, columns: usize| {
-        if turned { (1, rows as isize) } else { (columns as isize, 1) }
-    };
-    let (a_row, a_column) = strides(a.turned, m, k);
-    let (b_row, b_column) = strides(b.turned, k, n);
-    // SAFETY: the assertion above bounds every element that the strides reach; `out` is borrowed alone.
-    unsafe {
-        matrixmultiply::sgemm(
-            m,
-            k,
-            n,
-            1.0,
-            a.values.as_ptr(),
-            a_row,
-            a_column,
-            b.values.as_ptr(),
-            b_row,
-            b_column,
-            keep,
-            out.as_mut_ptr(),
-            n as isize,
-            1,
-        );
+        let gates = &trace.gates[t * row..(t + 1) * row];
+        gradients.hidden.fill(0.0);
+        add_product(Sizes { m: batch, k: 4 * hidden, n: hidden }, Left::plain(gates), &turned, gradients.hidden);
+        let states = Left::turned(&trace.states[t * unit..(t + 1) * unit]);
+        add_product(Sizes { m: hidden, k: batch, n: 4 * hidden }, states, gates, gradients.state);
+        let inputs = Left::turned(&inputs[t * batch * width..(t + 1) * batch * width]);
+        add_product(Sizes { m: width, k: batch, n: 4 * hidden }, inputs, gates, gradients.input);
     }
 }
 
@@ -232,12 +189,39 @@ fn activate_any(step: Activate<'_>) {
         let (i, rest) = gates.split_at_mut(h);
         let (f, rest) = rest.split_at_mut(h);
         let (g, o) = rest.split_at_mut(h);
-        for j in 0..h {
-            let (gate_i, gate_f, gate_g, gate_o) = (sigmoid(i[j]), sigmoid(f[j]), tanh(g[j]), sigmoid(o[j]));
-            let cell = gate_f * old[j] + gate_i * gate_g;
-            let bent = tanh(cell);
-            (i[j], f[j], g[j], o[j]) = (gate_i, gate_f, gate_g, gate_o);
-            (new[j], tanhs[j], state[j]) = (cell, bent, gate_o * bent);
+        activate_part::<LANES>(0, i, f, g, o, old, new, tanhs, state);
+        activate_part::<1>(h - h % LANES, i, f, g, o, old, new, tanhs, state);
+    }
+}
+
+/// Units from `from` on, `N` at a time as long as there are so many: arrays, so that the compiler sees one vector.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the slices of one row, each borrowed by itself")]
+fn activate_part<const N: usize>(
+    from: usize,
+    i: &mut [f32],
+    f: &mut [f32],
+    g: &mut [f32],
+    o: &mut [f32],
+    old: &[f32],
+    new: &mut [f32],
+    tanhs: &mut [f32],
+    state: &mut [f32],
+) {
+    let (i, f) = (i[from..].as_chunks_mut::<N>().0, f[from..].as_chunks_mut::<N>().0);
+    let (g, o) = (g[from..].as_chunks_mut::<N>().0, o[from..].as_chunks_mut::<N>().0);
+    let (old, new) = (old[from..].as_chunks::<N>().0, new[from..].as_chunks_mut::<N>().0);
+    let (tanhs, state) = (tanhs[from..].as_chunks_mut::<N>().0, state[from..].as_chunks_mut::<N>().0);
+    let gates = i.iter_mut().zip(f).zip(g.iter_mut().zip(o));
+    let outs = new.iter_mut().zip(tanhs).zip(state).zip(old);
+    for (((i, f), (g, o)), (((new, bent), state), old)) in gates.zip(outs) {
+        (*i, *f, *g, *o) = (sigmoids(*i), sigmoids(*f), tangents(*g), sigmoids(*o));
+        for k in 0..N {
+            new[k] = f[k] * old[k] + i[k] * g[k];
+        }
+        *bent = tangents(*new);
+        for k in 0..N {
+            state[k] = o[k] * bent[k];
         }
     }
 }
@@ -285,25 +269,33 @@ fn derive_any(step: Derive<'_>) {
 }
 
 #[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    0.5 + 0.5 * tanh(0.5 * x)
+fn sigmoids<const N: usize>(x: [f32; N]) -> [f32; N] {
+    tangents(x.map(|x| 0.5 * x)).map(|tanh| 0.5 + 0.5 * tanh)
 }
 
-/// Hyperbolic tangent as a quotient of polynomials of degree 13 and 6, within a few units in the last place (the
-/// approximation of the Eigen library); without branches, so that the loops around it are vectorised.
+/// Hyperbolic tangents as quotients of polynomials of degree 13 and 6, within a few units in the last place (the
+/// approximation of the Eigen library); without branches, one operation on all lanes after the other.
 #[inline(always)]
-fn tanh(x: f32) -> f32 {
-    let x = x.clamp(-7.905_311, 7.905_311);
-    let s = x * x;
-    let mut p = -2.760_768_5e-16_f32;
+fn tangents<const N: usize>(x: [f32; N]) -> [f32; N] {
+    let x = x.map(|x| x.clamp(-7.905_311, 7.905_311));
+    let s = x.map(|x| x * x);
+    let mut p = [-2.760_768_5e-16_f32; N];
     for factor in [2.000_188e-13, -8.604_672e-11, 5.122_297_1e-8, 1.485_722_4e-5, 6.372_619_3e-4, 4.893_525e-3] {
-        p = p * s + factor;
+        for k in 0..N {
+            p[k] = p[k] * s[k] + factor;
+        }
     }
-    let mut q = 1.198_258_4e-6_f32;
+    let mut q = [1.198_258_4e-6_f32; N];
     for factor in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3] {
-        q = q * s + factor;
+        for k in 0..N {
+            q[k] = q[k] * s[k] + factor;
+        }
     }
-    x * p / q
+    let mut out = [0.0; N];
+    for k in 0..N {
+        out[k] = x[k] * p[k] / q[k];
+    }
+    out
 }
 
 #[cfg(test)]
@@ -314,7 +306,8 @@ mod tests {
     fn the_approximate_tangent_is_within_a_millionth() {
         for step in -2000..=2000 {
             let x = step as f32 * 0.005;
-            assert!((tanh(x) - x.tanh()).abs() < 1e-6, "{x}: {} {}", tanh(x), x.tanh());
+            let [found] = tangents([x]);
+            assert!((found - x.tanh()).abs() < 1e-6, "{x}: {found} {}", x.tanh());
         }
     }
 }

@@ -5,7 +5,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{self, Gradients, Side, Size, Trace, Weights, product};
+use super::kernel::{self, Gradients, Size, Trace, Weights};
+use super::product::{Left, Sizes, add_product, turn};
 
 /// Width of the learnt vector of a service.
 pub(super) const EMBEDDING: usize = 4;
@@ -129,11 +130,10 @@ pub(super) struct Batch {
     pub decoder: Vec<f32>,
     /// Index of the service's vector; `None` = none was learnt.
     pub services: Vec<Option<usize>>,
-    /// Level plus offset, offset and unit of the loss of each sample, in the unit of the load.
+    /// Level plus offset, and offset of each sample, in units of its service's loss.
     pub bases: Vec<f32>,
     pub offsets: Vec<f32>,
-    pub units: Vec<f32>,
-    /// `[step][sample]`, NaN where unknown.
+    /// `[step][sample]`, in the same units, NaN where unknown.
     pub targets: Vec<f32>,
 }
 
@@ -155,7 +155,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The quantile at a place of the last run, in the unit of the load.
+    /// The quantile at a place of the last run, in units of the service's loss.
     pub(super) fn quantile(&self, layout: &Layout, batch: &Batch, step: usize, sample: usize, q: usize) -> f64 {
         let log = self.logs[(step * batch.size + sample) * layout.levels.len() + q];
         f64::from(batch.bases[sample]) * f64::from(log.exp()) - f64::from(batch.offsets[sample])
@@ -175,7 +175,7 @@ pub(super) fn forward(layout: &Layout, weights: &[f32], batch: &Batch, room: &mu
         if let Some(service) = service {
             let vector = &at(Block::Embedding)[service * EMBEDDING..(service + 1) * EMBEDDING];
             let out = &mut room.decoder_bias[start..];
-            product(1, EMBEDDING, gates, Side::plain(vector), Side::plain(at(Block::EmbeddingInput)), 1.0, out);
+            add_product(Sizes { m: 1, k: EMBEDDING, n: gates }, Left::plain(vector), at(Block::EmbeddingInput), out);
         }
     }
     let encoder = Size { steps: batch.encoder_steps, batch: size, inputs: layout.encoder_inputs, hidden: h };
@@ -189,9 +189,9 @@ pub(super) fn forward(layout: &Layout, weights: &[f32], batch: &Batch, room: &mu
     room.head.clear();
     (0..all).for_each(|_| room.head.extend_from_slice(at(Block::HeadBias)));
     let states = &room.decoder.states[size * h..];
-    product(all, h, levels, Side::plain(states), Side::plain(at(Block::HeadState)), 1.0, &mut room.head);
-    let inputs = Side::plain(&batch.decoder);
-    product(all, layout.decoder_inputs, levels, inputs, Side::plain(at(Block::HeadInput)), 1.0, &mut room.head);
+    add_product(Sizes { m: all, k: h, n: levels }, Left::plain(states), at(Block::HeadState), &mut room.head);
+    let (inputs, width) = (Left::plain(&batch.decoder), layout.decoder_inputs);
+    add_product(Sizes { m: all, k: width, n: levels }, inputs, at(Block::HeadInput), &mut room.head);
     let middle = layout.middle();
     room.logs.clear();
     room.logs.resize(all * levels, 0.0);
@@ -207,9 +207,16 @@ pub(super) fn forward(layout: &Layout, weights: &[f32], batch: &Batch, room: &mu
     }
 }
 
+/// The mean loss and the number of targets that it is a mean over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Loss {
+    pub mean: f64,
+    pub known: usize,
+}
+
 /// Mean pinball loss over known targets and levels after [`forward`]; `None` where no target is known. With `gradients`,
 /// the gradient with regard to the heads' outputs replaces them in `room`.
-pub(super) fn loss(layout: &Layout, batch: &Batch, room: &mut Room, gradients: bool) -> Option<f64> {
+pub(super) fn loss(layout: &Layout, batch: &Batch, room: &mut Room, gradients: bool) -> Option<Loss> {
     let (levels, middle) = (layout.levels.len(), layout.middle());
     let known = batch.targets.iter().filter(|target| !target.is_nan()).count();
     if known == 0 {
@@ -220,17 +227,17 @@ pub(super) fn loss(layout: &Layout, batch: &Batch, room: &mut Room, gradients: b
     let rows = room.head.chunks_exact_mut(levels).zip(room.logs.chunks_exact(levels)).zip(&batch.targets);
     for (place, ((head, logs), target)) in rows.enumerate() {
         let sample = place % batch.size;
-        let (base, offset, unit) = (batch.bases[sample], batch.offsets[sample], batch.units[sample]);
+        let (base, offset) = (batch.bases[sample], batch.offsets[sample]);
         let mut by_log = [0.0_f32; 64];
         let by_log = &mut by_log[..levels];
         if !target.is_nan() {
             for (q, log) in logs.iter().enumerate() {
                 let (level, scaled) = (layout.levels[q] as f32, base * log.exp());
-                let miss = (target - (scaled - offset)) / unit;
+                let miss = target - (scaled - offset);
                 sum += f64::from(if miss >= 0.0 { level * miss } else { (level - 1.0) * miss });
                 let slope = if miss >= 0.0 { -level } else { 1.0 - level };
                 let bounded = log.abs() >= LOG_MAX;
-                by_log[q] = if bounded { 0.0 } else { share * slope * scaled / unit };
+                by_log[q] = if bounded { 0.0 } else { share * slope * scaled };
             }
         }
         if gradients {
@@ -248,7 +255,7 @@ pub(super) fn loss(layout: &Layout, batch: &Batch, room: &mut Room, gradients: b
             head[middle] = total;
         }
     }
-    Some(sum * f64::from(share))
+    Some(Loss { mean: sum * f64::from(share), known })
 }
 
 /// The gradient with regard to all weights, after [`forward`] and [`loss`] with gradients.
@@ -257,17 +264,17 @@ pub(super) fn backward(layout: &Layout, weights: &[f32], batch: &Batch, room: &m
     let mut out = vec![0.0_f32; layout.count()];
     let (h, gates, levels, size) = (layout.hidden, 4 * layout.hidden, layout.levels.len(), batch.size);
     let all = batch.decoder_steps * size;
-    let head = Side::plain(&room.head);
-    let states = Side::turned(&room.decoder.states[size * h..]);
-    product(h, all, levels, states, head, 0.0, &mut out[layout.range(Block::HeadState)]);
-    let inputs = Side::turned(&batch.decoder);
-    product(layout.decoder_inputs, all, levels, inputs, head, 0.0, &mut out[layout.range(Block::HeadInput)]);
+    let states = Left::turned(&room.decoder.states[size * h..]);
+    add_product(Sizes { m: h, k: all, n: levels }, states, &room.head, &mut out[layout.range(Block::HeadState)]);
+    let (inputs, width) = (Left::turned(&batch.decoder), layout.decoder_inputs);
+    add_product(Sizes { m: width, k: all, n: levels }, inputs, &room.head, &mut out[layout.range(Block::HeadInput)]);
     for row in room.head.chunks_exact(levels) {
         add(&mut out[layout.range(Block::HeadBias)], row);
     }
     room.by_states.clear();
     room.by_states.resize(all * h, 0.0);
-    product(all, levels, h, head, Side::turned(at(Block::HeadState)), 0.0, &mut room.by_states);
+    let turned = turn(at(Block::HeadState), h, levels);
+    add_product(Sizes { m: all, k: levels, n: h }, Left::plain(&room.head), &turned, &mut room.by_states);
     for part in [&mut room.by_hidden, &mut room.by_cell] {
         part.clear();
         part.resize(size * h, 0.0);
@@ -282,15 +289,16 @@ pub(super) fn backward(layout: &Layout, weights: &[f32], batch: &Batch, room: &m
             Gradients { input, state, bias: &mut room.by_bias, hidden: &mut room.by_hidden, cell: &mut room.by_cell };
         kernel::backward(decoder, by, &batch.decoder, Some(&room.by_states), &mut room.decoder, &mut gradients);
     }
+    let embedding_turned = turn(at(Block::EmbeddingInput), EMBEDDING, gates);
     for (service, row) in batch.services.iter().zip(room.by_bias.chunks_exact(gates)) {
         add(&mut out[layout.range(Block::DecoderBias)], row);
         if let Some(service) = service {
             let place = service * EMBEDDING..(service + 1) * EMBEDDING;
             let vector = &at(Block::Embedding)[place.clone()];
             let by_vector = &mut out[layout.range(Block::Embedding)][place];
-            product(1, gates, EMBEDDING, Side::plain(row), Side::turned(at(Block::EmbeddingInput)), 1.0, by_vector);
+            add_product(Sizes { m: 1, k: gates, n: EMBEDDING }, Left::plain(row), &embedding_turned, by_vector);
             let by_input = &mut out[layout.range(Block::EmbeddingInput)];
-            product(EMBEDDING, 1, gates, Side::plain(vector), Side::plain(row), 1.0, by_input);
+            add_product(Sizes { m: EMBEDDING, k: 1, n: gates }, Left::plain(vector), row, by_input);
         }
     }
     let encoder = Size { steps: batch.encoder_steps, batch: size, inputs: layout.encoder_inputs, hidden: h };

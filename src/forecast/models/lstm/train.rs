@@ -7,7 +7,9 @@ use prescale_domain::{CalendarEvent, ServiceName, Span};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::inputs::{DECODER_INPUTS, ENCODER_INPUTS, ENCODER_STEPS, Inputs, Scale, inputs};
+use super::inputs::{
+    DECODER_INPUTS, ENCODER_INPUTS, ENCODER_STEPS, Inputs, REACH, Scale, View, at, inputs, newest, target_moments,
+};
 use super::network::{Batch, Layout, Room, backward, forward, loss};
 use super::weights::Trained;
 use super::{Fitted, LstmSettings, ServiceScale};
@@ -22,11 +24,17 @@ const EVENT_WINDOWS_MIN: usize = 30;
 const PASSES_MAX: usize = 24;
 /// Samples that decide when to stop.
 const JUDGED: usize = 256;
+/// Parts of each batch whose gradients are added: fixed, so that the number of threads changes nothing.
+const PARTS: usize = 2;
 /// Times that they are looked at, and looks without progress before the end.
 const LOOKS: usize = 10;
 const PATIENCE: usize = 4;
 /// Weight of the older mean of the weights at each step.
 const MEAN_DECAY: f32 = 0.98;
+/// Share of the samples whose former days are moved to another level, and by how much at most, in units of e: so the
+/// weights learn to trust former values only as far as the newest hours agree with them.
+const SHIFT_SHARE: f64 = 0.25;
+const SHIFT: f64 = 1.2;
 /// Share of an update's samples that are from the newest day; the rest is from the whole history.
 const RECENT_SHARE: f64 = 0.5;
 
@@ -42,7 +50,7 @@ pub(super) struct Effort {
 /// A sample before it is put into a batch.
 pub(super) struct Sample<'a> {
     pub inputs: Inputs,
-    /// In the unit of the load, NaN where unknown; empty when forecasting.
+    /// In units of the loss, NaN where unknown; empty when forecasting.
     pub targets: Vec<f32>,
     pub own: &'a ServiceScale,
 }
@@ -83,8 +91,9 @@ pub(super) fn train(
     };
     let knows_as_much = |start: &&Fitted| {
         grounds.iter().all(|ground| {
-            let before = start.scales.get(ground.service).map(|own| (own.index, own.scale.days, own.scale.weeks));
-            before == Some((ground.own.index, ground.own.scale.days, ground.own.scale.weeks))
+            let cycles = |scale: &Scale| (scale.days, scale.weeks, scale.months);
+            let before = start.scales.get(ground.service).map(|own| (own.index, cycles(&own.scale)));
+            before == Some((ground.own.index, cycles(&ground.own.scale)))
         })
     };
     let same =
@@ -101,7 +110,7 @@ pub(super) fn train(
         None => layout.initial(seed, &spread(&grounds[0], lesson)),
     };
     let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
-    let mut school = School { settings, effort, layout: &layout, grounds: &grounds, events: &events, horizon_steps };
+    let school = School { settings, effort, layout: &layout, grounds: &grounds, events: &events, horizon_steps };
     let weights = school.run(weights, &mut random)?;
     let trained_on =
         grounds.iter().map(|ground| ground.past.end().since(ground.past.start)).max().unwrap_or(Span::ZERO);
@@ -174,7 +183,7 @@ fn spread(ground: &Ground<'_>, lesson: &Lesson<'_>) -> Vec<f64> {
         .step_by(stride)
         .filter_map(|origin| {
             let level = scale.level(ground.past.first(origin))?;
-            let value = ground.past.at((origin + lead - 1) as isize)?;
+            let value = at(ground.past, (origin + lead - 1) as isize)?;
             Some(((value + scale.offset) / (level + scale.offset)).ln())
         })
         .collect();
@@ -189,6 +198,21 @@ fn spread(ground: &Ground<'_>, lesson: &Lesson<'_>) -> Vec<f64> {
         .collect()
 }
 
+/// A part of a batch and the room that it is worked on in.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    batch: Batch,
+    room: Room,
+}
+
+/// A drawn origin.
+#[derive(Clone, Copy)]
+struct Pick<'a> {
+    ground: &'a Ground<'a>,
+    origin: usize,
+    shift: f64,
+}
+
 struct School<'a> {
     settings: &'a LstmSettings,
     effort: Effort,
@@ -198,32 +222,28 @@ struct School<'a> {
     horizon_steps: usize,
 }
 
-impl School<'_> {
-    fn run(&mut self, weights: Vec<f32>, random: &mut ChaCha8Rng) -> Result<Vec<f32>> {
+impl<'a> School<'a> {
+    fn run(&self, weights: Vec<f32>, random: &mut ChaCha8Rng) -> Result<Vec<f32>> {
         let steps = (self.effort.samples / self.settings.batch).max(1);
         let judged = self.judged();
-        let mut room = Room::default();
-        let mut batch = Batch::default();
+        let mut parts = vec![Part::default(); PARTS];
         let mut now = weights.clone();
         let mut mean = weights.clone();
-        let mut best = (self.judge(&weights, &judged, &mut room), weights.clone());
+        let mut best = (self.judge(&weights, &judged, &mut parts[0].room), weights.clone());
         let mut trained = Trained::new(&weights);
         let (every, mut stale) = ((steps / LOOKS).max(1), 0);
         for step in 0..steps {
-            self.draw(&mut batch, random);
-            forward(self.layout, &now, &batch, &mut room);
-            let Some(error) = loss(self.layout, &batch, &mut room, true) else { continue };
+            let Some((error, gradient)) = self.gradient(&now, &mut parts, random) else { continue };
             if !error.is_finite() {
                 return Err(ForecastCrateError::Diverged { model: ModelKind::Lstm.to_string(), loss: error });
             }
-            let gradient = backward(self.layout, &now, &batch, &mut room);
             now = trained.step(self.rate(step, steps), gradient);
             let decay = MEAN_DECAY.min((1.0 + step as f32) / (10.0 + step as f32));
             for (mean, now) in mean.iter_mut().zip(&now) {
                 *mean = decay * *mean + (1.0 - decay) * now;
             }
             if (step + 1) % every == 0 || step + 1 == steps {
-                let error = self.judge(&mean, &judged, &mut room);
+                let error = self.judge(&mean, &judged, &mut parts[0].room);
                 if self.effort.recent {
                     continue;
                 }
@@ -245,6 +265,37 @@ impl School<'_> {
         Ok(weights)
     }
 
+    /// Loss and gradient over a drawn batch. Its parts are fixed and are added in their order, so that the result is
+    /// the same bits with any number of threads. `None` where no target is known.
+    fn gradient(&self, weights: &[f32], parts: &mut [Part], random: &mut ChaCha8Rng) -> Option<(f64, Vec<f32>)> {
+        let picks = self.draw(random);
+        let each = picks.len().div_ceil(parts.len()).max(1);
+        let mut shares = picks.chunks(each);
+        let tasks: Vec<_> = parts.iter_mut().map(|part| (part, shares.next().unwrap_or(&[]))).collect();
+        let work = |(part, picks): (&mut Part, &[Pick<'a>])| {
+            let samples: Vec<_> = picks.iter().filter_map(|pick| self.sample(pick)).collect();
+            assemble(&mut part.batch, &samples);
+            forward(self.layout, weights, &part.batch, &mut part.room);
+            let found = loss(self.layout, &part.batch, &mut part.room, true)?;
+            Some((found, backward(self.layout, weights, &part.batch, &mut part.room)))
+        };
+        let found: Vec<_> = in_threads(self.settings.threads, tasks, &work).into_iter().flatten().collect();
+        let known = found.iter().map(|(loss, _)| loss.known).sum::<usize>();
+        let mut sum: Option<(f64, Vec<f32>)> = None;
+        for (loss, mut gradient) in found {
+            let share = loss.known as f64 / known as f64;
+            gradient.iter_mut().for_each(|value| *value *= share as f32);
+            match &mut sum {
+                None => sum = Some((share * loss.mean, gradient)),
+                Some((error, all)) => {
+                    *error += share * loss.mean;
+                    all.iter_mut().zip(gradient).for_each(|(all, value)| *all += value);
+                }
+            }
+        }
+        sum
+    }
+
     /// A short rise, then half a cosine down to a fiftieth.
     fn rate(&self, step: usize, steps: usize) -> f64 {
         let rise = (steps / 20).clamp(1, 30);
@@ -255,11 +306,11 @@ impl School<'_> {
         self.effort.rate * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * share).cos()))
     }
 
-    fn draw(&self, batch: &mut Batch, random: &mut ChaCha8Rng) {
-        let mut samples = Vec::with_capacity(self.settings.batch);
+    fn draw(&self, random: &mut ChaCha8Rng) -> Vec<Pick<'a>> {
+        let mut picks = Vec::with_capacity(self.settings.batch);
         // Gaps may make an origin useless; then another is drawn, but not for ever.
         for _ in 0..4 * self.settings.batch {
-            if samples.len() == self.settings.batch {
+            if picks.len() == self.settings.batch {
                 break;
             }
             let ground = &self.grounds[random.random_range(0..self.grounds.len())];
@@ -275,16 +326,23 @@ impl School<'_> {
                 continue;
             }
             let origin = random.random_range(range);
-            samples.extend(self.sample(ground, origin));
+            let moved = random.random_bool(SHIFT_SHARE);
+            let shift = if moved { random.random_range(-SHIFT..SHIFT) } else { 0.0 };
+            if newest(ground.past.first(origin), REACH).is_some() {
+                picks.push(Pick { ground, origin, shift });
+            }
         }
-        assemble(batch, &samples);
+        picks
     }
 
-    fn sample<'b>(&self, ground: &'b Ground<'_>, origin: usize) -> Option<Sample<'b>> {
+    fn sample(&self, pick: &Pick<'a>) -> Option<Sample<'a>> {
+        let Pick { ground, origin, shift } = *pick;
         let past = ground.past.first(origin);
-        let inputs = inputs(past, &ground.own.scale, ground.service, self.events, self.horizon_steps)?;
+        let moments = target_moments(past, self.horizon_steps);
+        let (scale, service) = (&ground.own.scale, ground.service);
+        let inputs = inputs(past, &View { scale, service, events: self.events, moments: &moments, shift })?;
         let targets = (0..self.horizon_steps)
-            .map(|k| ground.past.at((origin + k) as isize).map_or(f32::NAN, |value| value as f32))
+            .map(|k| at(ground.past, (origin + k) as isize).map_or(f32::NAN, |value| (value / scale.unit) as f32))
             .collect();
         Some(Sample { inputs, targets, own: &ground.own })
     }
@@ -299,7 +357,8 @@ impl School<'_> {
         let mut samples = Vec::new();
         for ground in self.grounds {
             let stride = (ground.judge.len() / each).max(1);
-            samples.extend(ground.judge.clone().step_by(stride).filter_map(|origin| self.sample(ground, origin)));
+            let picks = ground.judge.clone().step_by(stride).map(|origin| Pick { ground, origin, shift: 0.0 });
+            samples.extend(picks.filter_map(|pick| self.sample(&pick)));
         }
         for part in samples.chunks(self.settings.batch) {
             let mut batch = Batch::default();
@@ -314,11 +373,35 @@ impl School<'_> {
         for batch in batches {
             forward(self.layout, weights, batch, room);
             if let Some(error) = loss(self.layout, batch, room, false) {
-                sum += error * batch.size as f64;
+                sum += error.mean * batch.size as f64;
                 count += batch.size;
             }
         }
         if count == 0 { f64::INFINITY } else { sum / count as f64 }
+    }
+}
+
+/// Runs `work` on each task, at most as many as `threads` at the same time; results are in the order of the tasks.
+fn in_threads<T: Send, R: Send>(threads: usize, tasks: Vec<T>, work: &(impl Fn(T) -> R + Sync)) -> Vec<R> {
+    if threads < 2 {
+        return tasks.into_iter().map(work).collect();
+    }
+    let mut tasks = tasks.into_iter();
+    let mut results = Vec::new();
+    loop {
+        let Some(own) = tasks.next() else { return results };
+        let others: Vec<T> = tasks.by_ref().take(threads - 1).collect();
+        std::thread::scope(|scope| {
+            let others: Vec<_> = others.into_iter().map(|task| scope.spawn(move || work(task))).collect();
+            results.push(work(own));
+            for other in others {
+                match other.join() {
+                    Ok(result) => results.push(result),
+                    // As if it had crashed here: the caller of the training handles that.
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
     }
 }
 
@@ -340,7 +423,7 @@ pub(super) fn assemble(batch: &mut Batch, samples: &[Sample<'_>]) {
         batch.targets.extend(samples.iter().map(|sample| sample.targets.get(step).copied().unwrap_or(f32::NAN)));
     }
     batch.services = samples.iter().map(|sample| Some(sample.own.index)).collect();
-    batch.bases = samples.iter().map(|s| (s.inputs.level + s.own.scale.offset) as f32).collect();
-    batch.offsets = samples.iter().map(|s| s.own.scale.offset as f32).collect();
-    batch.units = samples.iter().map(|s| s.own.scale.unit as f32).collect();
+    let in_units = |s: &Sample<'_>, value: f64| (value / s.own.scale.unit) as f32;
+    batch.bases = samples.iter().map(|s| in_units(s, s.inputs.level + s.own.scale.offset)).collect();
+    batch.offsets = samples.iter().map(|s| in_units(s, s.own.scale.offset)).collect();
 }
