@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use prescale_actuate::Target;
+use prescale_controller::registry::ModelRegistry;
 use prescale_controller::{
     ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
 };
@@ -94,6 +95,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         targets,
         back_fill: BTreeMap::new(),
         events: Vec::new(),
+        models: Some(models(&loaded)?),
     };
     let controller = Controller::new(parts).map_err(controller_failure)?;
 
@@ -125,6 +127,12 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;
     Ok(RunSummary { pipelines: pipelines?, controller })
+}
+
+/// Where versions of models are.
+fn models(loaded: &Loaded) -> Result<ModelRegistry, Failure> {
+    let place = config::models_place(loaded).map_err(Failure::Outside)?;
+    ModelRegistry::open(&place).map_err(Failure::outside)
 }
 
 /// Where pipelines keep their checkpoints: in `state`, or in a place of their own, to which those in `state` move.

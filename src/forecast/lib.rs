@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on may panic"))]
 
 pub mod accuracy;
+pub mod anomaly;
 pub mod calibrate;
 pub mod drift;
 mod error;
@@ -22,5 +23,8 @@ mod hex;
 pub mod models;
 pub mod online;
 pub mod past;
+pub mod patterns;
+pub mod registry;
+pub mod sequential;
 
 pub use error::{ForecastCrateError, Result};
