@@ -2,7 +2,7 @@
 //! is refused where the version can't be read.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,21 +171,24 @@ fn failure(error: ModelError) -> Failure {
     }
 }
 
-fn show(json: bool, body: &serde_json::Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+fn show(
+    json: bool,
+    body: &serde_json::Value,
+    text: impl FnOnce() -> Result<String, fmt::Error>,
+) -> Result<(), Failure> {
+    let bug = |error: &dyn fmt::Display| Failure::Bug(error.to_string());
     if json {
-        print(&serde_json::to_string_pretty(body).map_err(|error| Failure::Bug(error.to_string()))?);
+        print(&serde_json::to_string_pretty(body).map_err(|error| bug(&error))?);
     } else {
-        print(text().trim_end());
+        print(text().map_err(|error| bug(&error))?.trim_end());
     }
     Ok(())
 }
 
 fn crowned(json: bool, champion: u64, before: Option<u64>) -> Result<(), Failure> {
     let body = serde_json::json!({ "champion": champion, "before": before });
-    show(json, &body, || match before {
-        Some(before) => format!("version {champion} is the champion; it was {before}"),
-        None => format!("version {champion} is the champion"),
-    })
+    let was = before.map_or_else(String::new, |before| format!("; it was {before}"));
+    show(json, &body, || Ok(format!("version {champion} is the champion{was}")))
 }
 
 fn listed(place: &str, registry: &Registry) -> serde_json::Value {
@@ -193,20 +196,18 @@ fn listed(place: &str, registry: &Registry) -> serde_json::Value {
     serde_json::json!({ "place": place, "champion": registry.champion, "versions": versions, "reigns": registry.reigns })
 }
 
-fn table(place: &str, registry: &Registry) -> String {
+fn table(place: &str, registry: &Registry) -> Result<String, fmt::Error> {
     if registry.versions.is_empty() {
-        return format!(
-            "no versions in `{place}`\nhint: train one with prescale model train, or let the service do it"
-        );
+        let hint = "hint: train one with prescale model train, or let the service do it";
+        return Ok(format!("no versions in `{place}`\n{hint}"));
     }
-    let mut text =
-        String::from("  version  model  parent  created               trained until         reason        loss\n");
+    let mut text = String::new();
+    writeln!(text, "  version  model  parent  {:<20}  {:<20}  {:<10}    loss", "created", "trained until", "reason")?;
     for version in registry.versions.values() {
         let mark = if registry.champion == Some(version.number) { '*' } else { ' ' };
         let parent = version.parent.map_or_else(|| "-".to_owned(), |parent| parent.to_string());
         let loss = version.metrics.get("loss").map_or_else(|| "-".to_owned(), |loss| format!("{loss:.3}"));
-        // Writing to a String can't fail.
-        drop(writeln!(
+        writeln!(
             text,
             "{mark} {:>7}  {:<5}  {parent:>6}  {:<20}  {:<20}  {:<10}  {loss:>6}",
             version.number,
@@ -214,32 +215,32 @@ fn table(place: &str, registry: &Registry) -> String {
             version.created_at.to_string(),
             version.training.until.to_string(),
             version.reason,
-        ));
+        )?;
     }
     text.push_str("* = champion; loss = pinball loss on windows not trained on, as a share of damped Holt's");
-    text
+    Ok(text)
 }
 
-fn described(version: &Version, registry: &Registry) -> String {
+fn described(version: &Version, registry: &Registry) -> Result<String, fmt::Error> {
     let mut text = String::new();
-    let mut line = |name: &str, value: String| drop(writeln!(text, "{name:<14}{value}"));
+    let mut line = |name: &str, value: String| writeln!(text, "{name:<14}{value}");
     let champion = if registry.champion == Some(version.number) { ", the champion" } else { "" };
-    line("version", format!("{} ({}{champion})", version.number, version.model));
-    line("parent", version.parent.map_or_else(|| "none".to_owned(), |parent| parent.to_string()));
-    line("created", format!("{}, {}", version.created_at, version.reason));
+    line("version", format!("{} ({}{champion})", version.number, version.model))?;
+    line("parent", version.parent.map_or_else(|| "none".to_owned(), |parent| parent.to_string()))?;
+    line("created", format!("{}, {}", version.created_at, version.reason))?;
     let training = &version.training;
-    line("trained on", format!("{} to {} in steps of {}", training.from, training.until, training.step));
-    line("horizon", format!("{} steps", training.horizon_steps));
+    line("trained on", format!("{} to {} in steps of {}", training.from, training.until, training.step))?;
+    line("horizon", format!("{} steps", training.horizon_steps))?;
     let services: Vec<&str> = training.services.iter().map(ServiceName::as_str).collect();
-    line("services", services.join(", "));
+    line("services", services.join(", "))?;
     for (name, value) in &version.metrics {
-        line(name, format!("{value:.4}"));
+        line(name, format!("{value:.4}"))?;
     }
-    line("object", format!("{} ({} bytes)", version.object, version.bytes));
+    line("object", format!("{} ({} bytes)", version.object, version.bytes))?;
     for reign in registry.reigns.iter().filter(|reign| reign.version == version.number) {
-        line(&reign.kind, format!("{}: {}", reign.at, reign.why));
+        line(&reign.kind, format!("{}: {}", reign.at, reign.why))?;
     }
-    text
+    Ok(text)
 }
 
 fn trained(train: &Train) -> Result<(), Failure> {
@@ -278,7 +279,7 @@ fn trained(train: &Train) -> Result<(), Failure> {
         let loss =
             done.metrics.get("loss").map_or_else(String::new, |loss| format!(", loss {loss:.3} of damped Holt's"));
         let next = if train.promote { "it is the champion" } else { "promote it with prescale model promote" };
-        format!("version {number} is registered{loss}; {next}")
+        Ok(format!("version {number} is registered{loss}; {next}"))
     })
 }
 

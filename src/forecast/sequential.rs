@@ -68,8 +68,8 @@ impl BettingTest {
     }
 }
 
-/// Brings differences of losses into [−1, 1]: each is divided by twice the mean size of those before it, so that the unit
-/// of a bet is fixed before its outcome is known.
+/// Brings differences of losses into [−1, 1]: each is divided by the mean size of those before it and cut, so that the unit
+/// of a bet is fixed before its outcome is known, and no single window decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scale {
     sum: f64,
@@ -89,7 +89,7 @@ impl Scale {
         if !difference.is_finite() {
             return 0.0;
         }
-        let unit = (2.0 * self.sum / self.count).max(1e-9);
+        let unit = (self.sum / self.count).max(1e-9);
         self.sum += difference.abs();
         self.count += 1.0;
         (difference / unit).clamp(-1.0, 1.0)

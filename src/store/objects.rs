@@ -101,7 +101,7 @@ impl Objects {
                 return Ok(result);
             }
             let pause = PAUSE.to_std() * race.min(8) / 8;
-            self.runtime()?.block_on(tokio::time::sleep(pause));
+            self.runtime()?.block_on(async { tokio::time::sleep(pause).await });
         }
         let error = "other processes write it all the time".to_owned();
         Err(StoreError::Refused { place: self.place.name(name), error }.into())

@@ -18,8 +18,9 @@ use crate::past::Past;
 /// The first model of a service is accepted up to this multiple of Holt's loss: online calibration and updates follow.
 const ACCEPT_FIRST: f64 = 1.10;
 /// A challenger whose loss on the held-out windows exceeds the serving model's by this factor gets no trial: the serving
-/// model has seen those windows in its updates, so that a smaller disadvantage means nothing.
+/// model has seen those windows in its updates, so that a smaller disadvantage means nothing. After drift they are few.
 const HOPELESS: f64 = 1.25;
+const HOPELESS_AFTER_DRIFT: f64 = 2.0;
 
 /// For this long after a change of the load, challengers are trained at growing intervals.
 const FOLLOWED: Span = Span::from_minutes(24 * 60);
@@ -134,7 +135,9 @@ impl Online {
             return Some(TrainingKind::Initial);
         }
         let followed = self.state.follow_up.is_some_and(|(at, _)| now >= at);
-        if followed || (self.state.drift_due && now >= last_fit + self.settings.drift.cooldown) {
+        let leads = self.state.trial.as_ref().is_some_and(|trial| trial.role == Role::Challenger && trial.leads());
+        // A challenger that leads is on its way; a newer one would have to begin anew.
+        if !leads && (followed || (self.state.drift_due && now >= last_fit + self.settings.drift.cooldown)) {
             return Some(TrainingKind::Drift);
         }
         // One challenger at a time, but for one that was trained before the load changed.
@@ -235,6 +238,9 @@ impl Online {
     fn judge(&mut self, now: Timestamp, kind: TrainingKind, job: u64, trained: Trained) -> Vec<OnlineEvent> {
         let figures = trained.figures;
         let (limit, against) = match figures.champion {
+            Some(champion) if kind == TrainingKind::Drift => {
+                (HOPELESS_AFTER_DRIFT * champion, "the limit for a trial against the serving model")
+            }
             Some(champion) => (HOPELESS * champion, "the limit for a trial against the serving model"),
             None => (ACCEPT_FIRST, "the limit for a first model"),
         };

@@ -193,7 +193,11 @@ impl Online {
         if self.hold(&request, kind, &mut rows) {
             reason.push_str("+anomaly-held");
         }
-        let shadow = self.shadow.as_ref().and_then(|lstm| lstm.predict(&request).ok());
+        let shadow = self.shadow.as_ref().and_then(|lstm| {
+            let mut rows = lstm.predict(&request).ok()?;
+            uplift::apply(&mut rows, &request, &|event| lstm.has_learnt(&event.kind));
+            Some(rows)
+        });
         let Some(own) = self.state.services.get_mut(service) else { return missing("unknown-service", None) };
         own.scores.expect(origin, kind, &rows, native, shadow.as_deref());
         let forecast = QuantileForecast {

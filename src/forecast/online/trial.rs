@@ -16,6 +16,8 @@ use super::state::{Lineage, read_bytes, write_bytes};
 
 /// Forecasts are made for this share of the horizon in each block; the rest of it is waited for.
 const BLOCK_SHARE: usize = 3;
+/// The e-value from which a challenger is not superseded.
+const LEADS: f64 = 2.0;
 
 /// Who is in the shadow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +176,11 @@ impl Trial {
         } else {
             (now >= self.deadline).then_some(Verdict::Neither)
         }
+    }
+
+    /// Whether there is some evidence for the model in the shadow.
+    pub(super) fn leads(&self) -> bool {
+        self.shadow.e_value() >= LEADS
     }
 
     /// The evidence so far, as part of a sentence.

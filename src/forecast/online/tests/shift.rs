@@ -13,7 +13,8 @@ const HOUR: Span = Span::from_minutes(60);
 fn quick() -> OnlineSettings {
     OnlineSettings {
         refit_every: Span::from_minutes(3 * DAY),
-        budget: BudgetSettings { first_samples: 16_000, refit_samples: 8_000, update_samples: 256 },
+        update_every: HOUR,
+        budget: BudgetSettings { first_samples: 24_000, refit_samples: 16_000, update_samples: 512 },
         drift: DriftSettings { cooldown: Span::from_minutes(6 * 60), ..DriftSettings::default() },
         ..settings()
     }
@@ -126,8 +127,8 @@ fn after_a_generated_shift_of_level_and_shape_a_challenger_is_promoted_and_the_e
     let mut load = |mean: f64| -> Vec<Option<f64>> {
         let value = |i: usize| {
             let day = (i as f64 * std::f64::consts::TAU / 288.0).sin();
-            // From then on three times the load, which swings within hours as well.
-            let quick = (i as f64 * std::f64::consts::TAU / 72.0).sin();
+            // From then on three times the load, with two peaks a day.
+            let quick = (i as f64 * std::f64::consts::TAU / 144.0).sin();
             let shape = if i < shift { 1.0 + 0.5 * day } else { 3.0 * (1.0 + 0.3 * day + 0.5 * quick) };
             Some((mean * shape * noise.sample(&mut random)).max(0.0))
         };
