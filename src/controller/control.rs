@@ -141,7 +141,7 @@ impl Controller {
         let show = Show::new(&settings, &parts.targets, archive);
         let publisher = Publisher::new(parts.sink, settings.topics.clone());
         let models = parts.models.filter(|_| settings.clock == ClockMode::Wall).map(|registry| {
-            let known = online.serving().and_then(|(_, _, lineage)| lineage.and_then(|own| own.number));
+            let known = online.serving().and_then(|serving| serving.lineage?.number);
             Models::start(registry, known, serde_json::to_value(&settings.online).unwrap_or_default())
         });
         let mut controller = Self {

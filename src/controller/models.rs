@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 use prescale_domain::{Span, Timestamp};
-use prescale_forecast::online::{Lineage, Online};
+use prescale_forecast::online::{Lineage, Online, Serving};
 use tokio::sync::mpsc;
 
 use crate::registry::{Draft, ModelRegistry};
@@ -65,7 +65,7 @@ impl Models {
 
     /// Tells the registry of the model that serves, once for each.
     pub(crate) fn tell(&mut self, now: Timestamp, online: &Online) {
-        let Some((generation, bytes, Some(lineage))) = online.serving() else { return };
+        let Some(Serving { generation, bytes, lineage: Some(lineage) }) = online.serving() else { return };
         if self.told == Some(generation) {
             return;
         }

@@ -25,6 +25,17 @@ const HOPELESS_AFTER_DRIFT: f64 = 2.0;
 /// For this long after a change of the load, challengers are trained at growing intervals.
 const FOLLOWED: Span = Span::from_minutes(24 * 60);
 
+/// The model that serves.
+#[derive(Clone, Debug)]
+pub struct Serving<'a> {
+    /// Counts the models that served, but for their small updates.
+    pub generation: u64,
+    /// As it was when it was promoted.
+    pub bytes: Arc<Vec<u8>>,
+    /// Where it comes from; `None` for one of a state that was written before that was kept.
+    pub lineage: Option<&'a Lineage>,
+}
+
 impl Online {
     /// Reads the models that the state holds: the serving one, else as it was when it was promoted, else the one that
     /// served before. What can't be read is told, and never stops the loop.
@@ -367,11 +378,10 @@ impl Online {
         Ok(vec![OnlineEvent { at: now, service: None, kind: "promoted".into(), text }])
     }
 
-    /// The LSTM that serves, where there is one: which it is, counted from the first, its bytes as they were when it was
-    /// promoted, and where it comes from.
-    pub fn serving(&self) -> Option<(u64, Arc<Vec<u8>>, Option<&Lineage>)> {
-        let bytes = self.state.promoted.as_ref().or(self.state.lstm.as_ref())?;
-        Some((self.state.generation, Arc::clone(bytes), self.state.lineage.as_ref()))
+    /// The LSTM that serves, where there is one.
+    pub fn serving(&self) -> Option<Serving<'_>> {
+        let bytes = Arc::clone(self.state.promoted.as_ref().or(self.state.lstm.as_ref())?);
+        Some(Serving { generation: self.state.generation, bytes, lineage: self.state.lineage.as_ref() })
     }
 
     /// The registry has given the model of that generation a number.

@@ -25,6 +25,7 @@ use crate::models::{DAY, Forecaster as _, Holt, Lesson, Lstm, ModelKind, Seasona
 use crate::past::{Past, Request};
 
 pub use job::{Handmade, PendingJob, TrainingJob, TrainingKind, TrainingResult, train_by_hand};
+pub use learn::Serving;
 pub use readiness::Readiness;
 pub use settings::{BudgetSettings, DriftSettings, OnlineSettings, SettingFault, TrialSettings};
 pub use state::Lineage;
@@ -34,6 +35,8 @@ use state::State;
 
 /// Values that a service needs before anything is forecast.
 const KNOWN_MIN: usize = 3;
+/// The simple models are fitted on a history of which this much is cleaned of anomalies.
+const CLEANED: Span = Span::from_minutes(7 * 24 * 60);
 /// A forecast needs a value this recent.
 const RECENT: Span = Span::from_minutes(120);
 /// The LSTM stops serving where its recent loss exceeds the best simple model's by this factor, and serves again below
@@ -229,9 +232,14 @@ impl Online {
         }
         let length = end.since(history.start);
         let calibrate = Span::from_millis((length.millis() / 3).min(2 * DAY.millis()));
+        // Older outliers weigh little, and this is on the way of a decision.
         let past = Past::all(history);
-        let found = anomaly::find(past, service, events, end);
-        let cleaned = Series { values: anomaly::without(past, &found), ..history.clone() };
+        let skipped = past.values.len().saturating_sub(past.steps(CLEANED));
+        let newest = Past { start: past.moment(skipped), values: &past.values[skipped..], ..past };
+        let found = anomaly::find(newest, service, events, end);
+        let mut cleaned = history.clone();
+        cleaned.values.truncate(skipped);
+        cleaned.values.extend(anomaly::without(newest, &found));
         let histories = BTreeMap::from([(service.clone(), cleaned)]);
         let lesson = Lesson {
             histories: &histories,

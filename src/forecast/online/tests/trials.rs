@@ -334,22 +334,27 @@ fn a_service_without_a_model_knows_when_it_will_have_one() {
     assert_eq!(world.online.readiness(&service, Some(&gaps), gaps.end()).reason, "no-history");
 }
 
+fn number(world: &World) -> Option<u64> {
+    world.online.serving()?.lineage?.number
+}
+
 #[test]
 fn a_version_of_the_registry_serves_and_is_taken_back_if_it_is_worse() {
     let base = quiet(promoted());
-    let (generation, bytes, lineage) = base.online.serving().unwrap();
-    assert_eq!(bytes, champion(&base));
-    assert_eq!(lineage.map(|own| own.reason.as_str()), Some("initial"));
+    let serving = base.online.serving().unwrap();
+    let generation = serving.generation;
+    assert_eq!(serving.bytes, champion(&base));
+    assert_eq!(serving.lineage.map(|own| own.reason.as_str()), Some("initial"));
     let mut world = base.clone();
     world.online.registered(generation, 4);
     let now = world.histories[&"a".into()].end();
-    let given = Lineage { number: Some(7), ..world.online.serving().unwrap().2.unwrap().clone() };
+    let given = Lineage { number: Some(7), ..world.online.serving().unwrap().lineage.unwrap().clone() };
     assert!(world.online.adopt(now, b"no model".to_vec(), given.clone()).is_err());
-    assert_eq!(world.online.serving().unwrap().2.and_then(|own| own.number), Some(4));
+    assert_eq!(number(&world), Some(4));
     let events = world.online.adopt(now, other(&base, 2.0), given).unwrap();
     assert!(events[0].kind == "promoted" && events[0].text.starts_with("version 7"), "{events:?}");
-    assert_eq!(world.online.serving().unwrap().2.and_then(|own| own.number), Some(7));
+    assert_eq!(number(&world), Some(7));
     let ended = until(&mut world, 600, &["rolled-back", "confirmed"]).unwrap();
     assert_eq!(ended.kind, "rolled-back", "{ended:?}");
-    assert_eq!(world.online.serving().unwrap().2.and_then(|own| own.number), Some(4));
+    assert_eq!(number(&world), Some(4));
 }
