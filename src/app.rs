@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use prescale_actuate::Target;
+use prescale_controller::registry::ModelRegistry;
 use prescale_controller::{
     ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
 };
@@ -95,6 +96,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         targets,
         back_fill: BTreeMap::new(),
         events: Vec::new(),
+        models: Some(models(&loaded)?),
     };
     let controller = Controller::new(parts).map_err(controller_failure)?;
 
@@ -128,6 +130,12 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;
     Ok(RunSummary { pipelines: pipelines?, controller })
+}
+
+/// Where versions of models are.
+fn models(loaded: &Loaded) -> Result<ModelRegistry, Failure> {
+    let place = config::models_place(loaded).map_err(Failure::Outside)?;
+    ModelRegistry::open(&place).map_err(Failure::outside)
 }
 
 /// Where pipelines keep their checkpoints: in `state`, or in a place of their own, to which those in `state` move.

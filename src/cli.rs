@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod explain;
 mod forecast;
+mod model;
 mod run;
 mod schema;
 mod sql;
@@ -37,6 +38,8 @@ enum Command {
     Udf(udf::Arguments),
     Forecast(forecast::Arguments),
     Explain(explain::Arguments),
+    #[command(subcommand)]
+    Model(model::Arguments),
     /// Work with the configuration.
     #[command(subcommand)]
     Config(schema::Arguments),
@@ -93,6 +96,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Sql(arguments) => sql::sql(arguments),
         Command::Udf(arguments) => udf::udf(arguments),
         Command::Forecast(arguments) => forecast::forecast(&arguments),
+        Command::Model(arguments) => model::model(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Config(arguments) => schema::config(&arguments),
     };

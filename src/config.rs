@@ -66,6 +66,17 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, ConfigError> {
     parse(&text, &file, directory)
 }
 
+/// The place of the model registry.
+pub(crate) fn models_place(loaded: &Loaded) -> Result<String, String> {
+    let state = &loaded.config.state;
+    if !state.models.is_empty() {
+        return Ok(state.models.clone());
+    }
+    let folder = loaded.directory.join(&state.dir).join("models");
+    let folder = std::path::absolute(&folder).map_err(|error| format!("folder `{}`: {error}", folder.display()))?;
+    Ok(format!("file://{}", folder.display()))
+}
+
 /// Checks a configuration given as text.
 pub(crate) fn parse(text: &str, file: &str, directory: PathBuf) -> Result<Loaded, ConfigError> {
     let (config, resolved) = merge::resolve(text).map_err(|faults| ConfigError { file: file.to_owned(), faults })?;

@@ -65,12 +65,13 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
             format!("{} is out of bounds, expected {}", wrong.value, wrong.expected),
         );
     }
-    let checkpoints = config.state.checkpoints.as_str();
-    if !(checkpoints.is_empty() || checkpoints.starts_with("s3://") || checkpoints.starts_with("file:///")) {
-        fault(
-            "state.checkpoints".into(),
-            format!("`{checkpoints}` is neither s3://bucket/prefix nor file:///folder, nor empty for state.dir"),
-        );
+    for (name, place) in [("checkpoints", &config.state.checkpoints), ("models", &config.state.models)] {
+        if !(place.is_empty() || place.starts_with("s3://") || place.starts_with("file:///")) {
+            fault(
+                format!("state.{name}"),
+                format!("`{place}` is neither s3://bucket/prefix nor file:///folder, nor empty for state.dir"),
+            );
+        }
     }
     if config.serve.listen.parse::<std::net::SocketAddr>().is_err() {
         fault(

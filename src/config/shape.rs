@@ -161,6 +161,8 @@ pub(crate) struct State {
     pub(crate) dir: String,
     /// Where checkpoints and outboxes of pipelines are, if not in `dir`: `s3://bucket/prefix` or `file:///folder`.
     pub(crate) checkpoints: String,
+    /// Where versions of models are, if not in `models` of `dir`: `s3://bucket/prefix` or `file:///folder`.
+    pub(crate) models: String,
     pub(crate) snapshot_windows: u32,
 }
 

@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 
 use crate::archive::decision_write;
 use crate::intake::ClosedWindow;
+use crate::models::{ModelNews, Models};
 use crate::publish::Publisher;
+use crate::registry::ModelRegistry;
 use crate::settings::{ClockMode, ControllerSettings, ServiceSettings};
 use crate::show::Show;
 use crate::state::Snapshot;
@@ -43,6 +45,8 @@ pub enum Event {
     Tick,
     /// A training has ended (wall clock only; on the event clock the loop waits for it at its time).
     Trained(Result<TrainingResult, String>),
+    /// Something of the model registry (wall clock only).
+    Models(ModelNews),
     /// The pipelines of this process have written all they will write.
     PipelinesDone,
     /// A source or pipeline can't go on.
@@ -62,6 +66,8 @@ pub struct Parts {
     pub back_fill: BTreeMap<ServiceName, Series>,
     /// Calendar events that are configured; those of the `events` topic come later.
     pub events: Vec<CalendarEvent>,
+    /// Where versions of models are kept; heeded on the wall clock only, since a replay must not depend on it.
+    pub models: Option<ModelRegistry>,
 }
 
 /// What a run did.
@@ -87,6 +93,7 @@ pub struct Controller {
     events: EventBook,
     online: Online,
     training: Option<Training>,
+    models: Option<Models>,
     pub(crate) state: Snapshot,
     forecasts: BTreeMap<ServiceName, Result<Arc<QuantileForecast>, String>>,
     partitions: Vec<i32>,
@@ -133,6 +140,10 @@ impl Controller {
         let archive = Arc::new(StoredDecisions::new(Arc::clone(&parts.store)));
         let show = Show::new(&settings, &parts.targets, archive);
         let publisher = Publisher::new(parts.sink, settings.topics.clone());
+        let models = parts.models.filter(|_| settings.clock == ClockMode::Wall).map(|registry| {
+            let known = online.serving().and_then(|serving| serving.lineage?.number);
+            Models::start(registry, known, serde_json::to_value(&settings.online).unwrap_or_default())
+        });
         let mut controller = Self {
             settings,
             clock: parts.clock,
@@ -143,6 +154,7 @@ impl Controller {
             events,
             online,
             training: None,
+            models,
             state,
             forecasts: BTreeMap::new(),
             partitions: Vec::new(),
@@ -185,6 +197,7 @@ impl Controller {
             let event = tokio::select! {
                 event = inbox.recv() => event.unwrap_or(Event::Stop),
                 result = finished(&mut self.training), if wall && self.training.is_some() => Event::Trained(result),
+                news = heard(&mut self.models), if self.models.is_some() => Event::Models(news),
                 _ = ticks.tick(), if wall => Event::Tick,
             };
             match event {
@@ -192,6 +205,7 @@ impl Controller {
                 Event::Calendar(polled) => self.take_calendar(polled),
                 Event::Tick => self.tick().await?,
                 Event::Trained(result) => self.take_training(self.clock.now(), result),
+                Event::Models(news) => self.take_models(self.clock.now(), news),
                 Event::PipelinesDone => self.pipelines_done = true,
                 Event::Failed(error) => return Err(error.into()),
                 Event::Stop => break,
@@ -349,6 +363,22 @@ impl Controller {
         self.record_model_events(now, events);
     }
 
+    fn take_models(&mut self, now: Timestamp, news: ModelNews) {
+        match news {
+            ModelNews::Registered { generation, number } => self.online.registered(generation, number),
+            ModelNews::Trouble(text) => {
+                self.show.degrade("models", text.map(|text| format!("model registry: {text}")));
+            }
+            ModelNews::Champion { lineage, bytes } => match self.online.adopt(now, bytes, lineage) {
+                Ok(events) => {
+                    self.forecasts.clear();
+                    self.record_model_events(now, events);
+                }
+                Err(error) => self.show.degrade("models", Some(format!("model registry: {error}"))),
+            },
+        }
+    }
+
     fn record_model_events(&mut self, now: Timestamp, events: Vec<OnlineEvent>) {
         for (index, event) in events.into_iter().enumerate() {
             let mut key = service_time_key(event.service.as_ref().unwrap_or(&ServiceName::new("*")), now);
@@ -358,6 +388,9 @@ impl Controller {
                 serde_json::json!({"at": now, "kind": event.kind, "service": event.service, "text": event.text});
             self.unwritten.push(Write { table: Table::ModelEvents, key, value: Some(value.to_string().into_bytes()) });
             self.show.model_event(now, event.service.as_ref(), &event.kind, &event.text);
+        }
+        if let Some(models) = &mut self.models {
+            models.tell(now, &self.online);
         }
     }
 
@@ -482,6 +515,13 @@ impl Controller {
             self.state.intake.start_at(end);
         }
         Ok(())
+    }
+}
+
+async fn heard(models: &mut Option<Models>) -> ModelNews {
+    match models {
+        Some(models) => models.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,7 +11,9 @@ mod act;
 mod archive;
 mod control;
 mod intake;
+mod models;
 mod publish;
+pub mod registry;
 mod settings;
 mod shares;
 mod show;
@@ -21,6 +23,7 @@ pub mod view;
 
 pub use archive::{StoredDecisions, decision_bytes};
 pub use control::{Controller, Event, Parts, Summary};
+pub use models::ModelNews;
 pub use settings::{ClockMode, ControllerSettings, OutTopics, ServiceSettings};
 use thiserror::Error;
 

@@ -62,7 +62,8 @@ pub struct CapacityPoint {
 #[derive(Clone, Debug)]
 pub struct ModelEvent {
     pub at: Timestamp,
-    /// `drift`, `training-started`, `promoted`, `kept`, `training-failed`.
+    /// `drift`, `training-started`, `training-failed`, `updated`, `kept`, `challenger`, `promoted`, `rejected`,
+    /// `confirmed`, `rolled-back`, `demoted`, `readmitted`, `model-unreadable`.
     pub kind: String,
     pub text: String,
 }

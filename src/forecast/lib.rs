@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on may panic"))]
 
 pub mod accuracy;
+pub mod anomaly;
 pub mod calibrate;
 pub mod drift;
 pub mod ensemble;
@@ -25,5 +26,8 @@ mod hex;
 pub mod models;
 pub mod online;
 pub mod past;
+pub mod patterns;
+pub mod registry;
+pub mod sequential;
 
 pub use error::{ForecastCrateError, Result};

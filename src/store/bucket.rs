@@ -3,7 +3,7 @@
 //! who had it before. Why it is so: `docs/designs/0009-checkpoints-in-an-object-store.md`.
 
 mod manifest;
-mod place;
+pub(crate) mod place;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,14 @@
 //!
 //! **Owns** redb and object_store. **May depend on** `domain`. Three implementations of [`Store`]: a redb file, held by one
 //! process at a time; a prefix of a bucket, held by the process that opened it last; and memory, for what lives no longer
-//! than the process (demo, back-tests).
+//! than the process (demo, back-tests). Beside them [`Objects`]: whole objects that several processes read and replace.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
 
 mod bucket;
 mod key;
 mod memory;
+mod objects;
 mod redb_file;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 pub use bucket::BucketStore;
 pub use key::{prefix_end, service_time_key};
 pub use memory::MemoryStore;
+pub use objects::{Found, Objects};
 pub use redb_file::RedbStore;
 use thiserror::Error;
 

@@ -17,6 +17,7 @@ mod kafka;
 mod kit;
 mod layers;
 mod manual;
+mod model;
 mod partitions;
 mod registry;
 mod schema;

@@ -84,6 +84,7 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
         targets,
         back_fill: roles.iter().map(|role| (role.name.clone(), role.history.clone())).collect(),
         events: workload.events(),
+        models: None,
     };
     let controller = Controller::new(parts).map_err(app::controller_failure)?;
     let handle = controller.handle();

@@ -9,20 +9,28 @@ use std::sync::Arc;
 use prescale_domain::{CalendarEvent, Series, ServiceName, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::anomaly;
 use crate::error::{ForecastCrateError, Result};
 use crate::models::{Forecaster, Lesson, Lstm, LstmSettings, ModelKind};
 use crate::past::{Past, Request};
+use crate::registry::Training;
 
 use super::score::mean_pinball;
 use super::settings::OnlineSettings;
+use super::trial::{Role, Trial, block_steps, relative};
 
 /// Origins that two models are compared at, at most.
 const COMPARED_MAX: usize = 400;
 const COMPARED_UPDATE_MAX: usize = 36;
 /// A full training is judged on the newest part of the history, which it was not trained on: at most this long.
 const HOLDOUT_MAX: Span = Span::from_minutes(12 * 60);
+/// After drift the newest windows are what is to be learnt; the shadow judges.
+const DRIFT_HOLDOUT: Span = Span::from_minutes(60);
 /// An update is judged on the newest windows.
 const UPDATE_HOLDOUT: Span = Span::from_minutes(3 * 60);
+/// A seed that makes a training crash in tests.
+#[cfg(test)]
+const CRASH: u64 = u64::MAX - 7;
 
 /// Why a model is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +44,8 @@ pub enum TrainingKind {
     Drift,
     /// A few small steps from the replay buffer.
     Update,
+    /// By hand, outside of the loop.
+    Manual,
 }
 
 impl TrainingKind {
@@ -45,6 +55,7 @@ impl TrainingKind {
             Self::Scheduled => "scheduled",
             Self::Drift => "drift",
             Self::Update => "update",
+            Self::Manual => "manual",
         }
     }
 }
@@ -60,6 +71,9 @@ pub struct PendingJob {
     /// Windows that start before this moment are trained on.
     pub until: Timestamp,
     pub services: BTreeSet<ServiceName>,
+    /// Which of the models that served it starts from.
+    #[serde(default)]
+    pub(super) generation: u64,
 }
 
 /// A training to be run.
@@ -74,6 +88,8 @@ pub struct TrainingJob {
     histories: BTreeMap<ServiceName, Series>,
     events: Vec<CalendarEvent>,
     base: Option<Arc<Vec<u8>>>,
+    /// A challenger takes the same small steps as the model that serves: its trial, and itself.
+    shadow: Option<(u64, Arc<Vec<u8>>)>,
 }
 
 /// What came of a training.
@@ -90,14 +106,31 @@ pub struct TrainingResult {
 pub(super) struct Trained {
     pub model: Vec<u8>,
     pub figures: Figures,
+    pub training: Training,
+    /// The challenger of that trial after the same small steps, where they made it no worse.
+    pub shadow: Option<(u64, Vec<u8>)>,
 }
 
 /// Mean pinball loss over services, levels and leads, relative to damped Holt's on the same forecasts.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Figures {
     pub challenger: f64,
     pub champion: Option<f64>,
     pub forecasts: usize,
+    /// By how much the challenger's loss is below the champion's, relative to both, in blocks that do not overlap.
+    pub blocks: Vec<f64>,
+}
+
+impl Figures {
+    /// As a registry keeps them.
+    pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut metrics = BTreeMap::from([("forecasts".to_owned(), self.forecasts as f64)]);
+        if self.forecasts > 0 && self.challenger.is_finite() {
+            metrics.insert("loss".to_owned(), self.challenger);
+            metrics.extend(self.champion.map(|loss| ("champion_loss".to_owned(), loss)));
+        }
+        metrics
+    }
 }
 
 impl TrainingJob {
@@ -107,7 +140,10 @@ impl TrainingJob {
         histories: &BTreeMap<ServiceName, Series>,
         events: &[CalendarEvent],
         base: Option<Arc<Vec<u8>>>,
+        trial: Option<&Trial>,
     ) -> Self {
+        let updated = |trial: &&Trial| pending.kind == TrainingKind::Update && trial.role == Role::Challenger;
+        let shadow = trial.filter(updated).map(|trial| (trial.job, Arc::clone(&trial.model)));
         let earliest = (pending.until - settings.train_history).floor_to(settings.step);
         let part = |series: &Series| {
             let skipped = earliest.since(series.start).steps_up(series.step).min(series.values.len());
@@ -131,7 +167,15 @@ impl TrainingJob {
             histories,
             events,
             base,
+            shadow,
         }
+    }
+
+    /// One that crashes, for tests.
+    #[cfg(test)]
+    pub(super) fn broken(mut self) -> Self {
+        self.settings.seed = CRASH;
+        self
     }
 
     /// Trains and compares; takes seconds.
@@ -144,14 +188,28 @@ impl TrainingJob {
         TrainingResult { id, kind, started, outcome }
     }
 
-    fn train(&self) -> Result<Trained> {
+    /// What nothing should be learnt from becomes a gap.
+    fn clean(&mut self) {
+        for (service, series) in &mut self.histories {
+            let past = Past::all(series);
+            let found = anomaly::find(past, service, &self.events, self.started);
+            series.values = anomaly::without(past, &found);
+        }
+        // Nor is the effect of an incident learnt.
+        self.events.retain(|event| !anomaly::is_incident(&event.kind));
+    }
+
+    fn train(mut self) -> Result<Trained> {
+        #[cfg(test)]
+        assert!(self.settings.seed != CRASH, "made to crash");
+        self.clean();
         let champion = self.base.as_ref().map(|bytes| Lstm::load(bytes)).transpose()?;
         let longest =
             self.histories.values().map(|series| series.end().since(series.start)).max().unwrap_or(Span::ZERO);
-        let holdout = if self.kind == TrainingKind::Update {
-            UPDATE_HOLDOUT
-        } else {
-            HOLDOUT_MAX.min(Span::from_millis(longest.millis() / 6))
+        let holdout = match self.kind {
+            TrainingKind::Update => UPDATE_HOLDOUT,
+            TrainingKind::Drift => DRIFT_HOLDOUT.min(Span::from_millis(longest.millis() / 6)),
+            _ => HOLDOUT_MAX.min(Span::from_millis(longest.millis() / 6)),
         };
         let split = (self.until - holdout).floor_to(self.settings.step);
         let lesson = Lesson {
@@ -172,23 +230,50 @@ impl TrainingJob {
         let seed = self.settings.seed ^ self.id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let challenger = match (&champion, self.kind) {
             (Some(champion), TrainingKind::Update) => {
-                let mut model = champion.reseeded(settings, seed);
+                let mut model = champion.reseeded(settings.clone(), seed);
                 model.update(&lesson)?;
                 model
             }
-            (Some(champion), TrainingKind::Scheduled | TrainingKind::Drift) => {
-                let mut model = champion.reseeded(settings, seed);
+            (Some(champion), TrainingKind::Drift) => {
+                // As many steps as a full training takes, and as bold, half of them from the newest day and the other half
+                // from all of the history, up to the newest window: a full training stops by what the newest day says, and
+                // so never learns from it.
+                let (update_samples, update_rate) = (settings.refit_samples, settings.refit_rate);
+                let recent = LstmSettings { update_samples, update_rate, ..settings.clone() };
+                let mut model = champion.reseeded(recent, seed);
+                model.update(&lesson)?;
+                model.reseeded(settings.clone(), seed)
+            }
+            (Some(champion), TrainingKind::Scheduled) => {
+                let mut model = champion.reseeded(settings.clone(), seed);
                 model.refit(&lesson)?;
                 model
             }
             _ => {
-                let mut model = Lstm::new(settings, seed);
+                let mut model = Lstm::new(settings.clone(), seed);
                 model.fit(&lesson)?;
                 model
             }
         };
         let figures = self.compare(&lesson, &challenger, champion.as_ref())?;
-        Ok(Trained { model: challenger.save(), figures })
+        // One that can't be updated goes on as it is; its trial will tell.
+        let stepped = |(trial, bytes): &(u64, Arc<Vec<u8>>)| {
+            let former = Lstm::load(bytes).ok()?;
+            let mut model = former.reseeded(settings.clone(), seed);
+            model.update(&lesson).ok()?;
+            let figures = self.compare(&lesson, &model, Some(&former)).ok()?;
+            let better = figures.champion.is_some_and(|before| figures.challenger < before);
+            better.then(|| (*trial, model.save()))
+        };
+        let shadow = self.shadow.as_ref().and_then(stepped);
+        let training = Training {
+            from: self.histories.values().map(|series| series.start).min().unwrap_or_default(),
+            until: self.until,
+            step: self.settings.step,
+            horizon_steps: self.settings.horizon_steps,
+            services: self.histories.keys().cloned().collect(),
+        };
+        Ok(Trained { model: challenger.save(), figures, training, shadow })
     }
 
     /// Losses over the part of the lesson after `train_until`, as shares of Holt's, for an update of the champion's.
@@ -202,6 +287,8 @@ impl TrainingJob {
         let leads = crate::calibrate::leads(lesson.horizon_steps);
         let (mut sums, mut forecasts) = ([0.0_f64; 3], 0);
         let mut champion_knows_all = true;
+        let (block_origins, cycle) = block_steps(lesson.horizon_steps);
+        let mut blocks: BTreeMap<usize, BTreeMap<&ServiceName, (f64, f64)>> = BTreeMap::new();
         for (service, series) in &self.histories {
             let from = lesson.train_until.since(series.start).steps_up(series.step).max(1);
             let count = series.values.len();
@@ -218,12 +305,19 @@ impl TrainingJob {
                     continue;
                 };
                 champion_knows_all &= by_champion.is_some();
+                let at = origin - from;
+                let in_block = by_champion.is_some().then_some(at / cycle).filter(|_| at % cycle < block_origins);
                 for lead in &leads {
                     let Some(actual) = past_value(series, origin + lead - 1) else { continue };
                     let loss = |rows: &[Vec<f64>]| mean_pinball(actual, &rows[lead - 1], levels);
                     own[0] += loss(&by_yardstick);
                     own[1] += loss(&by_challenger);
                     own[2] += by_champion.as_ref().map_or(0.0, |rows| loss(rows));
+                    if let (Some(block), Some(rows)) = (in_block, &by_champion) {
+                        let sums = blocks.entry(block).or_default().entry(service).or_default();
+                        sums.0 += loss(rows);
+                        sums.1 += loss(&by_challenger);
+                    }
                     scored += 1;
                 }
                 forecasts += 1;
@@ -237,8 +331,48 @@ impl TrainingJob {
         }
         let services = sums[0].max(1.0);
         let champion = (champion.is_some() && champion_knows_all).then(|| sums[2] / services);
-        Ok(Figures { challenger: sums[1] / services, champion, forecasts })
+        let blocks = blocks.into_values().filter_map(|own| {
+            let each: Vec<f64> = own.into_values().filter_map(|(champion, other)| relative(champion, other)).collect();
+            (!each.is_empty()).then(|| each.iter().sum::<f64>() / each.len() as f64)
+        });
+        let blocks = blocks.collect();
+        Ok(Figures { challenger: sums[1] / services, champion, forecasts, blocks })
     }
+}
+
+/// A model that was trained outside of the loop.
+#[derive(Clone, Debug)]
+pub struct Handmade {
+    /// As it saves itself.
+    pub model: Vec<u8>,
+    /// `loss`: mean pinball loss as a share of damped Holt's on the newest part of the history, which it was not trained on;
+    /// `champion_loss`: that of the model it started from; `forecasts`: how many were compared.
+    pub metrics: BTreeMap<String, f64>,
+    pub training: Training,
+}
+
+/// Trains the LSTM on whole histories, from `base` where it is given, as the loop would.
+///
+/// # Errors
+/// Too little history, a base that can't be read, or a training that diverged or crashed.
+pub fn train_by_hand(
+    settings: &OnlineSettings,
+    histories: BTreeMap<ServiceName, Series>,
+    base: Option<Vec<u8>>,
+) -> Result<Handmade> {
+    let until = histories.values().map(Series::end).max().unwrap_or_default();
+    let step = settings.step;
+    if let Some((service, series)) = histories.iter().find(|(_, series)| series.step != step) {
+        let value = format!("{step}, history of `{service}` has {}", series.step);
+        return Err(ForecastCrateError::Setting { name: "step", value, expected: "that of the history" });
+    }
+    let kind = if base.is_some() { TrainingKind::Scheduled } else { TrainingKind::Initial };
+    let services = histories.keys().cloned().collect();
+    let pending = PendingJob { id: 0, kind, started: until, effective: until, until, services, generation: 0 };
+    let job = TrainingJob::new(&pending, settings, &histories, &[], base.map(Arc::new), None);
+    let trained = catch_unwind(AssertUnwindSafe(|| job.train()))
+        .unwrap_or_else(|panic| Err(ForecastCrateError::Crashed(crash_text(&*panic))))?;
+    Ok(Handmade { metrics: trained.figures.metrics(), model: trained.model, training: trained.training })
 }
 
 fn crash_text(panic: &(dyn Any + Send)) -> String {

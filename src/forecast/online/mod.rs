@@ -3,33 +3,40 @@
 //! on as if nothing had happened, byte for byte.
 
 mod job;
+mod learn;
+mod readiness;
 mod score;
 mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod uplift;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use prescale_domain::{CalendarEvent, QuantileForecast, Series, ServiceName, Span, Timestamp};
 use prescale_telemetry::forecast as happenings;
 use serde::{Deserialize, Serialize};
 
+use crate::anomaly;
 use crate::error::Result;
 use crate::models::{DAY, Forecaster as _, Holt, Lesson, Lstm, ModelKind, SeasonalNaive};
 use crate::past::{Past, Request};
 
-pub use job::{PendingJob, TrainingJob, TrainingKind, TrainingResult};
-pub use settings::{BudgetSettings, DriftSettings, OnlineSettings, SettingFault};
+pub use job::{Handmade, PendingJob, TrainingJob, TrainingKind, TrainingResult, train_by_hand};
+pub use learn::Serving;
+pub use readiness::Readiness;
+pub use settings::{BudgetSettings, DriftSettings, OnlineSettings, SettingFault, TrialSettings};
+pub use state::Lineage;
 
-use job::Trained;
-use score::Scores;
+use score::{Scores, Sign};
 use state::State;
 
 /// Values that a service needs before anything is forecast.
 const KNOWN_MIN: usize = 3;
+/// The simple models are fitted on a history of which this much is cleaned of anomalies.
+const CLEANED: Span = Span::from_minutes(7 * 24 * 60);
 /// A forecast needs a value this recent.
 const RECENT: Span = Span::from_minutes(120);
 /// The LSTM stops serving where its recent loss exceeds the best simple model's by this factor, and serves again below
@@ -38,8 +45,13 @@ const DEMOTE_ABOVE: f64 = 1.3;
 const READMIT_BELOW: f64 = 1.1;
 /// Outcomes before models are compared by their recent loss.
 const COMPARE_MIN: f64 = 600.0;
-/// The first model of a service is accepted up to this multiple of Holt's loss: online calibration and updates follow.
-const ACCEPT_FIRST: f64 = 1.10;
+/// The LSTM stops serving where its recent loss exceeds the seasonal naive's (MASE above 1), and serves again below this
+/// share of it.
+const READMIT_NAIVE: f64 = 0.95;
+/// The LSTM stops serving where less of the recent outcomes than the first lie below its calibrated 90 % quantile, if
+/// another model does better, and serves again above the second.
+const COVERED_MIN: f64 = 0.80;
+const COVERED_AGAIN: f64 = 0.85;
 
 /// Something that happened to the models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,7 +59,8 @@ pub struct OnlineEvent {
     pub at: Timestamp,
     /// `None` = all services.
     pub service: Option<ServiceName>,
-    /// `drift`, `training-started`, `promoted`, `kept`, `training-failed`.
+    /// `drift`, `training-started`, `training-failed`, `updated`, `kept`, `challenger`, `promoted`, `rejected`, `confirmed`,
+    /// `rolled-back`, `demoted`, `readmitted`, `model-unreadable`.
     pub kind: String,
     /// The evidence, as a sentence.
     pub text: String,
@@ -85,6 +98,8 @@ pub struct Online {
     settings: OnlineSettings,
     state: State,
     lstm: Option<Lstm>,
+    /// That of the trial under way.
+    shadow: Option<Lstm>,
 }
 
 /// Quantiles by step, and what they are from.
@@ -94,18 +109,21 @@ impl Online {
     /// Nothing learnt yet. `settings` have no faults: whoever read them has asked.
     pub fn new(settings: OnlineSettings, services: Vec<ServiceName>) -> Self {
         let state = State::new(&settings, services);
-        Self { settings, state, lstm: None }
+        Self { settings, state, lstm: None, shadow: None }
     }
 
     /// Continues from what [`Online::save`] wrote; services that are new begin, those that are gone are forgotten, and
     /// where horizon, step or levels were changed learning begins anew.
     ///
+    /// A model in it that can't be read is left out and told by the next [`Online::observe`].
+    ///
     /// # Errors
     /// Bytes of another format or version, or damaged ones.
     pub fn restore(bytes: &[u8], settings: OnlineSettings, services: Vec<ServiceName>) -> Result<Self> {
         let state = State::load(bytes, &settings, services)?;
-        let lstm = state.lstm.as_ref().map(|bytes| Lstm::load(bytes)).transpose()?;
-        Ok(Self { settings, state, lstm })
+        let mut online = Self { settings, state, lstm: None, shadow: None };
+        online.read_models();
+        Ok(online)
     }
 
     /// All state as bytes.
@@ -115,18 +133,27 @@ impl Online {
 
     /// The value of a closed window, in order of time: scores the forecasts that covered it. `None` = gap.
     pub fn observe(&mut self, service: &ServiceName, window_start: Timestamp, value: Option<f64>) -> Vec<OnlineEvent> {
-        let Some(own) = self.state.services.get_mut(service) else { return Vec::new() };
+        let mut events = std::mem::take(&mut self.state.notices);
         let at = window_start + self.settings.step;
-        let Some(alarm) = own.scores.outcome(window_start, value.filter(|v| v.is_finite())) else {
-            return Vec::new();
-        };
-        let text = format!(
-            "error has grown: Page–Hinkley statistic {:.1} exceeds {:.1} after {} outcomes, mean error {:.2} widths",
-            alarm.statistic, alarm.threshold, alarm.count, alarm.mean
-        );
-        self.state.drift_due = true;
-        happenings::Drift { service, statistic: alarm.statistic, threshold: alarm.threshold }.emit();
-        vec![OnlineEvent { at, service: Some(service.clone()), kind: "drift".into(), text }]
+        let (step, horizon_steps) = (self.settings.step, self.settings.horizon());
+        if let Some(trial) = &mut self.state.trial {
+            trial.advance(window_start, step, horizon_steps);
+            events.extend(self.settle(window_start));
+        }
+        let Some(own) = self.state.services.get_mut(service) else { return events };
+        let outcome = own.scores.outcome(window_start, value.filter(|v| v.is_finite()));
+        if let Some(trial) = &mut self.state.trial {
+            for (origin, serving, shadow) in outcome.pairs {
+                trial.take(service, origin, (serving, shadow), (step, horizon_steps));
+            }
+        }
+        for sign in outcome.signs {
+            self.state.drift_due = true;
+            let (test, statistic, threshold, text) = told(sign);
+            happenings::Drift { service, test, statistic, threshold }.emit();
+            events.push(OnlineEvent { at, service: Some(service.clone()), kind: "drift".into(), text });
+        }
+        events
     }
 
     /// The forecast from the last window of `history`, calibrated, with the model that made it and why.
@@ -155,18 +182,27 @@ impl Online {
         if known < KNOWN_MIN {
             return missing("no-history", Some(Span::from_millis((KNOWN_MIN - known) as i64 * past.step.millis())));
         }
-        self.fit_simple(service, history, known);
+        self.fit_simple(service, history, events, known);
         let levels = self.settings.levels.clone();
         let horizon_steps = self.settings.horizon();
         let request = Request { service, past, horizon_steps, levels: &levels, events, now };
         let (native, uplifted) = self.ask_all(&request);
-        let Some((kind, reason)) = self.choose(service, &native) else { return missing("model-failed", None) };
+        let Some((kind, reason)) = self.choose(service, &native, now) else { return missing("model-failed", None) };
         let Some(own) = self.state.services.get_mut(service) else { return missing("unknown-service", None) };
         let mut rows = native[&kind].clone();
         own.scores.calibrate(kind, &mut rows);
         let origin = past.moment(past.values.len() - 1);
-        let reason = if uplifted.contains(&kind) { format!("{reason}+event-uplift") } else { reason.to_owned() };
-        own.scores.expect(origin, kind, &rows, native);
+        let mut reason = if uplifted.contains(&kind) { format!("{reason}+event-uplift") } else { reason.to_owned() };
+        if self.hold(&request, kind, &mut rows) {
+            reason.push_str("+anomaly-held");
+        }
+        let shadow = self.shadow.as_ref().and_then(|lstm| {
+            let mut rows = lstm.predict(&request).ok()?;
+            uplift::apply(&mut rows, &request, &|event| lstm.has_learnt(&event.kind));
+            Some(rows)
+        });
+        let Some(own) = self.state.services.get_mut(service) else { return missing("unknown-service", None) };
+        own.scores.expect(origin, kind, &rows, native, shadow.as_deref());
         let forecast = QuantileForecast {
             service: service.clone(),
             origin,
@@ -183,7 +219,7 @@ impl Online {
     }
 
     /// Refits the simple models of a service when its history has doubled, then daily: milliseconds.
-    fn fit_simple(&mut self, service: &ServiceName, history: &Series, known: usize) {
+    fn fit_simple(&mut self, service: &ServiceName, history: &Series, events: &[CalendarEvent], known: usize) {
         let Some(own) = self.state.services.get_mut(service) else { return };
         let day = DAY.steps_up(self.settings.step).max(1);
         let end = history.end();
@@ -196,7 +232,15 @@ impl Online {
         }
         let length = end.since(history.start);
         let calibrate = Span::from_millis((length.millis() / 3).min(2 * DAY.millis()));
-        let histories = BTreeMap::from([(service.clone(), history.clone())]);
+        // Older outliers weigh little, and this is on the way of a decision.
+        let past = Past::all(history);
+        let skipped = past.values.len().saturating_sub(past.steps(CLEANED));
+        let newest = Past { start: past.moment(skipped), values: &past.values[skipped..], ..past };
+        let found = anomaly::find(newest, service, events, end);
+        let mut cleaned = history.clone();
+        cleaned.values.truncate(skipped);
+        cleaned.values.extend(anomaly::without(newest, &found));
+        let histories = BTreeMap::from([(service.clone(), cleaned)]);
         let lesson = Lesson {
             histories: &histories,
             events: &[],
@@ -243,8 +287,27 @@ impl Online {
         (native, uplifted)
     }
 
+    /// Raises a forecast to what `kind` would say had the load not fallen without reason, or within a declared incident.
+    /// Says whether anything changed.
+    fn hold(&self, request: &Request<'_>, kind: ModelKind, rows: &mut [Vec<f64>]) -> bool {
+        let Some(values) = anomaly::mended(request.past, request.service, request.events, request.now) else {
+            return false;
+        };
+        let mended = Request { past: Past { values: &values, ..request.past }, ..*request };
+        let (mut native, _) = self.ask_all(&mended);
+        let Some(own) = self.state.services.get(request.service) else { return false };
+        let Some(mut held) = native.remove(&kind) else { return false };
+        own.scores.calibrate(kind, &mut held);
+        let mut changed = false;
+        for (value, held) in rows.iter_mut().flatten().zip(held.into_iter().flatten()) {
+            changed |= held > *value;
+            *value = value.max(held);
+        }
+        changed
+    }
+
     /// The LSTM where it may serve, else the simple model with the lower recent loss, Holt at first.
-    fn choose(&mut self, service: &ServiceName, native: &Native) -> Option<(ModelKind, &'static str)> {
+    fn choose(&mut self, service: &ServiceName, native: &Native, now: Timestamp) -> Option<(ModelKind, &'static str)> {
         let own = self.state.services.get_mut(service)?;
         let loss = |kind: ModelKind| own.scores.recent.get(&kind).and_then(|recent| recent.mean(COMPARE_MIN));
         let simple = [ModelKind::Holt, ModelKind::SeasonalNaive].into_iter().filter(|kind| native.contains_key(kind));
@@ -253,9 +316,47 @@ impl Online {
             _ => std::cmp::Ordering::Equal,
         });
         if native.contains_key(&ModelKind::Lstm) {
-            if let (Some(lstm), Some(simple)) = (loss(ModelKind::Lstm), best.and_then(loss)) {
-                let limit = if own.demoted { READMIT_BELOW } else { DEMOTE_ABOVE };
-                own.demoted = lstm > limit * simple;
+            let before = own.demoted;
+            if let (Some(lstm), Some(best)) = (loss(ModelKind::Lstm), best)
+                && let Some(simple) = loss(best)
+            {
+                let naive = loss(ModelKind::SeasonalNaive).filter(|_| native.contains_key(&ModelKind::SeasonalNaive));
+                let covered = |kind| own.scores.covered.get(&kind).and_then(|recent| recent.mean(COMPARE_MIN));
+                let limit = if before { READMIT_BELOW } else { DEMOTE_ABOVE };
+                let naive_limit = if before { READMIT_NAIVE } else { 1.0 };
+                let covered_limit = if before { COVERED_AGAIN } else { COVERED_MIN };
+                let uncovered = match (covered(ModelKind::Lstm), covered(best)) {
+                    (Some(lstm), Some(simple)) => lstm < covered_limit && simple > lstm,
+                    _ => false,
+                };
+                let code = if lstm > limit * simple {
+                    Some("lstm-demoted")
+                } else if naive.is_some_and(|naive| lstm > naive_limit * naive) {
+                    Some("lstm-worse-than-naive")
+                } else if uncovered {
+                    Some("lstm-out-of-coverage")
+                } else {
+                    None
+                };
+                own.demoted = code.is_some();
+                // While it lasts, the reason is the first.
+                if own.demoted != before {
+                    own.demotion = code.map(str::to_owned);
+                }
+                if own.demoted != before {
+                    let kind = if before { "readmitted" } else { "demoted" };
+                    let text = format!(
+                        "the LSTM {}: recent loss {lstm:.3}, {best} has {simple:.3}{}{}",
+                        code.unwrap_or("serves again"),
+                        naive.map(|naive| format!(", seasonal naive {naive:.3}")).unwrap_or_default(),
+                        covered(ModelKind::Lstm)
+                            .map(|c| format!(", {:.1} % covered at 0.9", 100.0 * c))
+                            .unwrap_or_default()
+                    );
+                    happenings::Demoted { service, reason: code.unwrap_or("readmitted") }.emit();
+                    let service = Some(service.clone());
+                    self.state.notices.push(OnlineEvent { at: now, service, kind: kind.into(), text });
+                }
             }
             if !own.demoted || best.is_none() {
                 return Some((ModelKind::Lstm, "champion"));
@@ -264,157 +365,15 @@ impl Online {
         let reason = match (&self.lstm, self.settings.uses(ModelKind::Lstm)) {
             (_, false) => "configured",
             (None, true) => "cold-start",
-            (Some(_), true) if own.demoted => "lstm-demoted",
+            (Some(_), true) if own.demoted => match own.demotion.as_deref() {
+                Some("lstm-worse-than-naive") => "lstm-worse-than-naive",
+                Some("lstm-out-of-coverage") => "lstm-out-of-coverage",
+                _ => "lstm-demoted",
+            },
             (Some(lstm), true) if lstm.knows(service) => "lstm-failed",
             (Some(_), true) => "cold-start",
         };
         best.map(|kind| (kind, reason))
-    }
-
-    /// A training that should start now, if any; only one at a time. The histories are those of all services up to the
-    /// last closed window.
-    pub fn due(
-        &mut self,
-        now: Timestamp,
-        histories: &BTreeMap<ServiceName, Series>,
-        events: &[CalendarEvent],
-    ) -> Option<TrainingJob> {
-        if self.state.pending.is_some() || !self.settings.uses(ModelKind::Lstm) {
-            return None;
-        }
-        let length = |series: &Series| series.end().since(series.start);
-        let ready: BTreeMap<&ServiceName, &Series> = histories
-            .iter()
-            .filter(|(service, series)| self.state.services.contains_key(*service) && series.step == self.settings.step)
-            .filter(|(_, series)| length(series) >= self.settings.min_history)
-            .filter(|(_, series)| Past::all(series).known() * 2 >= series.values.len())
-            .collect();
-        let longest = ready.values().map(|series| length(series)).max()?;
-        let until = ready.values().map(|series| series.end()).max()?;
-        let kind = self.kind_due(now, &ready, longest)?;
-        let services = ready.keys().map(|service| (*service).clone()).collect();
-        self.state.jobs += 1;
-        let effective = now + self.settings.training_delay;
-        let pending = PendingJob { id: self.state.jobs, kind, started: now, effective, until, services };
-        if kind == TrainingKind::Update {
-            self.state.last_update = Some(now);
-        } else {
-            self.state.last_fit = Some(now);
-            self.state.attempted = pending.services.clone();
-            self.state.next_fit = Some(now + longest.max(self.settings.min_history).min(self.settings.refit_every));
-            self.state.last_update = Some(now);
-            self.state.drift_due = false;
-        }
-        self.state.pending = Some(pending);
-        happenings::TrainingStarted { kind: kind.name() }.emit();
-        self.resume(histories, events)
-    }
-
-    fn kind_due(&self, now: Timestamp, ready: &BTreeMap<&ServiceName, &Series>, longest: Span) -> Option<TrainingKind> {
-        let (Some(last_fit), Some(next_fit)) = (self.state.last_fit, self.state.next_fit) else {
-            return Some(TrainingKind::Initial);
-        };
-        let Some(lstm) = &self.lstm else {
-            // The first training failed or was refused: again with more history.
-            let again = last_fit + Span::from_millis(longest.millis() / 4).min(self.settings.refit_every);
-            return (now >= again).then_some(TrainingKind::Initial);
-        };
-        let new = |service: &ServiceName| !lstm.knows(service) && !self.state.attempted.contains(service);
-        if ready.keys().any(|service| new(service)) && now >= last_fit + self.settings.update_every {
-            return Some(TrainingKind::Initial);
-        }
-        if self.state.drift_due && now >= last_fit + self.settings.drift.cooldown {
-            return Some(TrainingKind::Drift);
-        }
-        if now >= next_fit {
-            return Some(TrainingKind::Scheduled);
-        }
-        let since = self.state.last_update.unwrap_or(last_fit);
-        (now >= since + self.settings.update_every).then_some(TrainingKind::Update)
-    }
-
-    /// The training that has not come back.
-    pub fn pending(&self) -> Option<&PendingJob> {
-        self.state.pending.as_ref()
-    }
-
-    /// When the training that has not come back was started.
-    pub fn pending_since(&self) -> Option<Timestamp> {
-        self.state.pending.as_ref().map(|pending| pending.started)
-    }
-
-    /// The pending training once more, from the same inputs: for after a restart.
-    pub fn resume(&self, histories: &BTreeMap<ServiceName, Series>, events: &[CalendarEvent]) -> Option<TrainingJob> {
-        let pending = self.state.pending.as_ref()?;
-        let base = self.state.lstm.clone();
-        Some(TrainingJob::new(pending, &self.settings, histories, events, base))
-    }
-
-    /// The start of the pending training, as an event.
-    pub fn started_event(&self) -> Option<OnlineEvent> {
-        let pending = self.state.pending.as_ref()?;
-        let text = format!(
-            "{} training of the LSTM on {} services, data until {}",
-            pending.kind.name(),
-            pending.services.len(),
-            pending.until
-        );
-        Some(OnlineEvent { at: pending.started, service: None, kind: "training-started".into(), text })
-    }
-
-    /// Takes the result of the pending training: it replaces the serving model only if it is better on windows that it
-    /// was not trained on. A result that is not awaited changes nothing.
-    pub fn finish(&mut self, now: Timestamp, result: TrainingResult) -> Vec<OnlineEvent> {
-        if self.state.pending.as_ref().is_none_or(|pending| pending.id != result.id) {
-            return Vec::new();
-        }
-        match result.outcome {
-            Err(error) => self.failed(now, &error),
-            Ok(trained) => self.judge(now, result.kind, trained),
-        }
-    }
-
-    /// The pending training crashed: the last good model goes on.
-    pub fn failed(&mut self, now: Timestamp, error: &str) -> Vec<OnlineEvent> {
-        let pending = self.state.pending.take();
-        pending.map(|pending| failure(now, pending.kind, error)).into_iter().collect()
-    }
-
-    fn judge(&mut self, now: Timestamp, kind: TrainingKind, trained: Trained) -> Vec<OnlineEvent> {
-        self.state.pending = None;
-        let figures = trained.figures;
-        let (limit, against) = match figures.champion {
-            Some(champion) => (champion, "the serving model"),
-            None => (ACCEPT_FIRST, "the limit for a first model"),
-        };
-        // Without a holdout there is nothing to say against a first model.
-        let better = if figures.forecasts == 0 {
-            figures.champion.is_none() && self.lstm.is_none()
-        } else {
-            figures.challenger.is_finite() && figures.challenger < limit
-        };
-        let loaded = if better { Lstm::load(&trained.model) } else { Ok(Lstm::default()) };
-        let lstm = match loaded {
-            Ok(lstm) => lstm,
-            Err(error) => return vec![failure(now, kind, &error.to_string())],
-        };
-        let text = format!(
-            "{} training: loss {:.3} of {}'s on {} later forecasts, {against} has {limit:.3}",
-            kind.name(),
-            figures.challenger,
-            if kind == TrainingKind::Update { "the serving model" } else { "damped Holt" },
-            figures.forecasts
-        );
-        happenings::Judged { kind: kind.name(), promoted: better, loss: figures.challenger, limit }.emit();
-        if better {
-            self.lstm = Some(lstm);
-            self.state.lstm = Some(Arc::new(trained.model));
-            if kind != TrainingKind::Update {
-                self.state.services.values_mut().for_each(|own| own.scores.restart_drift());
-            }
-        }
-        let word = if better { "promoted" } else { "kept" };
-        vec![OnlineEvent { at: now, service: None, kind: word.into(), text }]
     }
 
     /// Figures of what was served for `service` so far.
@@ -434,8 +393,29 @@ impl Online {
     }
 }
 
-fn failure(at: Timestamp, kind: TrainingKind, error: &str) -> OnlineEvent {
-    happenings::TrainingFailed { kind: kind.name(), error }.emit();
-    let text = format!("{} training failed, the serving model stays: {error}", kind.name());
-    OnlineEvent { at, service: None, kind: "training-failed".into(), text }
+/// The test, its statistic and limit, and the evidence as a sentence.
+fn told(sign: Sign) -> (&'static str, f64, f64, String) {
+    match sign {
+        Sign::Error(alarm) => {
+            let text = format!(
+                "error has grown: Page–Hinkley statistic {:.1} exceeds {:.1} after {} outcomes, mean error {:.2} widths",
+                alarm.statistic, alarm.threshold, alarm.count, alarm.mean
+            );
+            ("page-hinkley", alarm.statistic, alarm.threshold, text)
+        }
+        Sign::Window(change) => {
+            let text = format!(
+                "error has grown: ADWIN cuts its window, the mean error of the newer {} values is {:.2} widths and was {:.2} before, distance {:.2} exceeds {:.2}",
+                change.kept, change.after, change.before, change.statistic, change.threshold
+            );
+            ("adwin", change.statistic, change.threshold, text)
+        }
+        Sign::Inputs(change) => {
+            let text = format!(
+                "load has changed: Kolmogorov–Smirnov statistic {:.2} of the last {} hours against {} before exceeds {:.2}, level × {:.2}",
+                change.statistic, change.recent, change.reference, change.threshold, change.factor
+            );
+            ("kolmogorov-smirnov", change.statistic, change.threshold, text)
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accuracy::{Accuracy, pinball};
 use crate::calibrate::Calibrator;
-use crate::drift::{Alarm, PageHinkley};
+use crate::drift::{Adwin, Alarm, Change, InputChange, InputWatch, PageHinkley};
 use crate::models::ModelKind;
 use crate::models::residual::at_level;
 
@@ -19,6 +19,29 @@ const UPPER: f64 = 0.9;
 const HALF_LIFE: Span = Span::from_minutes(12 * 60);
 /// The lead whose error the drift test watches.
 const DRIFT_LEAD: Span = Span::from_minutes(5);
+/// One outlier is no drift: an error counts as at most this many widths.
+const ERROR_MAX: f64 = 3.0;
+/// ADWIN looks through its window after this many values.
+const ADWIN_EVERY: u32 = 4;
+
+/// What has changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Sign {
+    /// The mean error of the served model has grown.
+    Error(Alarm),
+    /// Newer errors are larger than older ones.
+    Window(Change),
+    /// The load is not what it was.
+    Inputs(InputChange),
+}
+
+/// What came of the outcome of one window.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) signs: Vec<Sign>,
+    /// Of each forecast that a model in the shadow made as well: its origin, the loss of the serving one, the shadow's.
+    pub(crate) pairs: Vec<(Timestamp, f64, f64)>,
+}
 
 /// A forecast that waits for its outcomes: rows at the scored leads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +52,12 @@ struct Waiting {
     calibrated: Vec<Vec<f64>>,
     /// What each model said, uncalibrated.
     native: BTreeMap<ModelKind, Vec<Vec<f64>>>,
+    /// The calibrated 90 % quantile of each model.
+    #[serde(default)]
+    upper: BTreeMap<ModelKind, Vec<f64>>,
+    /// What the model in the shadow said.
+    #[serde(default)]
+    shadow: Option<Vec<Vec<f64>>>,
 }
 
 /// A decayed mean.
@@ -63,7 +92,18 @@ pub(crate) struct Scores {
     /// Of what was served, by lead.
     pub(crate) served: Vec<Accuracy>,
     pub(crate) forecasts: BTreeMap<ModelKind, u64>,
+    /// Share of outcomes below the calibrated 90 % quantile of each model, decayed.
+    #[serde(default)]
+    pub(crate) covered: BTreeMap<ModelKind, Recent>,
     drift: PageHinkley,
+    /// `None` = switched off, or read from a state without it: then begun when settings are known.
+    #[serde(default)]
+    adwin: Option<Adwin>,
+    /// Errors since ADWIN was told their mean: neighbours overlap.
+    #[serde(default)]
+    errors: (f64, u32),
+    #[serde(default)]
+    inputs: Option<InputWatch>,
     previous: Option<f64>,
     difference: Recent,
 }
@@ -81,10 +121,22 @@ impl Scores {
             calibrators: BTreeMap::new(),
             recent: BTreeMap::new(),
             forecasts: BTreeMap::new(),
+            covered: BTreeMap::new(),
             drift: PageHinkley::new(drift.delta, drift.threshold, drift.warm_up),
+            adwin: adwin(settings),
+            errors: (0.0, 0),
+            inputs: settings.drift.inputs.then(InputWatch::default),
             previous: None,
             difference: Recent::default(),
         }
+    }
+
+    /// Begins or ends the watches that the settings ask for; those that are there go on.
+    pub(crate) fn watch(&mut self, settings: &OnlineSettings) {
+        let watched = self.adwin.take();
+        self.adwin = adwin(settings).map(|fresh| watched.unwrap_or(fresh));
+        let watched = self.inputs.take();
+        self.inputs = settings.drift.inputs.then(|| watched.unwrap_or_default());
     }
 
     pub(crate) fn leads(&self) -> &[usize] {
@@ -105,19 +157,27 @@ impl Scores {
         served: ModelKind,
         calibrated: &[Vec<f64>],
         native: BTreeMap<ModelKind, Vec<Vec<f64>>>,
+        shadow: Option<&[Vec<f64>]>,
     ) {
         if self.waiting.back().is_some_and(|last| last.origin >= origin) {
             return;
         }
         let leads = self.leads.clone();
         let pick = |rows: &[Vec<f64>]| leads.iter().filter_map(|lead| rows.get(lead - 1).cloned()).collect::<Vec<_>>();
+        let upper = |(kind, rows): (&ModelKind, &Vec<Vec<f64>>)| {
+            let mut rows = rows.clone();
+            self.calibrate(*kind, &mut rows);
+            (*kind, pick(&rows).iter().map(|row| at_level(&self.levels, row, UPPER)).collect())
+        };
+        let upper = native.iter().map(upper).collect();
         let native = native.into_iter().map(|(kind, rows)| (kind, pick(&rows))).collect();
+        let (calibrated, shadow) = (pick(calibrated), shadow.map(pick));
         *self.forecasts.entry(served).or_default() += 1;
-        self.waiting.push_back(Waiting { origin, served, calibrated: pick(calibrated), native });
+        self.waiting.push_back(Waiting { origin, served, calibrated, native, upper, shadow });
     }
 
-    /// Scores all forecasts of the window at `start`. An alarm means that the served model's error has grown.
-    pub(crate) fn outcome(&mut self, start: Timestamp, value: Option<f64>) -> Option<Alarm> {
+    /// Scores all forecasts of the window at `start`.
+    pub(crate) fn outcome(&mut self, start: Timestamp, value: Option<f64>) -> Outcome {
         let longest = self.leads.last().copied().unwrap_or(1);
         let reach = Span::from_millis(self.step.millis().saturating_mul(longest as i64));
         while self.waiting.front().is_some_and(|first| first.origin + reach < start) {
@@ -125,7 +185,7 @@ impl Scores {
         }
         let Some(value) = value else {
             self.previous = None;
-            return None;
+            return Outcome::default();
         };
         if let Some(previous) = self.previous.replace(value) {
             self.difference.add((value - previous).abs(), 1.0);
@@ -133,7 +193,8 @@ impl Scores {
         let drift_lead = DRIFT_LEAD.steps_up(self.step).max(1);
         let watched = self.leads.iter().rposition(|lead| *lead <= drift_lead).unwrap_or(0);
         let decay = 0.5_f64.powf(1.0 / (HALF_LIFE.steps_up(self.step).max(1) * self.leads.len()) as f64);
-        let mut alarm = None;
+        let mut outcome = Outcome::default();
+        let mut error = None;
         for waiting in &self.waiting {
             let ahead = start.since(waiting.origin).steps_up(self.step);
             let Some(place) = self.leads.iter().position(|lead| *lead == ahead) else { continue };
@@ -145,6 +206,16 @@ impl Scores {
                     self.calibrators.entry(*kind).or_insert_with(|| Calibrator::new(&self.levels, &self.leads));
                 calibrator.add(ahead, row, value);
             }
+            for (kind, upper) in &waiting.upper {
+                let Some(upper) = upper.get(place) else { continue };
+                self.covered.entry(*kind).or_default().add(f64::from(u8::from(value <= *upper)), decay);
+            }
+            if let Some(row) = waiting.shadow.as_ref().and_then(|rows| rows.get(place))
+                && let Some(serving) = waiting.native.get(&ModelKind::Lstm).and_then(|rows| rows.get(place))
+            {
+                let loss = |row: &[f64]| mean_pinball(value, row, &self.levels);
+                outcome.pairs.push((waiting.origin, loss(serving), loss(row)));
+            }
             if let Some(row) = waiting.calibrated.get(place) {
                 let at = |level| at_level(&self.levels, row, level);
                 self.served[place].add(value, at(0.5), at(UPPER), UPPER);
@@ -154,11 +225,40 @@ impl Scores {
             {
                 let at = |level| at_level(&self.levels, row, level);
                 let width = (at(0.9) - at(0.1)).max(0.02 * at(0.5)).max(1e-6);
-                // One outlier is no drift: an error counts as at most three widths.
-                alarm = self.drift.add(((value - at(0.5)).abs() / width).min(3.0)).or(alarm);
+                error = Some(((value - at(0.5)).abs() / width).min(ERROR_MAX));
             }
         }
-        alarm
+        if let Some(error) = error {
+            outcome.signs.extend(self.drift.add(error).map(Sign::Error));
+            outcome.signs.extend(self.window(error, drift_lead).map(Sign::Window));
+        }
+        let change = self.inputs.as_mut().and_then(|inputs| inputs.add(start, value));
+        outcome.signs.extend(change.map(Sign::Inputs));
+        outcome
+    }
+
+    /// Gives ADWIN the mean of as many errors as overlap, so that it sees values that are less alike than neighbours.
+    fn window(&mut self, error: f64, overlap: usize) -> Option<Change> {
+        let adwin = self.adwin.as_mut()?;
+        self.errors.0 += error;
+        self.errors.1 += 1;
+        if (self.errors.1 as usize) < overlap {
+            return None;
+        }
+        let mean = self.errors.0 / f64::from(self.errors.1);
+        self.errors = (0.0, 0);
+        let change = adwin.add(mean / ERROR_MAX).filter(Change::rose)?;
+        // It would cut again and again while the newer errors come to prevail.
+        adwin.restart();
+        // In widths, as the other test says it.
+        let (before, after) = (change.before * ERROR_MAX, change.after * ERROR_MAX);
+        let (statistic, threshold) = (change.statistic * ERROR_MAX, change.threshold * ERROR_MAX);
+        Some(Change { before, after, statistic, threshold, ..change })
+    }
+
+    /// Forgets what the model in the shadow said: another takes its place.
+    pub(crate) fn forget_shadow(&mut self) {
+        self.waiting.iter_mut().for_each(|waiting| waiting.shadow = None);
     }
 
     /// Mean absolute first difference of the load so far.
@@ -166,9 +266,19 @@ impl Scores {
         self.difference.mean(1.0).filter(|scale| *scale > 0.0)
     }
 
-    pub(crate) const fn restart_drift(&mut self) {
+    /// Another model serves: its error has a mean of its own.
+    pub(crate) fn restart_drift(&mut self) {
         self.drift.restart();
+        if let Some(adwin) = &mut self.adwin {
+            adwin.restart();
+        }
+        self.errors = (0.0, 0);
     }
+}
+
+fn adwin(settings: &OnlineSettings) -> Option<Adwin> {
+    let delta = settings.drift.adwin_delta;
+    (delta > 0.0).then(|| Adwin::new(delta, ADWIN_EVERY))
 }
 
 /// Mean pinball loss over the levels, in the unit of the load.

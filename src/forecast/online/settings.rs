@@ -29,6 +29,7 @@ pub struct OnlineSettings {
     /// Time between small updates from the replay buffer.
     pub update_every: Span,
     pub drift: DriftSettings,
+    pub trial: TrialSettings,
     pub budget: BudgetSettings,
     /// Seed of everything random.
     pub seed: u64,
@@ -44,8 +45,25 @@ pub struct DriftSettings {
     pub threshold: f64,
     /// Outcomes before the first alarm.
     pub warm_up: u64,
+    /// Probability of a false alarm of ADWIN on the same error, at each look; 0 switches it off.
+    pub adwin_delta: f64,
+    /// Whether the load itself is watched, hour by hour, by the test of Kolmogorov and Smirnov.
+    pub inputs: bool,
     /// Least time between a full training and one that drift asks for.
     pub cooldown: Span,
+}
+
+/// When a newly trained model replaces the one that serves, and when it is taken back. Both are scored on the same windows;
+/// the test may be looked at after each of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrialSettings {
+    /// Probability that a model that is no better replaces another, at any time of the trial.
+    pub alpha: f64,
+    /// A challenger that has not proved better by then is dropped.
+    pub deadline: Span,
+    /// How long a promoted model is watched: its predecessor comes back if that proves better.
+    pub watch: Span,
 }
 
 /// How much a training may cost, in windows looked at: the only bound, so that it ends at the same place every time.
@@ -73,6 +91,7 @@ impl Default for OnlineSettings {
             training_delay: Span::from_minutes(10),
             update_every: Span::from_minutes(60),
             drift: DriftSettings::default(),
+            trial: TrialSettings::default(),
             budget: BudgetSettings::default(),
             seed: 1,
         }
@@ -81,7 +100,20 @@ impl Default for OnlineSettings {
 
 impl Default for DriftSettings {
     fn default() -> Self {
-        Self { delta: 0.15, threshold: 40.0, warm_up: 240, cooldown: Span::from_minutes(6 * 60) }
+        Self {
+            delta: 0.15,
+            threshold: 40.0,
+            warm_up: 240,
+            adwin_delta: 1e-5,
+            inputs: true,
+            cooldown: Span::from_minutes(6 * 60),
+        }
+    }
+}
+
+impl Default for TrialSettings {
+    fn default() -> Self {
+        Self { alpha: 0.05, deadline: Span::from_minutes(24 * 60), watch: Span::from_minutes(48 * 60) }
     }
 }
 
@@ -106,7 +138,7 @@ impl OnlineSettings {
         let inside = self.levels.iter().all(|level| *level > 0.0 && *level < 1.0);
         let levels_are_sound = inside && self.levels.is_sorted_by(|a, b| a < b) && self.levels.contains(&0.5);
         let step_is_sound = self.step.millis() >= 1000 && 86_400_000 % self.step.millis() == 0;
-        let (drift, budget) = (&self.drift, &self.budget);
+        let (drift, trial, budget) = (&self.drift, &self.trial, &self.budget);
         let at_least_a_step = |name, span: Span| (span >= self.step, name, span.to_string(), "at least one step");
         let at_least_one = |name, samples: u32| (samples >= 1, name, samples.to_string(), "at least 1");
         let checks = [
@@ -130,6 +162,15 @@ impl OnlineSettings {
                 drift.threshold.to_string(),
                 "above 0",
             ),
+            (
+                (0.0..1.0).contains(&drift.adwin_delta),
+                "drift.adwin_delta",
+                drift.adwin_delta.to_string(),
+                "0 or more and below 1",
+            ),
+            (trial.alpha > 0.0 && trial.alpha < 1.0, "trial.alpha", trial.alpha.to_string(), "above 0 and below 1"),
+            at_least_a_step("trial.deadline", trial.deadline),
+            at_least_a_step("trial.watch", trial.watch),
             at_least_one("budget.first_samples", budget.first_samples),
             at_least_one("budget.refit_samples", budget.refit_samples),
             at_least_one("budget.update_samples", budget.update_samples),

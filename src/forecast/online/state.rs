@@ -8,13 +8,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ForecastCrateError, Result};
 use crate::models::{Holt, SeasonalNaive};
+use crate::registry::Training;
 
+use super::OnlineEvent;
 use super::job::PendingJob;
 use super::score::Scores;
 use super::settings::OnlineSettings;
+use super::trial::Trial;
 
 const FORMAT: &str = "prescale-online";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Older states that are read: what they lack begins anew.
+const READ_FROM: u32 = 2;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct State {
@@ -34,6 +39,36 @@ pub(super) struct State {
     pub(super) next_fit: Option<Timestamp>,
     pub(super) last_update: Option<Timestamp>,
     pub(super) drift_due: bool,
+    /// The next training that follows one after drift, and the time since that.
+    #[serde(default)]
+    pub(super) follow_up: Option<(Timestamp, Span)>,
+    /// A model in the shadow of the serving one.
+    #[serde(default)]
+    pub(super) trial: Option<Trial>,
+    /// The serving LSTM as it was when it was promoted, for when that of now can't be read.
+    #[serde(default, serialize_with = "write_model", deserialize_with = "read_model")]
+    pub(super) promoted: Option<Arc<Vec<u8>>>,
+    /// Where the serving LSTM comes from.
+    #[serde(default)]
+    pub(super) lineage: Option<Lineage>,
+    /// Counts the models that served, but for their small updates.
+    #[serde(default)]
+    pub(super) generation: u64,
+    /// What happened outside of `observe` and is told there.
+    #[serde(default)]
+    pub(super) notices: Vec<OnlineEvent>,
+}
+
+/// Where a model comes from, and its number in the registry once it has one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// `initial`, `scheduled`, `drift`, `manual`.
+    pub reason: String,
+    pub training: Training,
+    pub metrics: BTreeMap<String, f64>,
+    /// The version that it started from.
+    pub parent: Option<u64>,
+    pub number: Option<u64>,
 }
 
 /// What makes saved scores and models comparable with new ones.
@@ -51,14 +86,17 @@ pub(super) struct ServiceState {
     pub(super) naive: Option<SeasonalNaive>,
     pub(super) fitted_at: Option<Timestamp>,
     pub(super) fitted_known: usize,
-    /// The LSTM does worse than the simple models here.
+    /// The LSTM does worse than the simple models here ...
     pub(super) demoted: bool,
+    /// ... for this reason, as a code.
+    #[serde(default)]
+    pub(super) demotion: Option<String>,
 }
 
 impl ServiceState {
     fn new(settings: &OnlineSettings) -> Self {
         let scores = Scores::new(settings);
-        Self { scores, holt: None, naive: None, fitted_at: None, fitted_known: 0, demoted: false }
+        Self { scores, holt: None, naive: None, fitted_at: None, fitted_known: 0, demoted: false, demotion: None }
     }
 }
 
@@ -79,6 +117,12 @@ impl State {
             next_fit: None,
             last_update: None,
             drift_due: false,
+            follow_up: None,
+            trial: None,
+            promoted: None,
+            lineage: None,
+            generation: 0,
+            notices: Vec::new(),
         }
     }
 
@@ -97,15 +141,17 @@ impl State {
         if mark.format != FORMAT {
             return Err(ForecastCrateError::Format(format!("format is `{}`, expected `{FORMAT}`", mark.format)));
         }
-        if mark.version != VERSION {
+        if !(READ_FROM..=VERSION).contains(&mark.version) {
             return Err(ForecastCrateError::Version { found: mark.version, expected: VERSION });
         }
         let mut state: Self = serde_json::from_slice(bytes).map_err(broken)?;
+        state.version = VERSION;
         let fresh = Self::new(settings, services);
         if state.shape != fresh.shape {
             return Ok(fresh);
         }
         state.services.retain(|service, _| fresh.services.contains_key(service));
+        state.services.values_mut().for_each(|own| own.scores.watch(settings));
         for (service, own) in fresh.services {
             state.services.entry(service).or_insert(own);
         }
@@ -120,4 +166,13 @@ fn write_model<S: Serializer>(model: &Option<Arc<Vec<u8>>>, serializer: S) -> st
 
 fn read_model<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Arc<Vec<u8>>>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(|text| Arc::new(text.into_bytes())))
+}
+
+/// For models that are always there.
+pub(super) fn write_bytes<S: Serializer>(model: &Arc<Vec<u8>>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    String::from_utf8_lossy(model).serialize(serializer)
+}
+
+pub(super) fn read_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Arc<Vec<u8>>, D::Error> {
+    Ok(Arc::new(String::deserialize(deserializer)?.into_bytes()))
 }

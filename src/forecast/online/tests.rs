@@ -7,7 +7,11 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Normal};
 
+use super::job::{Figures, Trained};
 use super::*;
+
+mod shift;
+mod trials;
 
 const STEP: Span = Span::from_minutes(5);
 
@@ -182,24 +186,6 @@ fn a_failed_training_keeps_the_serving_model_and_a_late_result_changes_nothing()
     assert_eq!(forecast.model, "holt");
 }
 
-#[test]
-fn a_challenger_replaces_the_champion_only_if_it_is_better() {
-    let mut world = promoted();
-    let champion = world.online.state.lstm.clone();
-    let model = champion.as_ref().unwrap().to_vec();
-    for (challenger, word) in [(1.0, "kept"), (0.9, "kept"), (0.89, "promoted"), (f64::NAN, "kept")] {
-        world.online.state.pending = None;
-        world.online.state.next_fit = Some(Timestamp::MIN);
-        let now = world.histories[&"a".into()].end();
-        let job = world.online.due(now, &world.histories, &[]).unwrap();
-        let figures = job::Figures { challenger, champion: Some(0.9), forecasts: 10 };
-        let outcome = Ok(Trained { model: model.clone(), figures });
-        let result = TrainingResult { id: job.id, kind: job.kind, started: job.started, outcome };
-        let events = world.online.finish(now, result);
-        assert_eq!(events.last().unwrap().kind, word, "{challenger}: {events:?}");
-    }
-}
-
 /// A world whose LSTM serves.
 fn promoted() -> World {
     let loads = loads(150, |_| 1.0);
@@ -324,7 +310,7 @@ fn a_saved_state_of_another_kind_or_version_is_refused_and_of_another_shape_begu
     let restore = |text: &str, settings| Online::restore(text.as_bytes(), settings, names());
     assert!(restore(&text[..text.len() / 2], settings()).is_err());
     assert!(restore(&text.replace("prescale-online", "other"), settings()).is_err());
-    let error = restore(&text.replace("\"version\":2", "\"version\":7"), settings()).unwrap_err().to_string();
+    let error = restore(&text.replace("\"version\":3", "\"version\":7"), settings()).unwrap_err().to_string();
     assert!(error.contains("version 7"), "{error}");
     let longer = OnlineSettings { horizon_steps: 12, ..settings() };
     assert_eq!(restore(&text, longer.clone()).unwrap().save(), Online::new(longer, names()).save());

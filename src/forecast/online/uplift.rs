@@ -3,6 +3,7 @@
 
 use prescale_domain::{CalendarEvent, Span};
 
+use crate::anomaly::is_incident;
 use crate::models::event_at;
 use crate::past::Request;
 
@@ -15,7 +16,7 @@ const UPLIFT_MAX: f64 = 20.0;
 /// level contains already. Says whether anything changed.
 pub(super) fn apply(rows: &mut [Vec<f64>], request: &Request<'_>, learnt: &dyn Fn(&CalendarEvent) -> bool) -> bool {
     let unlearnt: Vec<CalendarEvent> =
-        request.events.iter().filter(|event| event.expected_uplift.is_some() && !learnt(event)).cloned().collect();
+        request.events.iter().filter(|event| counts(event) && !learnt(event)).cloned().collect();
     if unlearnt.is_empty() {
         return false;
     }
@@ -37,4 +38,9 @@ pub(super) fn apply(rows: &mut [Vec<f64>], request: &Request<'_>, learnt: &dyn F
         }
     }
     changed
+}
+
+/// An incident never lowers a forecast, whatever somebody expects of it.
+fn counts(event: &CalendarEvent) -> bool {
+    event.expected_uplift.is_some_and(|uplift| uplift > 1.0 || !is_incident(&event.kind))
 }

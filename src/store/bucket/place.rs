@@ -28,18 +28,18 @@ const ATTEMPTS: RetryConfig = RetryConfig {
 
 /// Which content of an object was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Version(String);
+pub(crate) struct Version(String);
 
 impl Version {
     /// That of no content.
-    pub(super) fn never() -> Self {
+    pub(crate) fn never() -> Self {
         Self("\"0\"".to_owned())
     }
 }
 
 /// What became of a conditional put.
 #[derive(Debug)]
-pub(super) enum Swapped {
+pub(crate) enum Swapped {
     /// Done; this is the new content's version.
     Yes(Version),
     /// Somebody else was first.
@@ -48,13 +48,13 @@ pub(super) enum Swapped {
 
 /// A prefix that objects have names below.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     S3 { store: Box<AmazonS3>, bucket: String, prefix: String },
     Files { folder: PathBuf },
 }
 
 impl Place {
-    pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, StoreError> {
         let refuse = |error: &str| StoreError::Refused { place: url.to_owned(), error: error.to_owned() };
         if let Some(folder) = url.strip_prefix("file://") {
             if !folder.starts_with('/') {
@@ -89,7 +89,7 @@ impl Place {
     }
 
     /// An object and its version; `None` where there is none.
-    pub(super) async fn get(&self, name: &str) -> Result<Option<(Vec<u8>, Version)>, StoreError> {
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<(Vec<u8>, Version)>, StoreError> {
         match self {
             Self::S3 { store, .. } => {
                 let fail = |error| self.fail(name, &error);
@@ -112,7 +112,7 @@ impl Place {
     }
 
     /// Writes an object under a new name.
-    pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+    pub(crate) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
         match self {
             Self::S3 { store, .. } => {
                 store.put(&self.key(name), bytes.into()).await.map_err(|error| self.fail(name, &error))?;
@@ -125,7 +125,7 @@ impl Place {
     }
 
     /// Writes an object if its content is still `expected`, or if it is still not there where that is `None`.
-    pub(super) async fn swap(
+    pub(crate) async fn swap(
         &self,
         name: &str,
         bytes: Vec<u8>,
@@ -154,7 +154,7 @@ impl Place {
     }
 
     /// Names of all objects whose names start with `folder/`.
-    pub(super) async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::S3 { store, .. } => {
                 let found: Vec<_> = store
@@ -177,7 +177,7 @@ impl Place {
     }
 
     /// Deletes an object; one that is gone already is deleted.
-    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), StoreError> {
         match self {
             Self::S3 { store, .. } => match store.delete(&self.key(name)).await {
                 Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
@@ -191,7 +191,7 @@ impl Place {
     }
 
     /// Where the object of that name is, for who has to look at it.
-    pub(super) fn name(&self, name: &str) -> String {
+    pub(crate) fn name(&self, name: &str) -> String {
         format!("{self}/{name}")
     }
 
