@@ -49,8 +49,8 @@ pub fn is_readable(name: &str) -> bool {
     Form::of(name).is_some()
 }
 
-/// The events of the calendar `name` that start before `until`, by the ending of its name. Times without a zone, and
-/// dates, are local in `zone`.
+/// The events of the calendar `name`, whose ending says its form; recurring ones as often as they start before `until`.
+/// Times without a zone, and dates, are local in `zone`.
 ///
 /// # Errors
 /// The first event that can't be used, and why.

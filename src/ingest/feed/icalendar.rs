@@ -19,7 +19,7 @@ use super::{FeedEvent, FeedFault, PREFIX, moment};
 const MAX_OCCURRENCES: u16 = 5000;
 const DAY: Span = Span::from_minutes(24 * 60);
 
-/// The events of a file called `name` that start before `until`. Times without a zone, and dates, are local in `zone`.
+/// The events of a file called `name`, recurring ones as often as they start before `until`. Times without a zone, and dates, are local in `zone`.
 ///
 /// # Errors
 /// The first event that can't be used, and why.
@@ -42,7 +42,7 @@ pub fn read_icalendar(name: &str, text: &str, zone: Tz, until: Timestamp) -> Res
     for part in parts.iter().filter(|part| !part.is_cancelled) {
         for start in part.starts(until)? {
             let is_replaced = part.replaces.is_none() && own.contains(&(part.id.clone(), start.millis()));
-            if start < until && !is_replaced {
+            if !is_replaced {
                 events.push(part.feed(name, start));
             }
         }
@@ -129,7 +129,7 @@ impl<'a> Part<'a> {
         }
         let excluded = self.excluded();
         let starts = found.dates.iter().map(|date| Timestamp::from_millis(date.timestamp_millis()));
-        Ok(starts.filter(|start| !excluded.contains(start)).collect())
+        Ok(starts.filter(|start| *start < until && !excluded.contains(start)).collect())
     }
 
     fn excluded(&self) -> BTreeSet<Timestamp> {
@@ -269,12 +269,14 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_events_and_those_after_the_horizon_are_none() {
+    fn cancelled_events_are_none_and_recurring_ones_end_at_the_horizon() {
         let found = read(
             "BEGIN:VEVENT\nUID:a\nSTATUS:CANCELLED\nDTSTART:20261101T000000Z\nDURATION:PT1H\nEND:VEVENT\n\
-             BEGIN:VEVENT\nUID:b\nDTSTART:20280101T000000Z\nDURATION:PT1H\nEND:VEVENT",
+             BEGIN:VEVENT\nUID:b\nDTSTART:20261231T000000Z\nDURATION:PT1H\nRRULE:FREQ=DAILY\nEND:VEVENT\n\
+             BEGIN:VEVENT\nUID:c\nDTSTART:20990101T000000Z\nDURATION:PT1H\nEND:VEVENT",
         );
-        assert_eq!(found, Ok(vec![]));
+        let starts: Vec<String> = found.unwrap().iter().map(|feed| feed.event.start.to_string()).collect();
+        assert_eq!(starts, ["2026-12-31T00:00:00Z", "2099-01-01T00:00:00Z"]);
     }
 
     #[test]
