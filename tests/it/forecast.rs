@@ -1,5 +1,6 @@
 //! `prescale forecast` as it is used: a file in, figures and plots out. Rule: the keys of the JSON are a promise.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::kit::{self, Finished};
@@ -11,7 +12,7 @@ fn history(folder: &Path) -> PathBuf {
     for i in 0..6 * 288_u32 {
         let wave = 50.0 + 20.0 * (f64::from(i) / 45.84).sin() + f64::from(i * 7919 % 13);
         let (day, minutes) = (1 + i / 288, 5 * (i % 288));
-        text += &format!("2026-01-{day:02}T{:02}:{:02}:00Z,{wave:.3}\n", minutes / 60, minutes % 60);
+        writeln!(text, "2026-01-{day:02}T{:02}:{:02}:00Z,{wave:.3}", minutes / 60, minutes % 60).unwrap();
     }
     std::fs::write(&file, text).unwrap();
     file

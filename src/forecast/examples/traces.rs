@@ -2,7 +2,12 @@
 //! `docs/forecasting.md`: `traces DATA_DIR [--validation] [--online] [--only NAME,…] [--models NAME,…] [--experts NAME,…]
 //! [--json FILE]`. The folder holds `requests/` and `metrics/` with `timestamp,value` files. `--validation` moves each test
 //! to the days before the one that is reported: that is where hyper-parameters are chosen.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool that may stop on bad arguments")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    reason = "a measuring tool that may stop on bad arguments"
+)]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
