@@ -6,6 +6,8 @@
 //! `[steps][batch][4 · hidden]` in the order input, forget, candidate, output; weights `[inputs][4 · hidden]` and
 //! `[hidden][4 · hidden]`.
 
+use std::array::from_fn;
+
 use super::product::{Left, Sizes, add_product, turn};
 
 /// Units whose gates are worked on together.
@@ -216,13 +218,9 @@ fn activate_part<const N: usize>(
     let outs = new.iter_mut().zip(tanhs).zip(state).zip(old);
     for (((i, f), (g, o)), (((new, bent), state), old)) in gates.zip(outs) {
         (*i, *f, *g, *o) = (sigmoids(*i), sigmoids(*f), tangents(*g), sigmoids(*o));
-        for k in 0..N {
-            new[k] = f[k] * old[k] + i[k] * g[k];
-        }
+        *new = from_fn(|k| f[k] * old[k] + i[k] * g[k]);
         *bent = tangents(*new);
-        for k in 0..N {
-            state[k] = o[k] * bent[k];
-        }
+        *state = from_fn(|k| o[k] * bent[k]);
     }
 }
 
@@ -281,21 +279,13 @@ fn tangents<const N: usize>(x: [f32; N]) -> [f32; N] {
     let s = x.map(|x| x * x);
     let mut p = [-2.760_768_5e-16_f32; N];
     for factor in [2.000_188e-13, -8.604_672e-11, 5.122_297_1e-8, 1.485_722_4e-5, 6.372_619_3e-4, 4.893_525e-3] {
-        for k in 0..N {
-            p[k] = p[k] * s[k] + factor;
-        }
+        p = from_fn(|k| p[k] * s[k] + factor);
     }
     let mut q = [1.198_258_4e-6_f32; N];
     for factor in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3] {
-        for k in 0..N {
-            q[k] = q[k] * s[k] + factor;
-        }
+        q = from_fn(|k| q[k] * s[k] + factor);
     }
-    let mut out = [0.0; N];
-    for k in 0..N {
-        out[k] = x[k] * p[k] / q[k];
-    }
-    out
+    from_fn(|k| x[k] * p[k] / q[k])
 }
 
 #[cfg(test)]
