@@ -20,6 +20,8 @@ pub mod drift;
 mod error;
 pub mod evaluate;
 mod hex;
+#[cfg(test)]
+mod measured;
 pub mod models;
 pub mod online;
 pub mod past;
