@@ -93,6 +93,7 @@ async fn bench(broker: &Broker, quick: bool) -> Result<()> {
         sink: Some(KafkaSink::open(&broker.kafka)?),
         back_fill: back_fill.collect(),
         events: workload.events(),
+        models: None,
     })?;
     let view = controller.handle().view;
     let stop = Arc::new(AtomicBool::new(false));

@@ -23,6 +23,8 @@ pub mod ensemble;
 mod error;
 pub mod evaluate;
 mod hex;
+#[cfg(test)]
+mod measured;
 pub mod models;
 pub mod online;
 pub mod past;

@@ -122,9 +122,7 @@ mod tests {
             }
         }
         let result = (f64::from(rejected) / 1000.0, f64::from(after) / f64::from(rejected.max(1)));
-        if std::env::var_os("PRESCALE_MEASURE").is_some() {
-            eprintln!("mean {mean} scaled {scaled}: {result:?}");
-        }
+        crate::measured::tell(format!("mean {mean} scaled {scaled}: {result:?}"));
         result
     }
 

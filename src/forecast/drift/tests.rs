@@ -34,9 +34,7 @@ fn measure(change: usize, detect: impl Fn(u64) -> Vec<usize>) -> Found {
     }
     found.delay_max = delays.iter().copied().max().unwrap_or(0);
     found.delay_mean = delays.iter().sum::<usize>() as f64 / delays.len().max(1) as f64;
-    if std::env::var_os("PRESCALE_MEASURE").is_some() {
-        eprintln!("{found:?}");
-    }
+    crate::measured::tell(format!("{found:?}"));
     found
 }
 

@@ -79,7 +79,7 @@ fn a_quiet_weekend_is_a_weekly_cycle_and_office_hours_are_found() {
 
 #[test]
 fn quiet_hours_are_candidates_for_maintenance_past_midnight_too() {
-    let found = find(&series(5, 14, 0.1, |_, hour| if hour >= 22 || hour < 4 { 0.2 } else { 1.2 }), 0);
+    let found = find(&series(5, 14, 0.1, |_, hour| if (4..22).contains(&hour) { 1.2 } else { 0.2 }), 0);
     let [quiet] = &found.low_traffic[..] else { panic!("{:?}", found.low_traffic) };
     assert_eq!((quiet.from_hour, quiet.to_hour), (22, 4));
     assert!(quiet.load < 0.3 && quiet.reliability > 0.95, "{quiet:?}");

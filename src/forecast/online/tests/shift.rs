@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::evaluate::parse_csv;
+use crate::measured::{say, tell};
 
 const DAY: i64 = 24 * 60;
 const HOUR: Span = Span::from_minutes(60);
@@ -80,11 +81,8 @@ fn run(
             }
         }
     }
-    if std::env::var_os("PRESCALE_MEASURE").is_some() {
-        for event in world.happened.iter().filter(|event| event.kind != "updated" && !event.text.starts_with("update"))
-        {
-            eprintln!("{} {} {}", event.at, event.kind, event.text);
-        }
+    for event in world.happened.iter().filter(|event| event.kind != "updated" && !event.text.starts_with("update")) {
+        tell(format!("{} {} {}", event.at, event.kind, event.text));
     }
     (world, served)
 }
@@ -120,9 +118,7 @@ fn recovers(world: &World, served: &Served, shift: Timestamp, expected: &Expecte
          after the shift, challenger and promotion {challenger:?} {promoted:?} after that",
         served.error(unit, alarm.at, day)
     );
-    if std::env::var_os("PRESCALE_MEASURE").is_some() {
-        eprintln!("{said}");
-    }
+    tell(&said);
     assert!(late <= expected.alarm && challenger.is_some_and(|at| at <= HOUR), "{said}");
     assert!(!expected.promoted || promoted.is_some_and(|at| at <= day), "{said}");
     assert!(after <= expected.growth * before, "{said}");
@@ -169,7 +165,7 @@ fn world_cup() -> Option<Series> {
 #[test]
 fn across_the_level_shift_of_the_world_cup_challengers_are_trained_and_tried() {
     let Some(trace) = world_cup() else {
-        eprintln!("skipped: the trace is not there");
+        say("skipped: the trace is not there");
         return;
     };
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
