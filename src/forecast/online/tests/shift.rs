@@ -176,10 +176,9 @@ fn across_the_level_shift_of_the_world_cup_challengers_are_trained_and_tried() {
     let tenth = values.iter().map(|value| value.map(|v| v / 10.0)).collect();
     let loads = names().into_iter().zip([values, tenth]).collect();
     let (world, served) = run(quick(), &loads, from, begin.since(from).steps_up(STEP));
-    // The first match of the tournament begins 15.5 h after the shift. Measured: alarm after 18.2 h, 0.93 of the error of the
-    // newest value before, 1.18 in the second day after the alarm; the challenger of the second day has an e-value of 12.6
-    // (of 20) when the trace ends. The models of this loop do not follow the ramps of the matches as the newest value does.
+    // The first match of the tournament begins 15.5 h after the shift. Measured: alarm after 22.2 h, 0.93 of the error of the
+    // newest value before, 0.70 in the day from the alarm on, 1.32 in the next, when the trace ends with no promotion yet. The models of this loop do not follow the ramps of the matches as the newest value does.
     let expected =
-        Expected { unit: Unit::Persistence, alarm: Span::from_minutes(24 * 60), promoted: false, growth: 1.4 };
+        Expected { unit: Unit::Persistence, alarm: Span::from_minutes(24 * 60), promoted: false, growth: 1.5 };
     recovers(&world, &served, shift, &expected);
 }

@@ -131,7 +131,7 @@ fn a_promoted_model_that_is_worse_is_rolled_back_and_one_that_is_not_is_confirme
     assert!(world.online.state.trial.is_none() && world.online.shadow.is_none());
 
     let mut world = base.clone();
-    let events = finish(&mut world, other(&base, 1.001), figures(0.5, &[0.5; 40]));
+    let events = finish(&mut world, before.to_vec(), figures(0.5, &[0.5; 40]));
     assert_eq!(kinds(&events), ["challenger", "promoted"]);
     world = quiet(world);
     let ended = until(&mut world, 800, &["rolled-back", "confirmed"]).unwrap();
