@@ -62,8 +62,27 @@ pub(crate) struct Logs {
     small: f64,
     step: Span,
     start: Timestamp,
-    /// First index and logs, NaN for gaps; the part that is asked most first.
-    parts: Vec<(isize, Vec<f64>)>,
+    /// The part that is asked most first.
+    parts: Vec<Part>,
+}
+
+/// Logs from one index on.
+struct Part {
+    from: isize,
+    /// NaN for gaps.
+    logs: Vec<f64>,
+    /// Sum and number of the known logs before each place, and of all.
+    sums: Vec<(f64, u32)>,
+}
+
+impl Part {
+    /// Sum and number of the known logs in `[from, to)`; `None` if some of it is not here.
+    fn sum(&self, from: isize, to: isize) -> Option<(f64, u32)> {
+        let first = usize::try_from(from - self.from).ok()?;
+        let last = usize::try_from(to - self.from).ok()?;
+        let ((before, fewer), (sum, count)) = (self.sums.get(first)?, self.sums.get(last)?);
+        Some((sum - before, count - fewer))
+    }
 }
 
 impl Logs {
@@ -92,13 +111,24 @@ impl Logs {
     fn read(&mut self, past: Past<'_>, from: isize, to: isize) {
         let from = from.max(0);
         let logs = (from..to).map(|index| past.at(index).map_or(f64::NAN, |value| log(value, self.small)));
-        self.parts.push((from, logs.collect()));
+        let logs: Vec<f64> = logs.collect();
+        let mut sums = Vec::with_capacity(logs.len() + 1);
+        let (mut sum, mut count) = (0.0, 0);
+        sums.push((sum, count));
+        for log in &logs {
+            if !log.is_nan() {
+                sum += log;
+                count += 1;
+            }
+            sums.push((sum, count));
+        }
+        self.parts.push(Part { from, logs, sums });
     }
 
     /// The log at `index`, NaN where there is none.
     fn at(&self, index: isize) -> f64 {
-        for (from, logs) in &self.parts {
-            if let Some(log) = usize::try_from(index - from).ok().and_then(|place| logs.get(place)) {
+        for part in &self.parts {
+            if let Some(log) = usize::try_from(index - part.from).ok().and_then(|place| part.logs.get(place)) {
                 return *log;
             }
         }
@@ -111,8 +141,15 @@ impl Logs {
 
     /// Mean over `[from, to)`, NaN without any value.
     fn mean(&self, from: isize, to: isize) -> f64 {
-        let known = (from..to).map(|index| self.at(index)).filter(|log| !log.is_nan());
-        let (sum, count) = known.fold((0.0, 0_u32), |(sum, count), log| (sum + log, count + 1));
+        let from = from.max(0);
+        let one_by_one = || {
+            let known = (from..to).map(|index| self.at(index)).filter(|log| !log.is_nan());
+            known.fold((0.0, 0_u32), |(sum, count), log| (sum + log, count + 1))
+        };
+        if from >= to {
+            return f64::NAN;
+        }
+        let (sum, count) = self.parts.iter().find_map(|part| part.sum(from, to)).unwrap_or_else(one_by_one);
         if count == 0 { f64::NAN } else { sum / f64::from(count) }
     }
 
@@ -135,19 +172,8 @@ impl Logs {
         for back in 1..=NEWEST as isize {
             inputs.push(self.at(end - back) - level);
         }
-        // One pass over the longest.
-        let lengths = MEANS_MINUTES.map(|minutes| self.steps(Span::from_minutes(minutes)));
-        let (mut sum, mut count, mut back) = (0.0, 0_u32, 0);
-        for length in lengths {
-            while back < length {
-                back += 1;
-                let log = self.at(end - back);
-                if !log.is_nan() {
-                    sum += log;
-                    count += 1;
-                }
-            }
-            inputs.push(if count == 0 { f64::NAN } else { sum / f64::from(count) - level });
+        for minutes in MEANS_MINUTES {
+            inputs.push(self.mean(end - self.steps(Span::from_minutes(minutes)), end) - level);
         }
     }
 

@@ -76,9 +76,11 @@ impl PointExpert for Coefficients {
         let recent = &past.values[past.values.len().saturating_sub(past.steps(DAY))..];
         let highest = recent.iter().flatten().fold(0.0_f64, |high, value| high.max(*value));
         let mut row = Vec::with_capacity(INPUTS + 1);
+        logs.near(end, level, &mut row);
+        let near = row.len();
         let points = (1..=horizon_steps).map(|k| {
-            row.clear();
-            inputs(&logs, end, k, level, &mut row);
+            row.truncate(near);
+            far(&logs, end, k, level, &mut row, 0);
             let (below, above, share) = between(&self.leads, k);
             let (below, above) = (&self.by_lead[below], &self.by_lead[above]);
             let pairs = row.iter().zip(below.iter().zip(above));
@@ -94,6 +96,11 @@ impl PointExpert for Coefficients {
 fn inputs(logs: &Logs, end: isize, k: usize, level: f64, row: &mut Vec<f64>) {
     let start = row.len();
     logs.near(end, level, row);
+    far(logs, end, k, level, row, start);
+}
+
+/// The inputs of one step ahead behind those of the origin, which begin at `start`.
+fn far(logs: &Logs, end: isize, k: usize, level: f64, row: &mut Vec<f64>, start: usize) {
     logs.ahead(end, k, level, row);
     for input in &mut row[start..] {
         if input.is_nan() {

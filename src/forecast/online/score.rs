@@ -195,6 +195,13 @@ impl Scores {
         let decay = 0.5_f64.powf(1.0 / (HALF_LIFE.steps_up(self.step).max(1) * self.leads.len()) as f64);
         let mut outcome = Outcome::default();
         let mut error = None;
+        // Losses are compared over the same windows: nights are easier than days, so a newcomer begins a new comparison.
+        let is_due = |waiting: &&Waiting| self.leads.contains(&start.since(waiting.origin).steps_up(self.step));
+        let mut due = self.waiting.iter().filter(is_due).flat_map(|waiting| waiting.native.keys());
+        if due.any(|kind| !self.recent.contains_key(kind)) {
+            self.recent.clear();
+            self.covered.clear();
+        }
         for waiting in &self.waiting {
             let ahead = start.since(waiting.origin).steps_up(self.step);
             let Some(place) = self.leads.iter().position(|lead| *lead == ahead) else { continue };
