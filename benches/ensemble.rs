@@ -2,7 +2,7 @@
 //! Rule: 200 µs for each service and minute, on one core, without the LSTM.
 //!
 //! `cargo bench -p prescale-forecast --bench ensemble`; with `--profile dev` it measures the build of the tests.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "the figures are the result")]
+#![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const DAYS: usize = 8;
 const MINUTES: usize = 2_000;
 const FLOOR: Duration = Duration::from_micros(200);
 
-fn main() {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let noise = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) as f64 / u64::MAX as f64;
     let values = (0..DAYS * 1440 + MINUTES)
         .map(|i| Some((400.0 + 250.0 * (i as f64 / 229.2).sin() + 80.0 * noise(i)).round()))
@@ -41,7 +41,7 @@ fn main() {
     let mut models: Vec<Box<dyn Forecaster>> = settings.experts.iter().map(|kind| kind.build(1)).collect();
     for model in &mut models {
         let clock = Instant::now();
-        model.fit(&lesson).unwrap();
+        model.fit(&lesson)?;
         println!("{:<14} fit {:>9.1?}, saved {:>9} bytes", model.kind().name(), clock.elapsed(), model.save().len());
     }
     let mut ensemble = Ensemble::new(&settings, &DEFAULT_QUANTILES, STEP, HORIZON);
@@ -65,15 +65,15 @@ fn main() {
         let mut said = Said::new();
         for model in &models {
             let clock = Instant::now();
-            said.insert(model.kind(), model.predict(&request).unwrap());
+            said.insert(model.kind(), model.predict(&request)?);
             *took.entry(model.kind().name()).or_default() += clock.elapsed();
         }
         let asked = Instant::now();
-        let mut rows = ensemble.combine(&said).unwrap();
+        let mut rows = ensemble.combine(&said).ok_or("no expert said anything")?;
         calibrator.correct(&mut rows);
         let mixed = Instant::now();
         ensemble.expect(past.moment(end - 1), &said);
-        calibrator.add(1, &rows[0], series.values[end - 1].unwrap());
+        calibrator.add(1, &rows[0], series.values[end - 1].ok_or("a gap")?);
         *took.entry("mix and calibrate").or_default() += mixed - asked;
         *took.entry("keep").or_default() += mixed.elapsed();
         each.push(begin.elapsed());
@@ -85,10 +85,10 @@ fn main() {
     let median = each[MINUTES / 2];
     println!(
         "all of it          {median:>9.2?} a minute (median), {} bytes of state",
-        serde_json::to_vec(&ensemble).unwrap().len()
+        serde_json::to_vec(&ensemble)?.len()
     );
     if median > FLOOR {
-        println!("over the floor of {FLOOR:?}");
-        std::process::exit(1);
+        return Err(format!("over the floor of {FLOOR:?}").into());
     }
+    Ok(())
 }

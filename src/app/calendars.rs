@@ -83,7 +83,7 @@ impl Calendars {
             let polled = source.poll(POLL)?;
             take(&mut told, &polled);
             if polled.ended {
-                return self.write(&sink, &told, clock.now(), REPLAYED_FROM);
+                return self.write(&sink, &mut told, clock.now(), REPLAYED_FROM);
             }
         }
     }
@@ -99,7 +99,7 @@ impl Calendars {
             is_complete |= !polled.partitions.is_empty() && polled.at_end.len() == polled.partitions.len();
             let now = clock.now();
             if is_complete && now >= next {
-                self.write(&sink, &told, now, now - BACK)?;
+                self.write(&sink, &mut told, now, now - BACK)?;
                 next = now + self.refresh;
             }
         }
@@ -112,14 +112,15 @@ impl Calendars {
         Ok(sink)
     }
 
+    /// Writes what differs from `told`, which then says it too: the records come back only later, and must not be told twice.
     fn write(
         &self,
         sink: &KafkaSink,
-        told: &BTreeMap<String, CalendarEvent>,
+        told: &mut BTreeMap<String, CalendarEvent>,
         now: Timestamp,
         from: Timestamp,
     ) -> Result<()> {
-        let mut told = told.clone();
+        let mut readable = told.clone();
         let mut feeds: Vec<FeedEvent> = Vec::new();
         for file in &self.files {
             let read = || -> Result<Vec<FeedEvent>> {
@@ -129,14 +130,14 @@ impl Calendars {
                 Ok(events) => feeds.extend(events),
                 Err(error) => {
                     CalendarUnread { calendar: file, error: &error.to_string() }.emit();
-                    told.retain(|id, _| !id.starts_with(&format!("{PREFIX}{file}#")));
+                    readable.retain(|id, _| !id.starts_with(&format!("{PREFIX}{file}#")));
                 }
             }
         }
         for holidays in &self.holidays {
             feeds.extend(holidays.events(self.zone, from, now + AHEAD));
         }
-        let changes = feed::changes(&told, &feeds, now);
+        let changes = feed::changes(&readable, &feeds, now);
         if changes.is_empty() {
             return Ok(());
         }
@@ -154,6 +155,7 @@ impl Calendars {
         }
         sink.flush(TIMEOUT)?;
         CalendarsWritten { topic: &self.topic, told: changes.len() - gone, gone }.emit();
+        changes.into_iter().for_each(|change| apply(told, change));
         Ok(())
     }
 }
@@ -162,15 +164,20 @@ fn take(told: &mut BTreeMap<String, CalendarEvent>, polled: &Polled) {
     for batch in &polled.batches {
         for index in 0..batch.len() {
             // A record that is no event is told by the controller, which reads the topic too.
-            match CalendarMessage::read(batch, index) {
-                Ok(CalendarMessage::Event(event)) => {
-                    told.insert(event.id.clone(), event);
-                }
-                Ok(CalendarMessage::Delete(id)) => {
-                    told.remove(&id);
-                }
-                Err(_) => {}
+            if let Ok(message) = CalendarMessage::read(batch, index) {
+                apply(told, message);
             }
+        }
+    }
+}
+
+fn apply(told: &mut BTreeMap<String, CalendarEvent>, message: CalendarMessage) {
+    match message {
+        CalendarMessage::Event(event) => {
+            told.insert(event.id.clone(), event);
+        }
+        CalendarMessage::Delete(id) => {
+            told.remove(&id);
         }
     }
 }

@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_scored_part_has_a_campaign_known_hours_before_and_a_surprise() {
         for seed in 1..=20 {
-            let Workload::Model(model) = workload(seed) else { unreachable!() };
+            let Workload::Model(model) = workload(seed) else { panic!("seed {seed} gave no model") };
             let scored = start() + Span::from_minutes(14 * 1440);
             let within = |h: &&Happening| h.start >= scored && h.end <= scored + Span::from_minutes(2 * 1440);
             let kinds = |kind| model.happenings().iter().filter(within).filter(|h| h.kind == kind).count();
