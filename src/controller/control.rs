@@ -13,6 +13,7 @@ use prescale_domain::{
 };
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
+use prescale_forecast::patterns;
 use prescale_ingest::kafka::KafkaSink;
 use prescale_ingest::{CalendarMessage, PartitionStart, Polled, RawBatch, SourceError};
 use prescale_store::{Store, Table, Write, service_time_key};
@@ -28,11 +29,14 @@ use crate::settings::{ClockMode, ControllerSettings, ServiceSettings};
 use crate::show::Show;
 use crate::state::Snapshot;
 use crate::training::Training;
-use crate::view::Handle;
+use crate::view::{Handle, ModelsView};
 use crate::{ControllerError, StoredDecisions};
 
 /// A flush that takes longer goes on in the background; meanwhile the loop goes on.
 const FLUSH_TIMEOUT: Span = Span::from_secs(2);
+
+/// How often the patterns of a load are looked for.
+const PATTERNS_EVERY: Span = Span::from_minutes(60);
 
 /// All that can wake the loop.
 #[derive(Debug)]
@@ -323,7 +327,25 @@ impl Controller {
         }
         self.forecasts.clear();
         self.start_training(now);
+        self.show_models(end, now);
         Ok(())
+    }
+
+    /// Tells readers what serves and what is known of the load.
+    fn show_models(&mut self, end: Timestamp, now: Timestamp) {
+        let services = &self.settings.services;
+        // Patterns take milliseconds: those of few services in each window, so that all are looked for once an hour.
+        let windows = PATTERNS_EVERY.steps_up(self.settings.step).max(1);
+        let turn = end.millis().div_euclid(self.settings.step.millis().max(1)).rem_euclid(windows as i64) as usize;
+        for (index, service) in services.iter().enumerate() {
+            let series = self.features.series(&service.name);
+            let known = self.show.patterns(&service.name);
+            let due = known.is_none() || index % windows == turn;
+            let patterns = if due { series.map(|series| patterns::find(series, 0)) } else { known };
+            let readiness = self.online.readiness(&service.name, series, now);
+            let scores = self.online.scores(&service.name).unwrap_or_default();
+            self.show.models(&service.name, ModelsView { readiness, scores, patterns });
+        }
     }
 
     fn start_training(&mut self, now: Timestamp) {

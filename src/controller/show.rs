@@ -7,10 +7,13 @@ use prescale_actuate::{Actuator, Target};
 use prescale_domain::{
     Actuation, CalendarEvent, Decision, QuantileForecast, Series, ServiceName, Span, TargetState, Timestamp,
 };
+use prescale_forecast::patterns::Patterns;
 use tokio::sync::watch;
 
 use crate::settings::{ClockMode, ControllerSettings};
-use crate::view::{CapacityPoint, DECISIONS_MAX, DecisionArchive, Handle, ModelEvent, POINTS_MAX, ServiceView, View};
+use crate::view::{
+    CapacityPoint, DECISIONS_MAX, DecisionArchive, Handle, ModelEvent, ModelsView, POINTS_MAX, ServiceView, View,
+};
 
 /// The view under construction.
 pub(crate) struct Show {
@@ -37,6 +40,7 @@ impl Show {
                 capacity: VecDeque::new(),
                 forecast: None,
                 forecast_missing: "starting".to_owned(),
+                models: None,
                 decisions: VecDeque::new(),
                 actuations: VecDeque::new(),
                 model_events: VecDeque::new(),
@@ -79,6 +83,17 @@ impl Show {
         if let Some(view) = self.services.get_mut(service) {
             keep(&mut view.load, (start, load), POINTS_MAX);
         }
+    }
+
+    pub(crate) fn models(&mut self, service: &ServiceName, models: ModelsView) {
+        if let Some(view) = self.services.get_mut(service) {
+            view.models = Some(Arc::new(models));
+        }
+    }
+
+    /// What was found in the load of a service before.
+    pub(crate) fn patterns(&self, service: &ServiceName) -> Option<Patterns> {
+        self.services.get(service)?.models.as_ref()?.patterns.clone()
     }
 
     pub(crate) fn decided(

@@ -4,6 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use prescale_domain::{Actuation, CalendarEvent, Decision, Mode, QuantileForecast, ServiceName, Span, Timestamp};
+pub use prescale_forecast::models::ModelKind;
+pub use prescale_forecast::online::{LeadScore, Readiness, ServiceScores};
+pub use prescale_forecast::patterns::{Patterns, find as find_patterns};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::sync::watch;
 
 /// Points of load and capacity kept for readers: one day of minutes.
@@ -43,11 +48,24 @@ pub struct ServiceView {
     pub forecast: Option<Arc<QuantileForecast>>,
     /// Why there is no forecast, as a reason code; empty when there is one.
     pub forecast_missing: String,
+    /// `None` until the first window is closed.
+    pub models: Option<Arc<ModelsView>>,
     /// Newest last.
     pub decisions: VecDeque<Arc<Decision>>,
     pub actuations: VecDeque<Actuation>,
     /// Drift, training, promotion: newest last.
     pub model_events: VecDeque<ModelEvent>,
+}
+
+/// The models of one service and what they say of its load, as of the last closed window.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ModelsView {
+    /// What serves, and how long until something better will.
+    pub readiness: Readiness,
+    /// How well what was served came true, and who takes part in it.
+    pub scores: ServiceScores,
+    /// Cycles, trend, spikes and quiet hours of the last 30 days, looked for every hour; hours are of UTC.
+    pub patterns: Option<Patterns>,
 }
 
 /// Capacity at one moment.
@@ -62,7 +80,7 @@ pub struct CapacityPoint {
 #[derive(Clone, Debug)]
 pub struct ModelEvent {
     pub at: Timestamp,
-    /// `drift`, `training-started`, `training-failed`, `updated`, `kept`, `challenger`, `promoted`, `rejected`,
+    /// `drift`, `training-started`, `training-failed`, `refitted`, `updated`, `kept`, `challenger`, `promoted`, `rejected`,
     /// `confirmed`, `rolled-back`, `demoted`, `readmitted`, `model-unreadable`.
     pub kind: String,
     pub text: String,

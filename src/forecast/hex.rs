@@ -19,6 +19,17 @@ impl Words for Vec<f32> {
     }
 }
 
+impl Words for Vec<f64> {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        rest.is_empty().then(|| words.iter().map(|word| f64::from_le_bytes(*word)).collect())
+    }
+}
+
 impl Words for Vec<u8> {
     fn to_bytes(&self) -> Vec<u8> {
         self.clone()
@@ -32,11 +43,13 @@ impl Words for Vec<u8> {
 /// For `#[serde(with = "crate::hex")]`.
 pub(crate) fn serialize<W: Words, S: Serializer>(words: &W, serializer: S) -> Result<S::Ok, S::Error> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let text = words
-        .to_bytes()
-        .into_iter()
-        .flat_map(|byte| [char::from(DIGITS[usize::from(byte >> 4)]), char::from(DIGITS[usize::from(byte & 15)])]);
-    serializer.serialize_str(&text.collect::<String>())
+    let bytes = words.to_bytes();
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    serializer.serialize_str(&text)
 }
 
 /// For `#[serde(with = "crate::hex")]`.

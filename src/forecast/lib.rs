@@ -23,6 +23,7 @@ pub mod ensemble;
 mod error;
 pub mod evaluate;
 mod hex;
+mod log;
 #[cfg(test)]
 mod measured;
 pub mod models;

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{
-    DecisionsBody, EventsBody, ForecastBody, HealthBody, ReadyBody, ServiceBody, ServiceSummary, ServicesBody,
-    StatusBody,
+    DecisionsBody, EventsBody, ForecastBody, HealthBody, ModelsBody, ReadyBody, ServiceBody, ServiceSummary,
+    ServicesBody, StatusBody,
 };
 use crate::history::{self, Before, Page};
 use crate::problem::Problem;
@@ -134,6 +134,19 @@ pub(crate) async fn forecast(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ForecastBody>, Problem> {
     Ok(Json(ForecastBody::new(&*find(&app.view(), &text(name)?)?)))
+}
+
+/// What serves a service and how well, how long until something better will, and the patterns of its load.
+#[utoipa::path(get, path = "/api/v1/services/{service}/models", tag = "services",
+    params(("service" = String, Path, description = "name of the service")), responses(
+    (status = 200, description = "its models and patterns", body = ref("#/components/schemas/ModelsBody")),
+    (status = 404, description = "no such service", content_type = "application/problem+json",
+        body = ref("#/components/schemas/Problem"))))]
+pub(crate) async fn models(
+    State(app): State<App>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<ModelsBody>, Problem> {
+    Ok(Json(ModelsBody::new(&*find(&app.view(), &text(name)?)?)))
 }
 
 /// Recorded decisions with inputs and reasons, newest first.

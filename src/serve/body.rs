@@ -1,7 +1,7 @@
 //! Bodies of the API, made from the controller's view. Rule: unknown is null; a decision, an actuation and an event are
 //! the domain's own types, which are the contract.
 
-use prescale_controller::view::{ModelEvent, ServiceView, View};
+use prescale_controller::view::{ModelEvent, ModelsView, ServiceView, View};
 use prescale_domain::{Actuation, CalendarEvent, Decision, DecisionKind, Mode, Outcome, QuantileForecast, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -141,7 +141,8 @@ pub(crate) struct CapacityBody {
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct ModelEventBody {
     pub(crate) at: Timestamp,
-    /// `drift`, `training-started`, `promoted`, `kept`, `training-failed`.
+    /// `drift`, `training-started`, `training-failed`, `refitted`, `updated`, `kept`, `challenger`, `promoted`, `rejected`,
+    /// `confirmed`, `rolled-back`, `demoted`, `readmitted`, `model-unreadable`.
     pub(crate) kind: String,
     pub(crate) text: String,
 }
@@ -153,6 +154,14 @@ pub(crate) struct ForecastBody {
     /// Why there is no forecast, as a code.
     pub(crate) missing: Option<String>,
     pub(crate) forecast: Option<ForecastDetail>,
+}
+
+/// `/api/v1/services/{service}/models`: what serves, how well, and what is known of the load.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ModelsBody {
+    pub(crate) service: String,
+    /// Null until the first window is closed.
+    pub(crate) models: Option<ModelsView>,
 }
 
 /// A forecast with the time of each step.
@@ -285,6 +294,12 @@ impl ServiceBody {
 impl ModelEventBody {
     pub(crate) fn new(event: &ModelEvent) -> Self {
         Self { at: event.at, kind: event.kind.clone(), text: event.text.clone() }
+    }
+}
+
+impl ModelsBody {
+    pub(crate) fn new(service: &ServiceView) -> Self {
+        Self { service: service.service.to_string(), models: service.models.as_deref().cloned() }
     }
 }
 

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use prescale_controller::view::{
-    CapacityPoint, DECISIONS_MAX, DecisionArchive, Handle, ModelEvent, POINTS_MAX, ServiceView, View,
+    CapacityPoint, DECISIONS_MAX, DecisionArchive, Handle, LeadScore, ModelEvent, ModelKind, ModelsView, POINTS_MAX,
+    Readiness, ServiceScores, ServiceView, View, find_patterns,
 };
 use prescale_domain::{
     Actuation, CalendarEvent, DEFAULT_QUANTILES, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory,
-    ForecastInput, LeadTime, Mode, Outcome, PolicySettings, QuantileForecast, Reason, ServiceName, Span, TargetState,
-    Timestamp,
+    ForecastInput, LeadTime, Mode, Outcome, PolicySettings, QuantileForecast, Reason, Series, ServiceName, Span,
+    TargetState, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -297,10 +298,39 @@ impl Made {
                 .collect(),
             forecast: (self.state == State::Sound).then(|| Arc::new(self.forecast(minute))),
             forecast_missing: if self.state == State::Sound { String::new() } else { "cold-start".to_owned() },
+            models: seen.then(|| Arc::new(self.models(minute))),
             actuations: decisions.back().map(|decision| self.actuation(decision)).into_iter().collect(),
             decisions,
             model_events: if self.state == State::Sound { model_events(minute) } else { VecDeque::new() },
         }
+    }
+
+    /// Two weeks of its load, by the hour.
+    fn models(&self, minute: i64) -> ModelsView {
+        let start = moment(minute + 1 - 14 * 1440).floor_to(Span::from_minutes(60));
+        let hours = 0..14 * 24;
+        let values = hours.map(|hour| self.load(minute + 1 - 14 * 1440 + 60 * hour, i64::MAX)).collect();
+        let series = Series { start, step: Span::from_minutes(60), values };
+        let sound = self.state == State::Sound;
+        let model_in = if sound { Span::ZERO } else { Span::from_minutes(430) };
+        let readiness = Readiness {
+            reason: if sound { "champion" } else { "cold-start" }.to_owned(),
+            forecast_in: Some(Span::ZERO),
+            model_in: Some(model_in),
+        };
+        let score = LeadScore {
+            mase: Some(0.82),
+            pinball_p90: Some(0.031 * self.base),
+            coverage_p90_pct: Some(90.4),
+            outcomes: 1440,
+        };
+        let weights = [(ModelKind::Holt, 0.15), (ModelKind::Regression, 0.3), (ModelKind::Lstm, 0.55)];
+        let scores = ServiceScores {
+            leads: [(1, score), (5, score), (30, score)].into(),
+            forecasts: [("ensemble".to_owned(), 1440)].into(),
+            weights: weights.into(),
+        };
+        ModelsView { readiness, scores, patterns: Some(find_patterns(&series, 0)) }
     }
 
     fn actuation(&self, decision: &Decision) -> Actuation {

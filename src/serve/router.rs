@@ -32,6 +32,7 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/services", || get(api::services)),
     ("/api/v1/services/{service}", || get(api::service)),
     ("/api/v1/services/{service}/forecast", || get(api::forecast)),
+    ("/api/v1/services/{service}/models", || get(api::models)),
     ("/api/v1/decisions", || get(api::decisions)),
     ("/api/v1/decisions/{id}", || get(api::decision)),
     ("/api/v1/events", || get(api::events)),

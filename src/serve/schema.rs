@@ -11,7 +11,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use crate::body::{DecisionsBody, EventsBody, ForecastBody, HealthBody, ReadyBody, ServiceBody, ServicesBody};
+use crate::body::{
+    DecisionsBody, EventsBody, ForecastBody, HealthBody, ModelsBody, ReadyBody, ServiceBody, ServicesBody,
+};
 use crate::live::Frame;
 
 type Add = fn(&mut SchemaGenerator) -> Schema;
@@ -24,6 +26,7 @@ pub(crate) const BODIES: &[(&str, Add)] = &[
     ("api-forecast", SchemaGenerator::subschema_for::<ForecastBody>),
     ("api-frame", SchemaGenerator::subschema_for::<Frame>),
     ("api-health", SchemaGenerator::subschema_for::<HealthBody>),
+    ("api-models", SchemaGenerator::subschema_for::<ModelsBody>),
     ("api-ready", SchemaGenerator::subschema_for::<ReadyBody>),
     ("api-service", SchemaGenerator::subschema_for::<ServiceBody>),
     ("api-services", SchemaGenerator::subschema_for::<ServicesBody>),

@@ -127,6 +127,9 @@ fn states_without_data_are_said() -> Result<()> {
         ("media%2Fresize", "no data since 12m"),
         ("catalog", "no forecast: cold-start"),
         ("catalog", "autoscaling:SetDesiredCapacity is not allowed"),
+        ("catalog", "LSTM in 430m at the earliest"),
+        ("checkout", "lstm 55 %"),
+        ("checkout", "Daily cycle"),
     ] {
         page.open(&served.page(service), DESKTOP, "light")?;
         page.until(&format!("document.querySelector('#service')?.textContent.includes({expected:?})"))?;

@@ -22,19 +22,40 @@ pub struct Learner {
 /// expert k is at most of order `sqrt(ln K · Σ r²) + E · ln K` (Wintenberger 2017, theorem 4.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bernstein {
-    learner: Learner,
+    /// By the subgradient, see [`Learner`].
+    gradient: bool,
+    /// Factor on the learning rate.
+    factor: f64,
+    /// What is left of everything after an outcome.
+    keep: f64,
     /// Of each expert: second-order regret, sum of squares and range of the regrets, in the unit of the load.
+    #[serde(with = "crate::hex")]
     regret: Vec<f64>,
+    #[serde(with = "crate::hex")]
     squares: Vec<f64>,
+    #[serde(with = "crate::hex")]
     range: Vec<f64>,
+    /// Its learning rate; 0 as long as its regret was never anything but 0.
+    #[serde(with = "crate::hex")]
+    rate: Vec<f64>,
     /// Sum to 1.
+    #[serde(with = "crate::hex")]
     weights: Vec<f64>,
 }
 
 impl Bernstein {
     pub fn new(learner: Learner, experts: usize) -> Self {
-        let weights = vec![1.0 / experts.max(1) as f64; experts];
-        Self { learner, regret: vec![0.0; experts], squares: vec![0.0; experts], range: vec![0.0; experts], weights }
+        let none = vec![0.0; experts];
+        Self {
+            gradient: learner.gradient,
+            factor: learner.rate,
+            keep: learner.half_life.map_or(1.0, |half_life| 0.5_f64.powf(1.0 / half_life.max(1.0))),
+            regret: none.clone(),
+            squares: none.clone(),
+            range: none.clone(),
+            rate: none,
+            weights: vec![1.0 / experts.max(1) as f64; experts],
+        }
     }
 
     /// Weights of all experts, those asleep included; they sum to 1.
@@ -66,45 +87,67 @@ impl Bernstein {
         if !actual.is_finite() {
             return;
         }
-        let keep = self.learner.half_life.map_or(1.0, |half_life| 0.5_f64.powf(1.0 / half_life.max(1.0)));
+        let keep = self.keep;
         let slope = if actual < mixed { 1.0 - level } else { -level };
         let loss = pinball(actual, mixed, level);
-        let count = self.weights.len().max(2) as f64;
-        let mut logs = vec![f64::NAN; self.weights.len()];
+        let spread = (self.weights.len().max(2) as f64).ln();
         for (k, value) in said.iter().enumerate().take(self.weights.len()) {
-            if value.is_finite() {
-                let r =
-                    if self.learner.gradient { slope * (mixed - value) } else { loss - pinball(actual, *value, level) };
-                self.range[k] = (keep * self.range[k]).max(r.abs());
-                self.squares[k] = keep * self.squares[k] + r * r;
-                let eta = rate(self.range[k], self.squares[k], count, self.learner.rate);
-                let jump = if eta * r > 0.5 { self.range[k] } else { 0.0 };
-                self.regret[k] = keep * self.regret[k] + 0.5 * (r - eta * r * r + jump);
+            if !value.is_finite() {
+                continue;
             }
-            let eta = rate(self.range[k], self.squares[k], count, self.learner.rate);
-            if eta > 0.0 {
-                logs[k] = eta.ln() + eta * self.regret[k];
-            }
+            let r = if self.gradient { slope * (mixed - value) } else { loss - pinball(actual, *value, level) };
+            self.range[k] = (keep * self.range[k]).max(r.abs());
+            self.squares[k] = keep * self.squares[k] + r * r;
+            let (range, squares) = (self.range[k], self.squares[k]);
+            let eta = if range <= 0.0 || squares <= 0.0 {
+                0.0
+            } else {
+                self.factor * (0.5 / range).min((spread / squares).sqrt())
+            };
+            let jump = if eta * r > 0.5 { range } else { 0.0 };
+            self.regret[k] = keep * self.regret[k] + 0.5 * (r - eta * r * r + jump);
+            self.rate[k] = eta;
         }
-        let highest = logs.iter().filter(|log| log.is_finite()).fold(f64::NEG_INFINITY, |high, log| high.max(*log));
+        self.weigh();
+    }
+
+    /// Expert `place` begins anew, with the past of the best of the others.
+    fn renew(&mut self, place: usize) {
+        let others = self.weights.iter().enumerate().filter(|(other, _)| *other != place);
+        let best = others.max_by(|one, other| one.1.total_cmp(other.1));
+        if let Some((best, _)) = best
+            && place < self.weights.len()
+        {
+            for own in [&mut self.regret, &mut self.squares, &mut self.range, &mut self.rate] {
+                own[place] = own[best];
+            }
+            self.weigh();
+        }
+    }
+
+    fn weigh(&mut self) {
+        let sound = |eta: f64, regret: f64| eta > 0.0 && (eta * regret).is_finite();
+        let pairs = self.rate.iter().zip(&self.regret);
+        let highest = pairs.filter(|(eta, regret)| sound(**eta, **regret)).map(|(eta, regret)| eta * regret);
+        let highest = highest.fold(f64::NEG_INFINITY, f64::max);
         if !highest.is_finite() {
             return;
         }
-        // An expert that never differed from the mix stands where the best does.
-        let raw: Vec<f64> = logs.iter().map(|log| if log.is_finite() { (log - highest).exp() } else { 1.0 }).collect();
-        let sum: f64 = raw.iter().sum();
-        for (weight, own) in self.weights.iter_mut().zip(raw) {
-            *weight = own / sum;
+        let mut most = 0.0_f64;
+        for ((weight, eta), regret) in self.weights.iter_mut().zip(&self.rate).zip(&self.regret) {
+            // NaN for now: an expert that never differed from the mix stands where the best does.
+            *weight = if sound(*eta, *regret) { eta * (eta * regret - highest).exp() } else { f64::NAN };
+            most = most.max(*weight);
         }
+        let mut sum = 0.0;
+        for weight in &mut self.weights {
+            if weight.is_nan() {
+                *weight = most;
+            }
+            sum += *weight;
+        }
+        self.weights.iter_mut().for_each(|weight| *weight /= sum);
     }
-}
-
-/// The learning rate of an expert; 0 as long as its regret was never anything but 0.
-fn rate(range: f64, squares: f64, experts: f64, factor: f64) -> f64 {
-    if range <= 0.0 || squares <= 0.0 {
-        return 0.0;
-    }
-    factor * (0.5 / range).min((experts.ln() / squares).sqrt())
 }
 
 /// Several learners, and one more that weighs them by how their mixes did.
@@ -113,6 +156,7 @@ pub struct Mixer {
     level: f64,
     learners: Vec<Bernstein>,
     top: Bernstein,
+    #[serde(with = "crate::hex")]
     weights: Vec<f64>,
 }
 
@@ -131,6 +175,12 @@ impl Mixer {
         &self.weights
     }
 
+    /// See [`super::Ensemble::renew`].
+    pub fn renew(&mut self, place: usize) {
+        self.learners.iter_mut().for_each(|learner| learner.renew(place));
+        self.mix_weights();
+    }
+
     /// Takes the outcome `actual` of what experts `said`; NaN stands for asleep.
     pub fn observe(&mut self, said: &[f64], actual: f64) {
         let mixes: Vec<f64> = self.learners.iter().map(|learner| learner.mix(said).unwrap_or(f64::NAN)).collect();
@@ -138,6 +188,10 @@ impl Mixer {
         for learner in &mut self.learners {
             learner.observe(said, actual, self.level);
         }
+        self.mix_weights();
+    }
+
+    fn mix_weights(&mut self) {
         for (k, weight) in self.weights.iter_mut().enumerate() {
             let shares = self.top.weights().iter().zip(&self.learners);
             *weight = shares.map(|(share, learner)| share * learner.weights()[k]).sum();

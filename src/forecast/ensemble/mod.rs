@@ -64,12 +64,13 @@ impl Default for EnsembleSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Waiting {
     target: Timestamp,
-    /// `[level][expert]`, NaN (null) where there was none.
-    said: Vec<Option<f64>>,
+    /// `[level][expert]`, NaN where there was none.
+    #[serde(with = "crate::hex")]
+    said: Vec<f32>,
 }
 
-/// The mix of one service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The mix of one service; by default of no experts at all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ensemble {
     experts: Vec<ModelKind>,
     levels: Vec<f64>,
@@ -170,7 +171,7 @@ impl Ensemble {
             for q in 0..self.levels.len() {
                 for kind in &self.experts {
                     let value = said.get(kind).and_then(|rows| rows.get(lead - 1)).and_then(|row| row.get(q).copied());
-                    row.push(value.filter(|value| value.is_finite()));
+                    row.push(value.map_or(f32::NAN, |value| value as f32));
                 }
             }
             waiting.push_back(Waiting { target, said: row });
@@ -180,6 +181,7 @@ impl Ensemble {
     /// Learns from the value of the window at `start`; `None` = gap. Windows come in order of time.
     pub fn observe(&mut self, start: Timestamp, value: Option<f64>) {
         let count = self.experts.len();
+        let mut row = Vec::with_capacity(count);
         for (mixers, waiting) in self.mixers.iter_mut().zip(&mut self.waiting) {
             while waiting.front().is_some_and(|first| first.target < start) {
                 waiting.pop_front();
@@ -187,9 +189,17 @@ impl Ensemble {
             let Some(due) = waiting.pop_front_if(|first| first.target == start) else { continue };
             let Some(value) = value.filter(|value| value.is_finite()) else { continue };
             for (mixer, said) in mixers.iter_mut().zip(due.said.chunks_exact(count.max(1))) {
-                let said: Vec<f64> = said.iter().map(|value| value.unwrap_or(f64::NAN)).collect();
-                mixer.observe(&said, value);
+                row.clear();
+                row.extend(said.iter().map(|value| f64::from(*value)));
+                mixer.observe(&row, value);
             }
+        }
+    }
+
+    /// Another model says what `kind` says from now on: it begins where the best expert stands.
+    pub fn renew(&mut self, kind: ModelKind) {
+        if let Some(place) = self.experts.iter().position(|own| *own == kind) {
+            self.mixers.iter_mut().flatten().for_each(|mixer| mixer.renew(place));
         }
     }
 

@@ -148,6 +148,22 @@ fn an_expert_that_sleeps_keeps_its_standing_and_the_others_go_on() {
 }
 
 #[test]
+fn another_model_in_place_of_a_bad_expert_begins_where_the_best_stands() {
+    let (mut ensemble, _) = errors(2000, |i| {
+        let actual = 100.0 + 20.0 * noise(i, 1);
+        ([actual + noise(i, 2), actual + 5.0, actual + 30.0], actual)
+    });
+    let weight = |ensemble: &Ensemble| ensemble.weights(2, 0.5).unwrap()[&ModelKind::Holt];
+    assert!(weight(&ensemble) < 0.05, "{}", weight(&ensemble));
+    ensemble.renew(ModelKind::Holt);
+    assert!(weight(&ensemble) > 0.2, "{}", weight(&ensemble));
+    // One that is not there changes nothing.
+    let before = ensemble.clone();
+    ensemble.renew(ModelKind::Lstm);
+    assert_eq!(ensemble, before);
+}
+
+#[test]
 fn nothing_that_is_unknown_yet_moves_a_weight() {
     let mut ensemble = Ensemble::new(&settings(), &LEVELS, STEP, 4);
     let fresh = ensemble.combine(&said(&[1.0, 2.0, 30.0])).unwrap();

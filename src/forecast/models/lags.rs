@@ -6,6 +6,7 @@ use std::f64::consts::TAU;
 use prescale_domain::{Span, Timestamp};
 
 use super::DAY;
+use crate::log::ln_1p;
 use crate::past::Past;
 
 const HOUR: Span = Span::from_minutes(60);
@@ -222,5 +223,5 @@ impl Logs {
 
 /// A value that is no number is a gap.
 fn log(value: f64, small: f64) -> f64 {
-    if value.is_finite() { (value.max(0.0) / small).ln_1p() } else { f64::NAN }
+    if value.is_finite() { ln_1p(value / small) } else { f64::NAN }
 }

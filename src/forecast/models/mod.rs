@@ -61,8 +61,18 @@ pub enum ModelKind {
 }
 
 impl ModelKind {
-    /// Those that the online loop chooses among by default.
-    pub const ALL: [Self; 3] = [Self::SeasonalNaive, Self::Holt, Self::Lstm];
+    /// Those that the online loop mixes by default: the costly [`ModelKind::Boosted`] has to be asked for.
+    pub const DEFAULT: [Self; 9] = [
+        Self::SeasonalNaive,
+        Self::Naive,
+        Self::Ses,
+        Self::Holt,
+        Self::ProfileHolt,
+        Self::DayNaive,
+        Self::DayLevel,
+        Self::Regression,
+        Self::Lstm,
+    ];
 
     /// Every kind.
     pub const EACH: [Self; 10] = [
@@ -92,6 +102,11 @@ impl ModelKind {
             Self::Boosted => "boosted",
             Self::Lstm => "lstm",
         }
+    }
+
+    /// Whether a fit takes so long, or the model is so large, that it never happens on the way of a decision.
+    pub const fn is_costly(self) -> bool {
+        matches!(self, Self::Regression | Self::Boosted | Self::Lstm)
     }
 
     /// An unfitted model that draws all its chance from `seed`.
@@ -162,7 +177,7 @@ pub struct Lesson<'a> {
 }
 
 /// A model of the load of all services together.
-pub trait Forecaster: Send {
+pub trait Forecaster: Send + Sync {
     fn kind(&self) -> ModelKind;
 
     /// Learns from scratch.
@@ -170,6 +185,10 @@ pub trait Forecaster: Send {
     /// # Errors
     /// Too little history, or training that diverged; the model is then as before.
     fn fit(&mut self, lesson: &Lesson<'_>) -> Result<()>;
+
+    /// Chooses parameters once more, on all of the lesson, where that is not what [`Forecaster::fit`] did; the quantiles of
+    /// the error stay those that were measured on windows that it had not been fitted on.
+    fn choose_again(&mut self, _: &Lesson<'_>) {}
 
     /// Takes a few steps from where it is.
     ///

@@ -14,7 +14,7 @@ use crate::error::{ForecastCrateError, Result};
 use crate::past::{Past, Request};
 
 /// Parameters of one service, and the points that follow from them.
-pub trait PointExpert: Clone + fmt::Debug + Send + Serialize + DeserializeOwned {
+pub trait PointExpert: Clone + fmt::Debug + Send + Sync + Serialize + DeserializeOwned {
     const KIND: ModelKind;
     const VERSION: u32;
     /// Fewest known values that parameters are chosen from.
@@ -90,6 +90,14 @@ impl<E: PointExpert> Forecaster for Pointwise<E> {
         }
         self.services = services;
         Ok(())
+    }
+
+    fn choose_again(&mut self, lesson: &Lesson<'_>) {
+        for (service, fitted) in &mut self.services {
+            let past = lesson.histories.get(service).map(|series| Past::before(series, lesson.end));
+            let chosen = past.and_then(|past| E::choose(past, lesson.horizon_steps));
+            fitted.parameters = chosen.unwrap_or_else(|| fitted.parameters.clone());
+        }
     }
 
     fn update(&mut self, lesson: &Lesson<'_>) -> Result<()> {

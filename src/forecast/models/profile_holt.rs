@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::holt::{self, DampedTrend};
 use super::pointwise::{PointExpert, Pointwise};
 use super::{DAY, ModelKind};
+use crate::log::ln_1p;
 use crate::past::Past;
 
 const DAYS: usize = 7;
@@ -63,14 +64,16 @@ impl PointExpert for Profile {
 
 /// What the profile leaves of the logs from index `from` on.
 fn remainders(past: Past<'_>, from: usize, profile: &[Option<f64>]) -> Vec<Option<f64>> {
-    let logs = past.values[from..].iter().map(|value| value.map(|v| v.max(0.0).ln_1p()));
+    let logs = past.values[from..].iter().map(|value| value.map(ln_1p));
     logs.zip(profile).map(|(log, profile)| log.zip(*profile).map(|(log, profile)| log - profile)).collect()
 }
 
 /// The profile of the windows `from..to`, each from the days before it; `None` where no day is known.
 fn profile(past: Past<'_>, from: usize, to: usize) -> Vec<Option<f64>> {
     let (day, half) = (past.steps(DAY), past.steps(SMOOTHING) / 2);
-    let mut days: Vec<Vec<f64>> = vec![Vec::with_capacity(DAYS); to - from];
+    // What each window was on the days that are known, and how many those are.
+    let mut days = vec![([0.0; DAYS], 0_usize); to - from];
+    let mut sums = Vec::new();
     for back in (1..=DAYS).map(|days| days * day) {
         if back > to {
             break;
@@ -78,28 +81,41 @@ fn profile(past: Past<'_>, from: usize, to: usize) -> Vec<Option<f64>> {
         // A mean that slides over the day, by sums up to each window.
         let first = (from as isize - back as isize - half as isize).max(0) as usize;
         let last = (to - back + half + 1).min(past.values.len());
-        let mut sums = vec![(0.0, 0_u32)];
+        sums.clear();
+        let (mut sum, mut count) = (0.0, 0_u32);
+        sums.push((sum, count));
         for value in &past.values[first.min(last)..last] {
-            let (sum, count) = sums.last().copied().unwrap_or_default();
-            sums.push(value.map_or((sum, count), |v| (sum + v.max(0.0).ln_1p(), count + 1)));
+            if let Some(value) = value {
+                sum += ln_1p(*value);
+                count += 1;
+            }
+            sums.push((sum, count));
         }
-        for (place, own) in days.iter_mut().enumerate() {
+        for (place, (own, known)) in days.iter_mut().enumerate() {
             let Some(centre) = (from + place).checked_sub(back) else { continue };
             let low = centre.saturating_sub(half).max(first) - first;
             let high = (centre + half + 1).min(last).saturating_sub(first);
             if low < high && high < sums.len() && centre < last {
                 let (sum, count) = (sums[high].0 - sums[low].0, sums[high].1 - sums[low].1);
                 if count > 0 {
-                    own.push(sum / f64::from(count));
+                    own[*known] = sum / f64::from(count);
+                    *known += 1;
                 }
             }
         }
     }
-    days.into_iter().map(|mut own| median(&mut own)).collect()
+    days.iter_mut().map(|(own, known)| median(&mut own[..*known])).collect()
 }
 
+/// Of a few values, by insertion.
 fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
+    for sorted in 1..values.len() {
+        let mut place = sorted;
+        while place > 0 && values[place - 1] > values[place] {
+            values.swap(place - 1, place);
+            place -= 1;
+        }
+    }
     let upper = *values.get(values.len() / 2)?;
     Some(if values.len() % 2 == 1 { upper } else { 0.5 * (upper + values[values.len() / 2 - 1]) })
 }

@@ -2,11 +2,13 @@
 //! recent level, given the newest windows, means up to half a day, and what earlier days did at the same time. Rules: least
 //! absolute deviations by reweighting, with a small ridge; coefficients between two leads are interpolated.
 
+use prescale_domain::Span;
 use serde::{Deserialize, Serialize};
 
 use super::lags::{INPUTS, Logs, between, leads, small_load};
 use super::pointwise::{PointExpert, Pointwise};
 use super::{DAY, ModelKind};
+use crate::log::ln_1p;
 use crate::past::Past;
 
 /// Origins that coefficients are fitted on, at most, spread evenly.
@@ -17,8 +19,13 @@ const ROWS_MIN: usize = 4 * INPUTS;
 const ROUNDS: usize = 8;
 /// Ridge, in shares of the inputs' mean square.
 const RIDGE: f64 = 1e-3;
-/// Half of the weight of the rows is from the last days.
+/// Half of the weight of the rows is from the last days: a week, or after a change of the load one.
 const HALF_LIFE_DAYS: f64 = 7.0;
+const HALF_LIFE_DAYS_CHANGED: f64 = 1.0;
+/// The shorter one counts if it lowers the error of this much before the end by this share.
+const COMPARED: Span = Span::from_minutes(6 * 60);
+const COMPARED_ORIGINS: usize = 48;
+const CHANGED_BELOW: f64 = 0.95;
 /// A forecast moves at most this far from the highest recent value, as a factor.
 const HIGHEST: f64 = 10.0;
 
@@ -41,32 +48,19 @@ impl PointExpert for Coefficients {
     const KNOWN_MIN: usize = ROWS_MIN;
 
     fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self> {
-        let small = small_load(training)?;
-        let logs = Logs::all(training, small);
-        let (end, day) = (training.values.len(), training.steps(DAY));
-        let first = if end > 2 * day { day } else { end / 4 };
-        let stride = (end.saturating_sub(first) / ROWS_MAX).max(1);
-        let leads = leads(training.step, horizon_steps);
-        let mut by_lead = Vec::with_capacity(leads.len());
-        let origins: Vec<(isize, f64)> = (first.max(1)..end)
-            .step_by(stride)
-            .filter_map(|origin| Some((origin as isize, logs.level(origin as isize)?)))
-            .collect();
-        for lead in &leads {
-            let mut rows = Rows::default();
-            for (origin, level) in &origins {
-                let Some(target) = logs.known(origin + *lead as isize - 1) else { continue };
-                let age_days = (end as f64 - *origin as f64) / day as f64;
-                inputs(&logs, *origin, *lead, *level, &mut rows.inputs);
-                rows.targets.push(target - level);
-                rows.weights.push(0.5_f64.powf(age_days / HALF_LIFE_DAYS));
-            }
-            if rows.targets.len() < ROWS_MIN {
-                return None;
-            }
-            by_lead.push(rows.least_deviations()?);
-        }
-        Some(Self { small, leads, by_lead })
+        let (end, compared) = (training.values.len(), training.steps(COMPARED));
+        let half_life = if end > 2 * training.steps(DAY) {
+            let error = |half_life| {
+                let fitted = Self::fit(training.first(end - compared), horizon_steps, half_life)?;
+                Some(fitted.error(training, end - compared, horizon_steps))
+            };
+            let changed = error(HALF_LIFE_DAYS_CHANGED).zip(error(HALF_LIFE_DAYS));
+            let changed = changed.is_some_and(|(short, long)| short < CHANGED_BELOW * long);
+            if changed { HALF_LIFE_DAYS_CHANGED } else { HALF_LIFE_DAYS }
+        } else {
+            HALF_LIFE_DAYS
+        };
+        Self::fit(training, horizon_steps, half_life)
     }
 
     fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {
@@ -89,6 +83,53 @@ impl PointExpert for Coefficients {
         });
         let points: Vec<f64> = points.collect();
         points.iter().all(|point| point.is_finite()).then_some(points)
+    }
+}
+
+impl Coefficients {
+    fn fit(training: Past<'_>, horizon_steps: usize, half_life_days: f64) -> Option<Self> {
+        let small = small_load(training)?;
+        let logs = Logs::all(training, small);
+        let (end, day) = (training.values.len(), training.steps(DAY));
+        let first = if end > 2 * day { day } else { end / 4 };
+        let stride = (end.saturating_sub(first) / ROWS_MAX).max(1);
+        let leads = leads(training.step, horizon_steps);
+        let mut by_lead = Vec::with_capacity(leads.len());
+        let origins: Vec<(isize, f64)> = (first.max(1)..end)
+            .step_by(stride)
+            .filter_map(|origin| Some((origin as isize, logs.level(origin as isize)?)))
+            .collect();
+        for lead in &leads {
+            let mut rows = Rows::default();
+            for (origin, level) in &origins {
+                let Some(target) = logs.known(origin + *lead as isize - 1) else { continue };
+                let age_days = (end as f64 - *origin as f64) / day as f64;
+                inputs(&logs, *origin, *lead, *level, &mut rows.inputs);
+                rows.targets.push(target - level);
+                rows.weights.push(0.5_f64.powf(age_days / half_life_days));
+            }
+            if rows.targets.len() < ROWS_MIN {
+                return None;
+            }
+            by_lead.push(rows.least_deviations()?);
+        }
+        Some(Self { small, leads, by_lead })
+    }
+
+    /// Mean error of the logs over some origins from index `from` on.
+    fn error(&self, past: Past<'_>, from: usize, horizon_steps: usize) -> f64 {
+        let (mut sum, mut count) = (0.0, 0_u32);
+        let stride = ((past.values.len() - from) / COMPARED_ORIGINS).max(1);
+        for origin in (from..past.values.len()).step_by(stride) {
+            let Some(points) = self.points(past.first(origin), horizon_steps) else { continue };
+            for lead in &self.leads {
+                if let Some(value) = past.at((origin + lead - 1) as isize) {
+                    sum += (ln_1p(value / self.small) - ln_1p(points[lead - 1] / self.small)).abs();
+                    count += 1;
+                }
+            }
+        }
+        if count == 0 { f64::INFINITY } else { sum / f64::from(count) }
     }
 }
 

@@ -58,18 +58,26 @@ impl ResidualQuantiles {
 
     /// Quantiles at `levels` around `points`; the median is the point itself.
     pub(crate) fn around(&self, points: &[f64], levels: &[f64]) -> Vec<Vec<f64>> {
+        let same = self.levels == levels;
         let rows = points.iter().enumerate().map(|(k, point)| {
             let Some(errors) = self.steps.get(k).or(self.steps.last()) else { return vec![*point; levels.len()] };
             let mut row: Vec<f64> = levels
                 .iter()
-                .map(|level| {
-                    let error = if *level == 0.5 { 0.0 } else { at_level(&self.levels, errors, *level) };
+                .enumerate()
+                .map(|(q, level)| {
+                    let error = match errors.get(q) {
+                        _ if *level == 0.5 => 0.0,
+                        Some(error) if same => *error,
+                        _ => at_level(&self.levels, errors, *level),
+                    };
                     // Below the median the forecast never lies above the point, and above it never below.
                     let error = if *level < 0.5 { error.min(0.0) } else { error.max(0.0) };
                     (point + (point + self.offset) * error).max(0.0)
                 })
                 .collect();
-            row.sort_by(f64::total_cmp);
+            if !row.is_sorted() {
+                row.sort_by(f64::total_cmp);
+            }
             row
         });
         rows.collect()

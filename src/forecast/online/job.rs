@@ -15,6 +15,7 @@ use crate::models::{Forecaster, Lesson, Lstm, LstmSettings, ModelKind};
 use crate::past::{Past, Request};
 use crate::registry::Training;
 
+use super::experts::Experts;
 use super::score::mean_pinball;
 use super::settings::OnlineSettings;
 use super::trial::{Role, Trial, block_steps, relative};
@@ -44,6 +45,8 @@ pub enum TrainingKind {
     Drift,
     /// A few small steps from the replay buffer.
     Update,
+    /// The models beside the LSTM, of each service for itself.
+    Experts,
     /// By hand, outside of the loop.
     Manual,
 }
@@ -55,6 +58,7 @@ impl TrainingKind {
             Self::Scheduled => "scheduled",
             Self::Drift => "drift",
             Self::Update => "update",
+            Self::Experts => "experts",
             Self::Manual => "manual",
         }
     }
@@ -98,7 +102,14 @@ pub struct TrainingResult {
     pub id: u64,
     pub kind: TrainingKind,
     pub started: Timestamp,
-    pub(super) outcome: std::result::Result<Trained, String>,
+    pub(super) outcome: std::result::Result<Outcome, String>,
+}
+
+/// What was trained.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Lstm(Trained),
+    Experts(BTreeMap<ServiceName, Experts>),
 }
 
 /// A trained model and its figures on windows that it was not trained on.
@@ -182,7 +193,11 @@ impl TrainingJob {
     pub fn run(self) -> TrainingResult {
         let (id, kind, started) = (self.id, self.kind, self.started);
         // A crash is a failed training like any other: the serving model goes on.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.train()))
+        let work = || match kind {
+            TrainingKind::Experts => Ok(Outcome::Experts(self.fit_experts())),
+            _ => self.train().map(Outcome::Lstm),
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(work))
             .unwrap_or_else(|panic| Err(ForecastCrateError::Crashed(crash_text(&*panic))))
             .map_err(|error| error.to_string());
         TrainingResult { id, kind, started, outcome }
@@ -197,6 +212,19 @@ impl TrainingJob {
         }
         // Nor is the effect of an incident learnt.
         self.events.retain(|event| !anomaly::is_incident(&event.kind));
+    }
+
+    /// The models beside the LSTM, of each service by itself.
+    fn fit_experts(mut self) -> BTreeMap<ServiceName, Experts> {
+        self.clean();
+        let settings = &self.settings;
+        let kinds = || settings.models.iter().copied().filter(|kind| *kind != ModelKind::Lstm);
+        let shape = (settings.horizon(), &*settings.levels, settings.seed);
+        let each = self.histories.into_iter().map(|(service, series)| {
+            let fitted = Experts::fit(kinds(), &BTreeMap::from([(service.clone(), series)]), shape);
+            (service, fitted)
+        });
+        each.collect()
     }
 
     fn train(mut self) -> Result<Trained> {
@@ -235,10 +263,10 @@ impl TrainingJob {
                 model
             }
             (Some(champion), TrainingKind::Drift) => {
-                // As many steps as a full training takes, and as bold, half of them from the newest day and the other half
+                // As many steps as a first training takes, and as bold, half of them from the newest day and the other half
                 // from all of the history, up to the newest window: a full training stops by what the newest day says, and
                 // so never learns from it.
-                let (update_samples, update_rate) = (settings.refit_samples, settings.refit_rate);
+                let (update_samples, update_rate) = (settings.fit_samples, settings.fit_rate);
                 let recent = LstmSettings { update_samples, update_rate, ..settings.clone() };
                 let mut model = champion.reseeded(recent, seed);
                 model.update(&lesson)?;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use prescale_domain::{CalendarEvent, Series, ServiceName, Span, Timestamp};
 use prescale_telemetry::forecast as happenings;
 
-use super::job::{PendingJob, Trained, TrainingJob, TrainingKind, TrainingResult};
+use super::experts::Experts;
+use super::job::{Outcome, PendingJob, Trained, TrainingJob, TrainingKind, TrainingResult};
 use super::state::Lineage;
 use super::trial::{Role, Trial, Verdict};
 use super::{Online, OnlineEvent};
 use crate::error::Result;
-use crate::models::{Lstm, ModelKind};
+use crate::models::{DAY, Lstm, ModelKind};
 use crate::past::Past;
 
 /// The first model of a service is accepted up to this multiple of Holt's loss: online calibration and updates follow.
@@ -92,7 +93,7 @@ impl Online {
         histories: &BTreeMap<ServiceName, Series>,
         events: &[CalendarEvent],
     ) -> Option<TrainingJob> {
-        if self.state.pending.is_some() || !self.settings.uses(ModelKind::Lstm) {
+        if self.state.pending.is_some() {
             return None;
         }
         let length = |series: &Series| series.end().since(series.start);
@@ -110,7 +111,9 @@ impl Online {
         let effective = now + self.settings.training_delay;
         let generation = self.state.generation;
         let pending = PendingJob { id: self.state.jobs, kind, started: now, effective, until, services, generation };
-        if kind == TrainingKind::Update {
+        if kind == TrainingKind::Experts {
+            (self.state.experts_at, self.state.experts_due) = (Some(now), false);
+        } else if kind == TrainingKind::Update {
             self.state.last_update = Some(now);
         } else {
             self.state.last_fit = Some(now);
@@ -118,6 +121,7 @@ impl Online {
             self.state.next_fit = Some(now + longest.max(self.settings.min_history).min(self.settings.refit_every));
             self.state.last_update = Some(now);
             if kind == TrainingKind::Drift {
+                self.state.experts_due = true;
                 // What came after the change is little at first: again when there is twice as much of it.
                 let gap = match self.state.follow_up {
                     Some((_, gap)) if !self.state.drift_due => gap + gap,
@@ -133,6 +137,23 @@ impl Online {
     }
 
     fn kind_due(&self, now: Timestamp, ready: &BTreeMap<&ServiceName, &Series>, longest: Span) -> Option<TrainingKind> {
+        let own = self.settings.uses(ModelKind::Lstm).then(|| self.lstm_due(now, ready, longest)).flatten();
+        match own {
+            Some(TrainingKind::Update) | None if self.experts_due(now, longest) => Some(TrainingKind::Experts),
+            own => own,
+        }
+    }
+
+    /// Whether the models of the services are to be fitted: daily, and after a change of the load. Those with less than a
+    /// day of history are fitted as it grows.
+    fn experts_due(&self, now: Timestamp, longest: Span) -> bool {
+        let asked = self.settings.models.iter().any(|kind| *kind != ModelKind::Lstm);
+        let drift = self.state.experts_due.then_some(self.settings.drift.cooldown);
+        let gap = drift.map_or(self.settings.refit_every, |cooldown| cooldown.min(self.settings.refit_every));
+        asked && longest >= DAY && self.state.experts_at.is_none_or(|at| now >= at + gap)
+    }
+
+    fn lstm_due(&self, now: Timestamp, ready: &BTreeMap<&ServiceName, &Series>, longest: Span) -> Option<TrainingKind> {
         let (Some(last_fit), Some(next_fit)) = (self.state.last_fit, self.state.next_fit) else {
             return Some(TrainingKind::Initial);
         };
@@ -180,8 +201,9 @@ impl Online {
     /// The start of the pending training, as an event.
     pub fn started_event(&self) -> Option<OnlineEvent> {
         let pending = self.state.pending.as_ref()?;
+        let what = if pending.kind == TrainingKind::Experts { "the simple models" } else { "the LSTM" };
         let text = format!(
-            "{} training of the LSTM on {} services, data until {}",
+            "{} training of {what} on {} services, data until {}",
             pending.kind.name(),
             pending.services.len(),
             pending.until
@@ -200,12 +222,13 @@ impl Online {
             Err(error) => self.failed(now, &error),
             Ok(trained) => {
                 let stale = self.state.pending.take().is_some_and(|job| job.generation != self.state.generation);
-                if stale {
-                    return vec![kept(now, result.kind, "the model that it started from has been replaced meanwhile")];
-                }
-                match result.kind {
-                    TrainingKind::Update => self.judge_update(now, trained),
-                    kind => self.judge(now, kind, result.id, trained),
+                match (result.kind, trained) {
+                    (_, Outcome::Experts(fitted)) => vec![self.refit(now, fitted)],
+                    (kind, Outcome::Lstm(_)) if stale => {
+                        vec![kept(now, kind, "the model that it started from has been replaced meanwhile")]
+                    }
+                    (TrainingKind::Update, Outcome::Lstm(trained)) => self.judge_update(now, trained),
+                    (kind, Outcome::Lstm(trained)) => self.judge(now, kind, result.id, trained),
                 }
             }
         }
@@ -215,6 +238,18 @@ impl Online {
     pub fn failed(&mut self, now: Timestamp, error: &str) -> Vec<OnlineEvent> {
         let pending = self.state.pending.take();
         pending.map(|pending| failure(now, pending.kind, error)).into_iter().collect()
+    }
+
+    /// Newly fitted models of the services take part at once: their weights follow from what they say.
+    fn refit(&mut self, now: Timestamp, fitted: BTreeMap<ServiceName, Experts>) -> OnlineEvent {
+        let services = fitted.len();
+        for (service, experts) in fitted {
+            if let Some(own) = self.state.services.get_mut(&service) {
+                own.experts.replace(experts);
+            }
+        }
+        let text = format!("the simple models of {services} services are fitted to their newest history");
+        OnlineEvent { at: now, service: None, kind: "refitted".into(), text }
     }
 
     fn judge_update(&mut self, now: Timestamp, trained: Trained) -> Vec<OnlineEvent> {
@@ -359,7 +394,10 @@ impl Online {
         self.lstm = Some(lstm);
         self.state.promoted = Some(Arc::clone(&bytes));
         self.state.lstm = Some(bytes);
-        self.state.services.values_mut().for_each(|own| own.scores.restart_drift());
+        for own in self.state.services.values_mut() {
+            own.scores.restart_drift();
+            own.mix.renew(ModelKind::Lstm);
+        }
     }
 
     /// Takes a version of the registry that somebody has made the champion there: it serves, and the model that it replaces

@@ -2,6 +2,8 @@
 //! training works on copies and takes effect only through [`Online::finish`]; after [`Online::restore`] everything goes
 //! on as if nothing had happened, byte for byte.
 
+mod admit;
+mod experts;
 mod job;
 mod learn;
 mod readiness;
@@ -17,11 +19,13 @@ use std::collections::BTreeMap;
 
 use prescale_domain::{CalendarEvent, QuantileForecast, Series, ServiceName, Span, Timestamp};
 use prescale_telemetry::forecast as happenings;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::anomaly;
+use crate::ensemble::{ENSEMBLE, Said};
 use crate::error::Result;
-use crate::models::{DAY, Forecaster as _, Holt, Lesson, Lstm, ModelKind, SeasonalNaive};
+use crate::models::{DAY, Forecaster as _, Lstm, ModelKind};
 use crate::past::{Past, Request};
 
 pub use job::{Handmade, PendingJob, TrainingJob, TrainingKind, TrainingResult, train_by_hand};
@@ -30,6 +34,7 @@ pub use readiness::Readiness;
 pub use settings::{BudgetSettings, DriftSettings, OnlineSettings, SettingFault, TrialSettings};
 pub use state::Lineage;
 
+use experts::Experts;
 use score::{Scores, Sign};
 use state::State;
 
@@ -39,27 +44,13 @@ const KNOWN_MIN: usize = 3;
 const CLEANED: Span = Span::from_minutes(7 * 24 * 60);
 /// A forecast needs a value this recent.
 const RECENT: Span = Span::from_minutes(120);
-/// The LSTM stops serving where its recent loss exceeds the best simple model's by this factor, and serves again below
-/// the second.
-const DEMOTE_ABOVE: f64 = 1.3;
-const READMIT_BELOW: f64 = 1.1;
-/// Outcomes before models are compared by their recent loss.
-const COMPARE_MIN: f64 = 600.0;
-/// The LSTM stops serving where its recent loss exceeds the seasonal naive's (MASE above 1), and serves again below this
-/// share of it.
-const READMIT_NAIVE: f64 = 0.95;
-/// The LSTM stops serving where less of the recent outcomes than the first lie below its calibrated 90 % quantile, if
-/// another model does better, and serves again above the second.
-const COVERED_MIN: f64 = 0.80;
-const COVERED_AGAIN: f64 = 0.85;
-
 /// Something that happened to the models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OnlineEvent {
     pub at: Timestamp,
     /// `None` = all services.
     pub service: Option<ServiceName>,
-    /// `drift`, `training-started`, `training-failed`, `updated`, `kept`, `challenger`, `promoted`, `rejected`, `confirmed`,
+    /// `drift`, `training-started`, `refitted`, `training-failed`, `updated`, `kept`, `challenger`, `promoted`, `rejected`, `confirmed`,
     /// `rolled-back`, `demoted`, `readmitted`, `model-unreadable`.
     pub kind: String,
     /// The evidence, as a sentence.
@@ -76,15 +67,18 @@ pub struct Missing {
 }
 
 /// Prequential figures of what was served for one service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ServiceScores {
     /// By lead in steps: MASE of the median, coverage of the 90 % quantile in percent, number of outcomes.
     pub leads: BTreeMap<usize, LeadScore>,
-    pub forecasts: BTreeMap<ModelKind, u64>,
+    /// Forecasts by the model that made them.
+    pub forecasts: BTreeMap<String, u64>,
+    /// Weights of the models in the median at the end of the horizon; they sum to 1.
+    pub weights: BTreeMap<ModelKind, f64>,
 }
 
 /// Figures at one lead; absent without outcomes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct LeadScore {
     pub mase: Option<f64>,
     pub pinball_p90: Option<f64>,
@@ -101,9 +95,6 @@ pub struct Online {
     /// That of the trial under way.
     shadow: Option<Lstm>,
 }
-
-/// Quantiles by step, and what they are from.
-type Native = BTreeMap<ModelKind, Vec<Vec<f64>>>;
 
 impl Online {
     /// Nothing learnt yet. `settings` have no faults: whoever read them has asked.
@@ -142,13 +133,14 @@ impl Online {
         }
         let Some(own) = self.state.services.get_mut(service) else { return events };
         let outcome = own.scores.outcome(window_start, value.filter(|v| v.is_finite()));
+        own.mix.observe(window_start, value);
         if let Some(trial) = &mut self.state.trial {
             for (origin, serving, shadow) in outcome.pairs {
                 trial.take(service, origin, (serving, shadow), (step, horizon_steps));
             }
         }
         for sign in outcome.signs {
-            self.state.drift_due = true;
+            (self.state.drift_due, self.state.experts_due) = (true, true);
             let (test, statistic, threshold, text) = told(sign);
             happenings::Drift { service, test, statistic, threshold }.emit();
             events.push(OnlineEvent { at, service: Some(service.clone()), kind: "drift".into(), text });
@@ -156,7 +148,8 @@ impl Online {
         events
     }
 
-    /// The forecast from the last window of `history`, calibrated, with the model that made it and why.
+    /// The forecast from the last window of `history`: what the models say, mixed and calibrated, and whether the LSTM takes
+    /// part or why not.
     ///
     /// # Errors
     /// The reason why there is none, as a code, and the time until there will be one where that is known.
@@ -182,32 +175,56 @@ impl Online {
         if known < KNOWN_MIN {
             return missing("no-history", Some(Span::from_millis((KNOWN_MIN - known) as i64 * past.step.millis())));
         }
-        self.fit_simple(service, history, events, known);
+        self.fit_quick(service, history, events, known);
         let levels = self.settings.levels.clone();
         let horizon_steps = self.settings.horizon();
         let request = Request { service, past, horizon_steps, levels: &levels, events, now };
         let (native, uplifted) = self.ask_all(&request);
-        let Some((kind, reason)) = self.choose(service, &native, now) else { return missing("model-failed", None) };
-        let Some(own) = self.state.services.get_mut(service) else { return missing("unknown-service", None) };
-        let mut rows = native[&kind].clone();
-        own.scores.calibrate(kind, &mut rows);
-        let origin = past.moment(past.values.len() - 1);
-        let mut reason = if uplifted.contains(&kind) { format!("{reason}+event-uplift") } else { reason.to_owned() };
-        if self.hold(&request, kind, &mut rows) {
+        let reason = self.admit(service, &native, now);
+        let Some(own) = self.state.services.get(service) else { return missing("unknown-service", None) };
+        let mix = |mut said: Said| {
+            if own.demoted && said.len() > 1 {
+                said.remove(&ModelKind::Lstm);
+            }
+            let model = match said.first_key_value() {
+                Some((only, _)) if said.len() == 1 => only.name(),
+                _ => ENSEMBLE,
+            };
+            Some((own.mix.combine(&said)?, model))
+        };
+        let Some((mixed, model)) = mix(native.clone()) else { return missing("model-failed", None) };
+        let mut rows = mixed.clone();
+        own.scores.correct(&mut rows);
+        let mut reason = if uplifted { format!("{reason}+event-uplift") } else { reason.to_owned() };
+        // What to say had the load not fallen without reason, or within a declared incident, if that is more.
+        let held = anomaly::mended(past, service, events, now).and_then(|values| {
+            let request = Request { past: Past { values: &values, ..past }, ..request };
+            let (mut held, _) = mix(self.ask_all(&request).0)?;
+            own.scores.correct(&mut held);
+            Some(held)
+        });
+        let mut raised = false;
+        for (value, held) in rows.iter_mut().flatten().zip(held.into_iter().flatten().flatten()) {
+            raised |= held > *value;
+            *value = value.max(held);
+        }
+        if raised {
             reason.push_str("+anomaly-held");
         }
+        let origin = past.moment(past.values.len() - 1);
         let shadow = self.shadow.as_ref().and_then(|lstm| {
             let mut rows = lstm.predict(&request).ok()?;
             uplift::apply(&mut rows, &request, &|event| lstm.has_learnt(&event.kind));
             Some(rows)
         });
         let Some(own) = self.state.services.get_mut(service) else { return missing("unknown-service", None) };
-        own.scores.expect(origin, kind, &rows, native, shadow.as_deref());
+        own.mix.expect(origin, &native);
+        own.scores.expect(origin, model, [&rows, &mixed], native, shadow.as_deref());
         let forecast = QuantileForecast {
             service: service.clone(),
             origin,
             step: past.step,
-            model: kind.name().to_owned(),
+            model: model.to_owned(),
             reason,
             levels,
             values: rows,
@@ -218,20 +235,16 @@ impl Online {
         }
     }
 
-    /// Refits the simple models of a service when its history has doubled, then daily: milliseconds.
-    fn fit_simple(&mut self, service: &ServiceName, history: &Series, events: &[CalendarEvent], known: usize) {
+    /// Fits the quick models of a service until it has a day of history, each time that has doubled, and where there are
+    /// none: milliseconds. After that they are fitted by trainings.
+    fn fit_quick(&mut self, service: &ServiceName, history: &Series, events: &[CalendarEvent], known: usize) {
         let Some(own) = self.state.services.get_mut(service) else { return };
         let day = DAY.steps_up(self.settings.step).max(1);
-        let end = history.end();
-        let due = match own.fitted_at {
-            None => true,
-            Some(at) => known >= own.fitted_known.saturating_mul(2).min(own.fitted_known + day) || end >= at + DAY,
-        };
-        if !due {
+        let grown = own.fitted_known < day && known >= own.fitted_known.saturating_mul(2).min(day);
+        if !own.experts.is_empty() && !grown {
             return;
         }
-        let length = end.since(history.start);
-        let calibrate = Span::from_millis((length.millis() / 3).min(2 * DAY.millis()));
+        let end = history.end();
         // Older outliers weigh little, and this is on the way of a decision.
         let past = Past::all(history);
         let skipped = past.values.len().saturating_sub(past.steps(CLEANED));
@@ -241,144 +254,39 @@ impl Online {
         cleaned.values.truncate(skipped);
         cleaned.values.extend(anomaly::without(newest, &found));
         let histories = BTreeMap::from([(service.clone(), cleaned)]);
-        let lesson = Lesson {
-            histories: &histories,
-            events: &[],
-            train_until: (end - calibrate).floor_to(self.settings.step),
-            end,
-            horizon_steps: self.settings.horizon(),
-            levels: &self.settings.levels,
-        };
-        // A model that can't be fitted is left out of the choice.
-        let (mut holt, mut naive) = (Holt::default(), SeasonalNaive::default());
-        own.holt = holt.fit(&lesson).is_ok().then_some(holt);
-        let has_season = length >= DAY;
-        own.naive = (has_season && naive.fit(&lesson).is_ok()).then_some(naive);
-        own.fitted_at = Some(end);
+        let kinds = self.settings.models.iter().copied().filter(|kind| !kind.is_costly());
+        let shape = (self.settings.horizon(), &*self.settings.levels, self.settings.seed);
+        own.experts.replace(Experts::fit(kinds, &histories, shape));
         own.fitted_known = known;
     }
 
-    /// What every model that can says, with the uplift of events that it could not learn; and who needed that.
-    fn ask_all(&self, request: &Request<'_>) -> (Native, Vec<ModelKind>) {
-        let mut native = Native::new();
-        let mut uplifted = Vec::new();
-        let Some(own) = self.state.services.get(request.service) else { return (native, uplifted) };
-        let mut add = |kind: ModelKind, said: Result<Vec<Vec<f64>>>, learnt: &dyn Fn(&CalendarEvent) -> bool| {
-            let Ok(mut rows) = said else { return };
+    /// What every model that can says, with the uplift of events that it could not learn; and whether any needed that.
+    fn ask_all(&self, request: &Request<'_>) -> (Said, bool) {
+        let (mut said, mut uplifted) = (Said::new(), false);
+        let Some(own) = self.state.services.get(request.service) else { return (said, uplifted) };
+        let mut add = |kind: ModelKind, rows: Result<Vec<Vec<f64>>>, learnt: &dyn Fn(&CalendarEvent) -> bool| {
+            let Ok(mut rows) = rows else { return };
             let sound = rows.len() == request.horizon_steps
                 && rows.iter().flatten().all(|value| value.is_finite() && *value >= 0.0)
                 && rows.iter().all(|row| row.is_sorted());
             if sound && self.settings.uses(kind) {
-                if uplift::apply(&mut rows, request, learnt) {
-                    uplifted.push(kind);
-                }
-                native.insert(kind, rows);
+                uplifted |= uplift::apply(&mut rows, request, learnt);
+                said.insert(kind, rows);
             }
         };
-        if let Some(naive) = &own.naive {
-            add(ModelKind::SeasonalNaive, naive.predict(request), &|_| false);
-        }
-        if let Some(holt) = &own.holt {
-            add(ModelKind::Holt, holt.predict(request), &|_| false);
+        for (kind, model) in own.experts.iter() {
+            add(kind, model.predict(request), &|_| false);
         }
         if let Some(lstm) = &self.lstm {
             add(ModelKind::Lstm, lstm.predict(request), &|event| lstm.has_learnt(&event.kind));
         }
-        (native, uplifted)
-    }
-
-    /// Raises a forecast to what `kind` would say had the load not fallen without reason, or within a declared incident.
-    /// Says whether anything changed.
-    fn hold(&self, request: &Request<'_>, kind: ModelKind, rows: &mut [Vec<f64>]) -> bool {
-        let Some(values) = anomaly::mended(request.past, request.service, request.events, request.now) else {
-            return false;
-        };
-        let mended = Request { past: Past { values: &values, ..request.past }, ..*request };
-        let (mut native, _) = self.ask_all(&mended);
-        let Some(own) = self.state.services.get(request.service) else { return false };
-        let Some(mut held) = native.remove(&kind) else { return false };
-        own.scores.calibrate(kind, &mut held);
-        let mut changed = false;
-        for (value, held) in rows.iter_mut().flatten().zip(held.into_iter().flatten()) {
-            changed |= held > *value;
-            *value = value.max(held);
-        }
-        changed
-    }
-
-    /// The LSTM where it may serve, else the simple model with the lower recent loss, Holt at first.
-    fn choose(&mut self, service: &ServiceName, native: &Native, now: Timestamp) -> Option<(ModelKind, &'static str)> {
-        let own = self.state.services.get_mut(service)?;
-        let loss = |kind: ModelKind| own.scores.recent.get(&kind).and_then(|recent| recent.mean(COMPARE_MIN));
-        let simple = [ModelKind::Holt, ModelKind::SeasonalNaive].into_iter().filter(|kind| native.contains_key(kind));
-        let best = simple.min_by(|a, b| match (loss(*a), loss(*b)) {
-            (Some(a), Some(b)) => a.total_cmp(&b),
-            _ => std::cmp::Ordering::Equal,
-        });
-        if native.contains_key(&ModelKind::Lstm) {
-            let before = own.demoted;
-            if let (Some(lstm), Some(best)) = (loss(ModelKind::Lstm), best)
-                && let Some(simple) = loss(best)
-            {
-                let naive = loss(ModelKind::SeasonalNaive).filter(|_| native.contains_key(&ModelKind::SeasonalNaive));
-                let covered = |kind| own.scores.covered.get(&kind).and_then(|recent| recent.mean(COMPARE_MIN));
-                let limit = if before { READMIT_BELOW } else { DEMOTE_ABOVE };
-                let naive_limit = if before { READMIT_NAIVE } else { 1.0 };
-                let covered_limit = if before { COVERED_AGAIN } else { COVERED_MIN };
-                let uncovered = match (covered(ModelKind::Lstm), covered(best)) {
-                    (Some(lstm), Some(simple)) => lstm < covered_limit && simple > lstm,
-                    _ => false,
-                };
-                let code = if lstm > limit * simple {
-                    Some("lstm-demoted")
-                } else if naive.is_some_and(|naive| lstm > naive_limit * naive) {
-                    Some("lstm-worse-than-naive")
-                } else if uncovered {
-                    Some("lstm-out-of-coverage")
-                } else {
-                    None
-                };
-                own.demoted = code.is_some();
-                // While it lasts, the reason is the first.
-                if own.demoted != before {
-                    own.demotion = code.map(str::to_owned);
-                }
-                if own.demoted != before {
-                    let kind = if before { "readmitted" } else { "demoted" };
-                    let text = format!(
-                        "the LSTM {}: recent loss {lstm:.3}, {best} has {simple:.3}{}{}",
-                        code.unwrap_or("serves again"),
-                        naive.map(|naive| format!(", seasonal naive {naive:.3}")).unwrap_or_default(),
-                        covered(ModelKind::Lstm)
-                            .map(|c| format!(", {:.1} % covered at 0.9", 100.0 * c))
-                            .unwrap_or_default()
-                    );
-                    happenings::Demoted { service, reason: code.unwrap_or("readmitted") }.emit();
-                    let service = Some(service.clone());
-                    self.state.notices.push(OnlineEvent { at: now, service, kind: kind.into(), text });
-                }
-            }
-            if !own.demoted || best.is_none() {
-                return Some((ModelKind::Lstm, "champion"));
-            }
-        }
-        let reason = match (&self.lstm, self.settings.uses(ModelKind::Lstm)) {
-            (_, false) => "configured",
-            (None, true) => "cold-start",
-            (Some(_), true) if own.demoted => match own.demotion.as_deref() {
-                Some("lstm-worse-than-naive") => "lstm-worse-than-naive",
-                Some("lstm-out-of-coverage") => "lstm-out-of-coverage",
-                _ => "lstm-demoted",
-            },
-            (Some(lstm), true) if lstm.knows(service) => "lstm-failed",
-            (Some(_), true) => "cold-start",
-        };
-        best.map(|kind| (kind, reason))
+        (said, uplifted)
     }
 
     /// Figures of what was served for `service` so far.
     pub fn scores(&self, service: &ServiceName) -> Option<ServiceScores> {
-        let scores: &Scores = &self.state.services.get(service)?.scores;
+        let own = self.state.services.get(service)?;
+        let scores: &Scores = &own.scores;
         let scale = scores.scale();
         let leads = scores.leads().iter().zip(&scores.served).map(|(lead, sums)| {
             let score = LeadScore {
@@ -389,7 +297,8 @@ impl Online {
             };
             (*lead, score)
         });
-        Some(ServiceScores { leads: leads.collect(), forecasts: scores.forecasts.clone() })
+        let weights = own.mix.weights(self.settings.horizon(), 0.5).unwrap_or_default();
+        Some(ServiceScores { leads: leads.collect(), forecasts: scores.forecasts.clone(), weights })
     }
 }
 

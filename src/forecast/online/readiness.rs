@@ -2,6 +2,7 @@
 //! it follows from what is known.
 
 use prescale_domain::{Series, ServiceName, Span, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{KNOWN_MIN, Online, RECENT};
@@ -9,7 +10,7 @@ use crate::models::ModelKind;
 use crate::past::Past;
 
 /// The state of one service's forecasts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
     /// Nothing is forecast: `unknown-service`, `no-history`, `no-recent-data`. The simple models serve: `configured` (the
     /// LSTM is switched off), `cold-start`, `gaps` (too little of the history is known to train on), `training`,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::accuracy::{Accuracy, pinball};
 use crate::calibrate::Calibrator;
 use crate::drift::{Adwin, Alarm, Change, InputChange, InputWatch, PageHinkley};
+use crate::ensemble::Said;
 use crate::models::ModelKind;
 use crate::models::residual::at_level;
 
@@ -43,16 +44,21 @@ pub(crate) struct Outcome {
     pub(crate) pairs: Vec<(Timestamp, f64, f64)>,
 }
 
+/// Models that are scored by themselves, beside their mix: the LSTM, and those that it has to be better than.
+const JUDGED: [ModelKind; 3] = [ModelKind::SeasonalNaive, ModelKind::Holt, ModelKind::Lstm];
+
 /// A forecast that waits for its outcomes: rows at the scored leads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Waiting {
     origin: Timestamp,
-    served: ModelKind,
     /// What was served, calibrated.
     calibrated: Vec<Vec<f64>>,
-    /// What each model said, uncalibrated.
+    /// The mix before it was calibrated.
+    #[serde(default)]
+    mixed: Vec<Vec<f64>>,
+    /// What each judged model said, uncalibrated.
     native: BTreeMap<ModelKind, Vec<Vec<f64>>>,
-    /// The calibrated 90 % quantile of each model.
+    /// The calibrated 90 % quantile of each.
     #[serde(default)]
     upper: BTreeMap<ModelKind, Vec<f64>>,
     /// What the model in the shadow said.
@@ -86,13 +92,18 @@ pub(crate) struct Scores {
     leads: Vec<usize>,
     step: Span,
     waiting: VecDeque<Waiting>,
+    /// Of the mix; absent in a state of before there was one.
+    #[serde(default)]
+    calibrator: Option<Calibrator>,
+    /// Of each judged model.
     calibrators: BTreeMap<ModelKind, Calibrator>,
-    /// Mean pinball loss of each model over levels and leads, decayed.
+    /// Mean pinball loss of each judged model over levels and leads, decayed.
     pub(crate) recent: BTreeMap<ModelKind, Recent>,
     /// Of what was served, by lead.
     pub(crate) served: Vec<Accuracy>,
-    pub(crate) forecasts: BTreeMap<ModelKind, u64>,
-    /// Share of outcomes below the calibrated 90 % quantile of each model, decayed.
+    /// By the name of the model.
+    pub(crate) forecasts: BTreeMap<String, u64>,
+    /// Share of outcomes below the calibrated 90 % quantile of each judged model, decayed.
     #[serde(default)]
     pub(crate) covered: BTreeMap<ModelKind, Recent>,
     drift: PageHinkley,
@@ -118,6 +129,7 @@ impl Scores {
             leads,
             step: settings.step,
             waiting: VecDeque::new(),
+            calibrator: None,
             calibrators: BTreeMap::new(),
             recent: BTreeMap::new(),
             forecasts: BTreeMap::new(),
@@ -143,8 +155,15 @@ impl Scores {
         &self.leads
     }
 
+    /// Corrects a mix.
+    pub(crate) fn correct(&self, rows: &mut [Vec<f64>]) {
+        if let Some(calibrator) = &self.calibrator {
+            calibrator.correct(rows);
+        }
+    }
+
     /// Corrects what `kind` said.
-    pub(crate) fn calibrate(&self, kind: ModelKind, rows: &mut [Vec<f64>]) {
+    fn calibrate(&self, kind: ModelKind, rows: &mut [Vec<f64>]) {
         if let Some(calibrator) = self.calibrators.get(&kind) {
             calibrator.correct(rows);
         }
@@ -154,9 +173,9 @@ impl Scores {
     pub(crate) fn expect(
         &mut self,
         origin: Timestamp,
-        served: ModelKind,
-        calibrated: &[Vec<f64>],
-        native: BTreeMap<ModelKind, Vec<Vec<f64>>>,
+        model: &str,
+        [calibrated, mixed]: [&Vec<Vec<f64>>; 2],
+        native: Said,
         shadow: Option<&[Vec<f64>]>,
     ) {
         if self.waiting.back().is_some_and(|last| last.origin >= origin) {
@@ -169,11 +188,12 @@ impl Scores {
             self.calibrate(*kind, &mut rows);
             (*kind, pick(&rows).iter().map(|row| at_level(&self.levels, row, UPPER)).collect())
         };
-        let upper = native.iter().map(upper).collect();
-        let native = native.into_iter().map(|(kind, rows)| (kind, pick(&rows))).collect();
-        let (calibrated, shadow) = (pick(calibrated), shadow.map(pick));
-        *self.forecasts.entry(served).or_default() += 1;
-        self.waiting.push_back(Waiting { origin, served, calibrated, native, upper, shadow });
+        let judged = || native.iter().filter(|(kind, _)| JUDGED.contains(kind));
+        let upper = judged().map(upper).collect();
+        let native = judged().map(|(kind, rows)| (*kind, pick(rows))).collect();
+        let (calibrated, mixed, shadow) = (pick(calibrated), pick(mixed), shadow.map(pick));
+        *self.forecasts.entry(model.to_owned()).or_default() += 1;
+        self.waiting.push_back(Waiting { origin, calibrated, mixed, native, upper, shadow });
     }
 
     /// Scores all forecasts of the window at `start`.
@@ -213,6 +233,10 @@ impl Scores {
                     self.calibrators.entry(*kind).or_insert_with(|| Calibrator::new(&self.levels, &self.leads));
                 calibrator.add(ahead, row, value);
             }
+            if let Some(row) = waiting.mixed.get(place) {
+                let fresh = || Calibrator::new(&self.levels, &self.leads);
+                self.calibrator.get_or_insert_with(fresh).add(ahead, row, value);
+            }
             for (kind, upper) in &waiting.upper {
                 let Some(upper) = upper.get(place) else { continue };
                 self.covered.entry(*kind).or_default().add(f64::from(u8::from(value <= *upper)), decay);
@@ -227,8 +251,10 @@ impl Scores {
                 let at = |level| at_level(&self.levels, row, level);
                 self.served[place].add(value, at(0.5), at(UPPER), UPPER);
             }
+            // The mix follows a change by its weights; it is the LSTM that is trained again.
+            let model = waiting.native.get(&ModelKind::Lstm).unwrap_or(&waiting.mixed);
             if place == watched
-                && let Some(row) = waiting.native.get(&waiting.served).and_then(|rows| rows.get(place))
+                && let Some(row) = model.get(place)
             {
                 let at = |level| at_level(&self.levels, row, level);
                 let width = (at(0.9) - at(0.1)).max(0.02 * at(0.5)).max(1e-6);

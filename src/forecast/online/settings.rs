@@ -16,7 +16,7 @@ pub struct OnlineSettings {
     pub step: Span,
     /// Quantiles that are forecast, ascending, with 0.5 among them.
     pub levels: Vec<f64>,
-    /// Models that may serve.
+    /// Models whose mix serves.
     pub models: Vec<ModelKind>,
     /// History that a service needs before the LSTM is trained for it.
     pub min_history: Span,
@@ -84,7 +84,7 @@ impl Default for OnlineSettings {
             horizon_steps: 30,
             step: Span::from_minutes(1),
             levels: DEFAULT_QUANTILES.to_vec(),
-            models: ModelKind::ALL.to_vec(),
+            models: ModelKind::DEFAULT.to_vec(),
             min_history: Span::from_minutes(12 * 60),
             train_history: Span::from_minutes(21 * 24 * 60),
             refit_every: Span::from_minutes(24 * 60),

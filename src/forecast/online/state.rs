@@ -6,18 +6,19 @@ use std::sync::Arc;
 use prescale_domain::{ServiceName, Span, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::ensemble::{Ensemble, EnsembleSettings};
 use crate::error::{ForecastCrateError, Result};
-use crate::models::{Holt, SeasonalNaive};
 use crate::registry::Training;
 
 use super::OnlineEvent;
+use super::experts::Experts;
 use super::job::PendingJob;
 use super::score::Scores;
 use super::settings::OnlineSettings;
 use super::trial::Trial;
 
 const FORMAT: &str = "prescale-online";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Older states that are read: what they lack begins anew.
 const READ_FROM: u32 = 2;
 
@@ -39,6 +40,11 @@ pub(super) struct State {
     pub(super) next_fit: Option<Timestamp>,
     pub(super) last_update: Option<Timestamp>,
     pub(super) drift_due: bool,
+    /// When the models of the services were last fitted by a training, and whether the load has changed since.
+    #[serde(default)]
+    pub(super) experts_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) experts_due: bool,
     /// The next training that follows one after drift, and the time since that.
     #[serde(default)]
     pub(super) follow_up: Option<(Timestamp, Span)>,
@@ -82,9 +88,12 @@ struct Shape {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ServiceState {
     pub(super) scores: Scores,
-    pub(super) holt: Option<Holt>,
-    pub(super) naive: Option<SeasonalNaive>,
-    pub(super) fitted_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) experts: Experts,
+    /// Their mix, with the LSTM.
+    #[serde(default)]
+    pub(super) mix: Ensemble,
+    /// Known values when the quick ones of them were last fitted on the way of a decision.
     pub(super) fitted_known: usize,
     /// The LSTM does worse than the simple models here ...
     pub(super) demoted: bool,
@@ -95,9 +104,23 @@ pub(super) struct ServiceState {
 
 impl ServiceState {
     fn new(settings: &OnlineSettings) -> Self {
-        let scores = Scores::new(settings);
-        Self { scores, holt: None, naive: None, fitted_at: None, fitted_known: 0, demoted: false, demotion: None }
+        let (scores, mix) = (Scores::new(settings), mix(settings));
+        Self { scores, experts: Experts::default(), mix, fitted_known: 0, demoted: false, demotion: None }
     }
+
+    /// Goes on with other settings of the same shape.
+    fn adapt(&mut self, settings: &OnlineSettings) {
+        self.scores.watch(settings);
+        self.experts.keep(&settings.models);
+        if self.mix.experts() != settings.models {
+            self.mix = mix(settings);
+        }
+    }
+}
+
+fn mix(settings: &OnlineSettings) -> Ensemble {
+    let experts = EnsembleSettings { experts: settings.models.clone(), ..EnsembleSettings::default() };
+    Ensemble::new(&experts, &settings.levels, settings.step, settings.horizon())
 }
 
 impl State {
@@ -117,6 +140,8 @@ impl State {
             next_fit: None,
             last_update: None,
             drift_due: false,
+            experts_at: None,
+            experts_due: false,
             follow_up: None,
             trial: None,
             promoted: None,
@@ -151,7 +176,7 @@ impl State {
             return Ok(fresh);
         }
         state.services.retain(|service, _| fresh.services.contains_key(service));
-        state.services.values_mut().for_each(|own| own.scores.watch(settings));
+        state.services.values_mut().for_each(|own| own.adapt(settings));
         for (service, own) in fresh.services {
             state.services.entry(service).or_insert(own);
         }

@@ -7,7 +7,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Normal};
 
-use super::job::{Figures, Trained};
+use super::job::{Figures, Outcome, Trained};
 use super::*;
 
 mod shift;
@@ -103,7 +103,7 @@ impl World {
 }
 
 #[test]
-fn a_service_goes_from_nothing_over_holt_to_the_lstm() {
+fn a_service_goes_from_nothing_over_simple_models_to_a_mix_with_the_lstm() {
     let loads = loads(420, |_| 1.0);
     let mut world = World::new(settings());
     let mut reasons = Vec::new();
@@ -120,7 +120,7 @@ fn a_service_goes_from_nothing_over_holt_to_the_lstm() {
             reasons.push(said);
         }
     }
-    assert_eq!(reasons, ["no-history", "holt cold-start", "lstm champion"]);
+    assert_eq!(reasons, ["no-history", "ensemble cold-start", "ensemble champion"]);
     assert!(world.kinds().contains(&"promoted"), "{:?}", world.happened);
     let scores = world.online.scores(&"a".into()).unwrap();
     assert!(scores.leads[&1].outcomes > 350, "{scores:?}");
@@ -183,7 +183,7 @@ fn a_failed_training_keeps_the_serving_model_and_a_late_result_changes_nothing()
     assert_eq!(world.online.finish(now, late), []);
     assert_eq!(world.online.save(), before);
     let forecast = world.step(&loads, &[]).remove(0).unwrap();
-    assert_eq!(forecast.model, "holt");
+    assert_eq!((forecast.model.as_str(), forecast.reason.as_str()), ("ensemble", "cold-start"));
 }
 
 /// A world whose LSTM serves.
@@ -210,7 +210,6 @@ fn an_lstm_that_does_worse_than_the_simple_models_is_demoted_and_readmitted() {
     let (mut reasons, mut changes) = (Vec::new(), Vec::new());
     for index in 0..1000 {
         let Ok(forecast) = world.step(&loads, &[]).remove(0) else { continue };
-        assert_eq!(forecast.model == "lstm", forecast.reason == "champion");
         if reasons.last() != Some(&forecast.reason) {
             reasons.push(forecast.reason);
             changes.push(index);
@@ -235,15 +234,15 @@ fn demotion_takes_a_clear_difference_and_readmission_a_smaller_one() {
         let mut online = Online::restore(state.to_string().as_bytes(), settings(), names()).unwrap();
         let forecast = online.forecast(&service, history, &[], history.end()).unwrap();
         saved = online.save();
-        format!("{} {}", forecast.model, forecast.reason)
+        forecast.reason
     };
-    assert_eq!(served_after(12.9, 600.0), "lstm champion");
-    assert_eq!(served_after(90.0, 599.0), "lstm champion", "too few outcomes to compare");
-    assert_eq!(served_after(13.1, 600.0), "holt lstm-demoted");
-    assert_eq!(served_after(11.1, 600.0), "holt lstm-demoted");
-    assert_eq!(served_after(5.0, 599.0), "holt lstm-demoted", "too few outcomes to compare");
-    assert_eq!(served_after(10.9, 600.0), "lstm champion");
-    assert_eq!(served_after(12.9, 600.0), "lstm champion");
+    assert_eq!(served_after(12.9, 600.0), "champion");
+    assert_eq!(served_after(90.0, 599.0), "champion", "too few outcomes to compare");
+    assert_eq!(served_after(13.1, 600.0), "lstm-demoted");
+    assert_eq!(served_after(11.1, 600.0), "lstm-demoted");
+    assert_eq!(served_after(5.0, 599.0), "lstm-demoted", "too few outcomes to compare");
+    assert_eq!(served_after(10.9, 600.0), "champion");
+    assert_eq!(served_after(12.9, 600.0), "champion");
 }
 
 #[test]
@@ -263,8 +262,8 @@ fn what_cannot_be_forecast_says_why() {
     assert_eq!(ask("a", vec![None; 40]), Err("no-history".into()));
     assert_eq!(ask("a", vec![Some(1.0); 2]), Err("no-history".into()));
     assert_eq!(ask("a", [vec![Some(1.0); 30], vec![None; 24]].concat()), Err("no-recent-data".into()));
-    assert_eq!(ask("a", [vec![Some(1.0); 30], vec![None; 20]].concat()), Ok("holt".into()));
-    assert_eq!(ask("b", vec![Some(0.0); 30]), Ok("holt".into()));
+    assert_eq!(ask("a", [vec![Some(1.0); 30], vec![None; 20]].concat()), Ok("ensemble".into()));
+    assert_eq!(ask("b", vec![Some(0.0); 30]), Ok("ensemble".into()));
 }
 
 fn campaign(start: Timestamp, known_at: Timestamp) -> CalendarEvent {
@@ -310,7 +309,7 @@ fn a_saved_state_of_another_kind_or_version_is_refused_and_of_another_shape_begu
     let restore = |text: &str, settings| Online::restore(text.as_bytes(), settings, names());
     assert!(restore(&text[..text.len() / 2], settings()).is_err());
     assert!(restore(&text.replace("prescale-online", "other"), settings()).is_err());
-    let error = restore(&text.replace("\"version\":3", "\"version\":7"), settings()).unwrap_err().to_string();
+    let error = restore(&text.replace("\"version\":4", "\"version\":7"), settings()).unwrap_err().to_string();
     assert!(error.contains("version 7"), "{error}");
     let longer = OnlineSettings { horizon_steps: 12, ..settings() };
     assert_eq!(restore(&text, longer.clone()).unwrap().save(), Online::new(longer, names()).save());

@@ -231,6 +231,7 @@ function drawService(service) {
   $("faults").replaceChildren(...summary.degradations.map((text) => node("li", {}, brief(text, model.status.now))));
   drawCharts(service);
   drawDecisions(service);
+  drawPatterns(summary.name);
   list("models", service.model_events.slice().reverse(), "No drift, training or promotion yet.", (event) => [
     node("div", { class: "line" }, timeNode(event.at), node("span", { class: `kind ${event.kind}` }, event.kind.replaceAll("-", " "))),
     node("p", {}, event.text)]);
@@ -251,6 +252,55 @@ function list(id, records, none, lines) {
   if (at.dataset.key === key) return;
   at.dataset.key = key;
   at.replaceChildren(...(records.length ? records.map((record) => node("li", {}, ...lines(record))) : [node("li", { class: "none" }, none)]));
+}
+
+// ---- models and patterns
+
+const known = { of: "", at: 0, asking: false };
+
+/** What serves and what is known of the load, asked for when another service is shown and every half a minute. */
+async function drawPatterns(name) {
+  if (known.asking || (known.of === name && Date.now() - known.at < 30_000)) return;
+  known.asking = true;
+  try {
+    const answer = await fetch(`/api/v1/services/${encodeURIComponent(name)}/models`);
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(body.detail);
+    Object.assign(known, { of: name, at: Date.now() });
+    if (ui.selected === name) list("patterns", body.models ? findings(body.models) : [], "Nothing is known yet.", ([what, text]) => [
+      node("div", { class: "line" }, node("span", { class: "what" }, what)), node("p", {}, text)]);
+  } catch (error) {
+    Object.assign(known, { of: name, at: Date.now() });
+    list("patterns", [["", `Models can't be read: ${error.message}`]], "", ([, text]) => [node("p", {}, text)]);
+  } finally {
+    known.asking = false;
+    if (ui.selected !== name) draw();
+  }
+}
+
+const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const hours = (from, to) => `${String(from).padStart(2, "0")}–${String(to).padStart(2, "0")} h`;
+
+/** Pairs of a title and a sentence. */
+function findings({ readiness, scores, patterns }) {
+  const found = [], add = (what, text) => found.push([what, text]);
+  const zero = (span) => span !== null && /^0/.test(span);
+  add("Forecast", [
+    zero(readiness.forecast_in) ? readiness.reason : `none (${readiness.reason})${readiness.forecast_in ? `, in ${readiness.forecast_in}` : ""}`,
+    zero(readiness.model_in) ? "" : readiness.model_in ? `LSTM in ${readiness.model_in} at the earliest` : "LSTM not foreseen"].filter(Boolean).join(" · "));
+  const weights = Object.entries(scores.weights).filter(([, weight]) => weight >= 0.05).sort((one, other) => other[1] - one[1]);
+  if (weights.length) add("Mix", weights.map(([kind, weight]) => `${kind} ${percent(weight)}`).join(" · "));
+  const leads = Object.entries(scores.leads).filter(([, lead]) => lead.outcomes > 0);
+  if (leads.length) add("Accuracy", leads.map(([lead, score]) => `${lead} ahead: MASE ${number(score.mase)}, p90 covers ${number(score.coverage_p90_pct)} %`).join(" · "));
+  if (!patterns) return found;
+  const { daily, weekly, trend, spikes, low_traffic, business_hours } = patterns;
+  if (daily) add("Daily cycle", `peak at ${daily.peak} h (× ${number(daily.profile[daily.peak])}), trough at ${daily.trough} h (× ${number(daily.profile[daily.trough])}) · confidence ${percent(daily.confidence)}`);
+  if (weekly) add("Weekly cycle", `most on ${WEEKDAYS[weekly.peak]}, least on ${WEEKDAYS[weekly.trough]} · confidence ${percent(weekly.confidence)}`);
+  if (trend) add("Trend", `${trend.direction}, ${number(trend.change_per_day * 100)} % a day over ${trend.days} days · reliability ${percent(trend.reliability)}`);
+  if (spikes && spikes.count) add("Spikes", `${number(spikes.per_day)} a day, ${spikes.mean_duration} long, ${number(spikes.mean_sigmas)} σ · reliability ${percent(spikes.reliability)}`);
+  if (business_hours) add("Business hours", `${hours(business_hours.from_hour, business_hours.to_hour)} on weekdays, × ${number(business_hours.ratio)} · reliability ${percent(business_hours.reliability)}`);
+  for (const quiet of low_traffic.slice(0, 2)) add("Quiet", `${hours(quiet.from_hour, quiet.to_hour)}, ${percent(quiet.load)} of the mean · reliability ${percent(quiet.reliability)}: time for maintenance`);
+  return found;
 }
 
 // ---- decisions

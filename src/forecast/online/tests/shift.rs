@@ -1,5 +1,5 @@
 //! Across a shift of the level: the chain from drift over a challenger in the shadow to its promotion, and the error, with
-//! what was measured and what falls short of it being back within a tenth in a day. With
+//! what was measured. With
 //! `PRESCALE_MEASURE` set and `--nocapture` each test says what it saw.
 
 use std::io::Read as _;
@@ -100,9 +100,9 @@ struct Expected {
     unit: Unit,
     /// From the shift to the alarm, at most.
     alarm: Span,
-    /// Whether a challenger is promoted within a day of it.
-    promoted: bool,
-    /// The error of the day that begins a day after it, as a multiple of that of the day before the shift, at most.
+    /// From then to the first promotion, at most.
+    promoted: Span,
+    /// The error of the day that begins a day after it, as a multiple of that of the days before the shift, at most.
     growth: f64,
 }
 
@@ -110,31 +110,32 @@ struct Expected {
 fn recovers(world: &World, served: &Served, shift: Timestamp, expected: &Expected) {
     let (day, unit) = (Span::from_minutes(DAY), expected.unit);
     let alarm = world.happened.iter().find(|event| event.kind == "drift" && event.at >= shift).unwrap();
-    let (before, after) = (served.error(unit, shift - day, day), served.error(unit, alarm.at + day, day));
+    // Days differ, so it is compared with all that came before.
+    let before = served.error(unit, shift - Span::from_minutes(4 * DAY), Span::from_minutes(4 * DAY));
+    let after = served.error(unit, alarm.at + day, day);
     let [challenger, promoted] = chain(world, alarm.at);
     let late = alarm.at.since(shift);
     let said = format!(
-        "{unit:?}: {before:.4} the day before the shift, {:.4} in the day from the alarm on, {after:.4} in the next; alarm {late} \
+        "{unit:?}: {before:.4} in the four days before the shift, {:.4} in the day from the alarm on, {after:.4} in the next; alarm {late} \
          after the shift, challenger and promotion {challenger:?} {promoted:?} after that",
         served.error(unit, alarm.at, day)
     );
     tell(&said);
     assert!(late <= expected.alarm && challenger.is_some_and(|at| at <= HOUR), "{said}");
-    assert!(!expected.promoted || promoted.is_some_and(|at| at <= day), "{said}");
+    assert!(promoted.is_some_and(|at| at <= expected.promoted), "{said}");
     assert!(after <= expected.growth * before, "{said}");
 }
 
-#[test]
-fn after_a_generated_shift_of_level_and_shape_a_challenger_is_promoted_and_the_error_falls() {
+/// Ten days of a daily wave and three of another load: `later` by the window of the day and the wave, with its own noise.
+fn shifted(noise_later: f64, later: impl Fn(usize, f64) -> f64) -> (World, Served, Timestamp) {
     let shift = 10 * 288;
     let mut random = ChaCha8Rng::seed_from_u64(5);
-    let noise = Normal::new(1.0, 0.08).unwrap();
+    let [noise, noise_later] = [0.08, noise_later].map(|spread| Normal::new(1.0, spread).unwrap());
     let mut load = |mean: f64| -> Vec<Option<f64>> {
         let value = |i: usize| {
-            let day = (i as f64 * std::f64::consts::TAU / 288.0).sin();
-            // From then on three times the load, with two peaks a day.
-            let quick = (i as f64 * std::f64::consts::TAU / 144.0).sin();
-            let shape = if i < shift { 1.0 + 0.5 * day } else { 3.0 * (1.0 + 0.3 * day + 0.5 * quick) };
+            let wave = (i as f64 * std::f64::consts::TAU / 288.0).sin();
+            let (shape, noise) =
+                if i < shift { (1.0 + 0.5 * wave, noise) } else { (later(i % 288, wave), noise_later) };
             Some((mean * shape * noise.sample(&mut random)).max(0.0))
         };
         (0..shift + 3 * 288).map(value).collect()
@@ -142,10 +143,29 @@ fn after_a_generated_shift_of_level_and_shape_a_challenger_is_promoted_and_the_e
     let loads = names().into_iter().zip([load(100.0), load(900.0)]).collect();
     let start = Timestamp::from_millis(1_750_032_000_000).floor_to(Span::from_minutes(DAY));
     let (world, served) = run(quick(), &loads, start, 6 * 288);
-    let moment = start + Span::from_minutes(10 * DAY);
-    // Measured: alarm after 6.1 h, promotion 12.8 h after it; 0.0170 before, 0.0232 in the second day after the alarm.
-    let expected = Expected { unit: Unit::Load, alarm: Span::from_minutes(12 * 60), promoted: true, growth: 1.5 };
-    recovers(&world, &served, moment, &expected);
+    (world, served, start + Span::from_minutes(10 * DAY))
+}
+
+#[test]
+fn after_a_generated_shift_of_the_level_a_challenger_is_promoted_and_the_error_is_back_in_a_day() {
+    // Three times the load, and by the root of that less noise, as counts have.
+    let (world, served, shift) = shifted(0.08 / 3.0_f64.sqrt(), |_, wave| 3.0 * (1.0 + 0.5 * wave));
+    let alarm = Span::from_minutes(12 * 60);
+    let expected = Expected { unit: Unit::Load, alarm, promoted: Span::from_minutes(DAY), growth: 1.1 };
+    recovers(&world, &served, shift, &expected);
+}
+
+#[test]
+fn after_a_generated_change_of_the_shape_of_a_day_the_error_falls() {
+    // Three times the load, with two peaks a day: what a day is like is seen once by then, through the noise.
+    let (world, served, shift) = shifted(0.08, |window, wave| {
+        let quick = (window as f64 * std::f64::consts::TAU / 144.0).sin();
+        3.0 * (1.0 + 0.3 * wave + 0.5 * quick)
+    });
+    // Measured: alarm after 6.1 h, promotion 6.1 h after it; 0.0173 before, 0.0221 in the second day after the alarm.
+    let alarm = Span::from_minutes(12 * 60);
+    let expected = Expected { unit: Unit::Load, alarm, promoted: Span::from_minutes(DAY), growth: 1.4 };
+    recovers(&world, &served, shift, &expected);
 }
 
 /// The trace, in sums of five minutes; `None` where it is not.
@@ -163,7 +183,7 @@ fn world_cup() -> Option<Series> {
 }
 
 #[test]
-fn across_the_level_shift_of_the_world_cup_challengers_are_trained_and_tried() {
+fn across_the_level_shift_of_the_world_cup_a_challenger_is_promoted_and_the_error_is_back() {
     let Some(trace) = world_cup() else {
         say("skipped: the trace is not there");
         return;
@@ -176,9 +196,9 @@ fn across_the_level_shift_of_the_world_cup_challengers_are_trained_and_tried() {
     let tenth = values.iter().map(|value| value.map(|v| v / 10.0)).collect();
     let loads = names().into_iter().zip([values, tenth]).collect();
     let (world, served) = run(quick(), &loads, from, begin.since(from).steps_up(STEP));
-    // The first match of the tournament begins 15.5 h after the shift. Measured: alarm after 22.2 h, 0.93 of the error of the
-    // newest value before, 0.70 in the day from the alarm on, 1.32 in the next, when the trace ends with no promotion yet. The models of this loop do not follow the ramps of the matches as the newest value does.
-    let expected =
-        Expected { unit: Unit::Persistence, alarm: Span::from_minutes(24 * 60), promoted: false, growth: 1.5 };
-    recovers(&world, &served, shift, &expected);
+    // The first match of the tournament begins 15.5 h after the shift. Against the error of the newest value, since matches
+    // are harder to foresee than what was before. Measured: alarm after 17.8 h, promotion 41.6 h after it; 0.86 before,
+    // 0.94 in the second day after the alarm.
+    let (alarm, promoted) = (Span::from_minutes(24 * 60), Span::from_minutes(2 * DAY));
+    recovers(&world, &served, shift, &Expected { unit: Unit::Persistence, alarm, promoted, growth: 1.1 });
 }

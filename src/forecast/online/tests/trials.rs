@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+
 use crate::registry::Training;
 
 /// The next full training of a world whose LSTM serves, with a made-up outcome.
@@ -15,7 +16,7 @@ fn finish(world: &mut World, model: Vec<u8>, figures: Figures) -> Vec<OnlineEven
     let now = world.histories[&"a".into()].end();
     let job = world.online.due(now, &world.histories, &[]).unwrap();
     assert_eq!(job.kind, TrainingKind::Scheduled);
-    let outcome = Ok(Trained { model, figures, training: Training::default(), shadow: None });
+    let outcome = Ok(Outcome::Lstm(Trained { model, figures, training: Training::default(), shadow: None }));
     let result = TrainingResult { id: job.id, kind: job.kind, started: job.started, outcome };
     world.online.finish(now, result)
 }
@@ -184,7 +185,7 @@ fn where_a_model_cannot_be_read_the_last_good_one_serves_and_it_is_told() {
         assert_eq!(online.state.lstm, serves, "{places:?}");
         let history = &world.histories[&"a".into()];
         let forecast = online.forecast(&"a".into(), history, &[], history.end()).unwrap();
-        assert_eq!(forecast.model == "lstm", serves.is_some(), "{places:?}");
+        assert_eq!(forecast.reason == "champion", serves.is_some(), "{places:?}");
         let events = online.observe(&"a".into(), history.end(), Some(1.0));
         assert_eq!(kinds(&events), ["model-unreadable"], "{events:?}");
         assert_eq!(online.observe(&"b".into(), history.end(), Some(1.0)), []);
@@ -198,17 +199,19 @@ fn a_state_of_the_version_before_is_read() {
     let world = promoted();
     let mut state: serde_json::Value = serde_json::from_slice(&world.online.save()).unwrap();
     state["version"] = serde_json::json!(2);
-    for new in ["trial", "promoted", "generation", "notices", "lineage", "follow_up"] {
+    for new in ["trial", "promoted", "generation", "notices", "lineage", "follow_up", "experts_at", "experts_due"] {
         state.as_object_mut().unwrap().remove(new);
     }
     for own in state["services"].as_object_mut().unwrap().values_mut() {
-        own.as_object_mut().unwrap().remove("demotion");
+        for new in ["demotion", "experts", "mix"] {
+            own.as_object_mut().unwrap().remove(new);
+        }
         let scores = own["scores"].as_object_mut().unwrap();
-        for new in ["covered", "adwin", "errors", "inputs"] {
+        for new in ["covered", "adwin", "errors", "inputs", "calibrator"] {
             scores.remove(new);
         }
         for waiting in scores["waiting"].as_array_mut().unwrap() {
-            waiting.as_object_mut().unwrap().retain(|key, _| key != "upper" && key != "shadow");
+            waiting.as_object_mut().unwrap().retain(|key, _| key != "upper" && key != "shadow" && key != "mixed");
         }
     }
     if let Some(pending) = state["pending"].as_object_mut() {
@@ -217,8 +220,8 @@ fn a_state_of_the_version_before_is_read() {
     let mut online = Online::restore(state.to_string().as_bytes(), settings(), names()).unwrap();
     let history = &world.histories[&"a".into()];
     let forecast = online.forecast(&"a".into(), history, &[], history.end()).unwrap();
-    assert_eq!(forecast.model, "lstm");
-    assert!(String::from_utf8(online.save()).unwrap().contains("\"version\":3"));
+    assert_eq!((forecast.model.as_str(), forecast.reason.as_str()), ("ensemble", "champion"));
+    assert!(String::from_utf8(online.save()).unwrap().contains("\"version\":4"));
 }
 
 #[test]
@@ -230,12 +233,12 @@ fn a_training_that_started_from_a_model_that_was_replaced_changes_nothing() {
     let job = world.online.due(now, &world.histories, &[]).unwrap();
     world.online.state.generation += 1;
     let before = champion(&world);
-    let outcome = Ok(Trained {
+    let outcome = Ok(Outcome::Lstm(Trained {
         model: before.to_vec(),
         figures: figures(0.1, &[0.9; 50]),
         training: Training::default(),
         shadow: None,
-    });
+    }));
     let result = TrainingResult { id: job.id, kind: job.kind, started: job.started, outcome };
     let events = world.online.finish(now, result);
     assert_eq!(kinds(&events), ["kept"]);
