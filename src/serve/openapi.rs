@@ -18,6 +18,7 @@ use crate::{api, live};
         api::services,
         api::service,
         api::forecast,
+        api::models,
         api::decisions,
         api::decision,
         api::events,

@@ -294,6 +294,7 @@ fn bodies_conform_to_the_openapi_document() {
         ("/api/v1/services", "ServicesBody"),
         ("/api/v1/services/checkout", "ServiceBody"),
         ("/api/v1/services/checkout/forecast", "ForecastBody"),
+        ("/api/v1/services/checkout/models", "ModelsBody"),
         ("/api/v1/services/catalog/forecast", "ForecastBody"),
         ("/api/v1/decisions", "DecisionsBody"),
         ("/api/v1/events", "EventsBody"),
