@@ -83,6 +83,7 @@ impl Failure {
 
 /// Parses the command line, carries it out and says how it ended.
 pub(crate) fn main() -> ExitCode {
+    prescale_ingest::kafka::keep_freed_memory();
     let arguments = Arguments::parse();
     let default_filter = match arguments.command {
         Command::Run(_) => "info",

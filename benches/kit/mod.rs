@@ -29,6 +29,8 @@ pub(crate) struct Broker {
 impl Broker {
     /// `properties` of librdkafka are added to the default ones.
     pub(crate) fn start(properties: &[(&str, &str)]) -> Result<Self> {
+        // As the program does.
+        prescale_ingest::kafka::keep_freed_memory();
         let given = std::env::var(KAFKA).ok().filter(|servers| !servers.is_empty());
         let (embedded, kafka) = match given {
             Some(servers) => (None, KafkaSettings::new(servers)),

@@ -8,6 +8,7 @@ mod source;
 mod transaction;
 
 pub use group::{Group, GroupSettings, Held};
+pub use native::keep_freed_memory;
 pub use settings::{KafkaSettings, StartAt};
 pub use sink::{KafkaSink, SinkError};
 pub use source::{KafkaSource, KafkaSourceSettings};

@@ -43,6 +43,18 @@ pub(crate) enum Notice {
     Log { level: i32, text: String },
 }
 
+/// Tells the allocator of the C library to keep what is given back, up to 256 MiB, rather than hand it to the kernel and
+/// ask for it again: librdkafka and the decoding of batches take and give back megabytes all the time, and each page that
+/// comes anew costs a fault. For the begin of `main`; elsewhere than on glibc it does nothing.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `mallopt` may be called at any time; a value that it does not take changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
+    }
+}
+
 /// A consumer whose records and notices come on two queues.
 pub(crate) struct NativeConsumer {
     records: NonNull<sys::rd_kafka_queue_t>,
