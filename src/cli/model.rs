@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use indicatif::ProgressStyle;
 use prescale_controller::registry::{Draft, ModelError, ModelRegistry};
-use prescale_domain::{Clock as _, Series, ServiceName, SystemClock};
+use prescale_domain::{Clock as _, Series, ServiceName, Span, SystemClock};
 use prescale_features::{FeatureStore, HistorySettings};
 use prescale_forecast::ForecastCrateError;
 use prescale_forecast::models::ModelKind;
@@ -295,7 +295,11 @@ fn read(files: &[(ServiceName, PathBuf)], loaded: &Loaded) -> Result<BTreeMap<Se
 fn recorded(loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {
     let config = &loaded.config;
     let store = RedbStore::open(&loaded.directory.join(&config.state.dir)).map_err(Failure::outside)?;
-    let history = HistorySettings { step: config.features.step, retention: config.features.retention };
+    let history = HistorySettings {
+        step: config.features.step,
+        retention: config.features.retention,
+        coarse_retention: Span::ZERO,
+    };
     let signals = config.services.iter().map(|service| (ServiceName::new(&service.name), service.signal.clone()));
     let mut features = FeatureStore::new(history, signals);
     features.load(&store).map_err(Failure::outside)?;

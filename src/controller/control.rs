@@ -110,7 +110,8 @@ impl Controller {
     /// Builds the loop from `parts` and what the store holds.
     pub fn new(parts: Parts) -> Result<Self, ControllerError> {
         let settings = parts.settings;
-        let history = HistorySettings { step: settings.step, retention: settings.retention };
+        let history =
+            HistorySettings { step: settings.step, retention: settings.retention, coarse_retention: Span::ZERO };
         let signals = settings.services.iter().map(|service| (service.name.clone(), service.signal.clone()));
         let mut features = FeatureStore::new(history, signals);
         let mut events = EventBook::default();
@@ -245,7 +246,7 @@ impl Controller {
             for index in 0..batch.len() {
                 match CalendarMessage::read(batch, index) {
                     Ok(CalendarMessage::Event(event)) => self.events.upsert(event),
-                    Ok(CalendarMessage::Delete(id)) => self.events.remove(&id),
+                    Ok(CalendarMessage::Delete(id)) => self.events.remove(&id, told_at(batch, index, self.clock.now())),
                     Err(error) => bad_record(batch, index, &error),
                 }
             }
@@ -534,6 +535,12 @@ async fn finished(training: &mut Option<Training>) -> Result<TrainingResult, Str
 
 fn starts(offsets: &BTreeMap<i32, i64>) -> Vec<PartitionStart> {
     offsets.iter().map(|(partition, offset)| PartitionStart { partition: *partition, offset: Some(*offset) }).collect()
+}
+
+/// When a record was written: a replay takes an event back at that moment, not before.
+fn told_at(batch: &RawBatch, index: usize, now: Timestamp) -> Timestamp {
+    let millis = batch.timestamps.get(index).copied().filter(|millis| *millis != i64::MIN);
+    millis.map_or(now, Timestamp::from_millis)
 }
 
 fn bad_record(batch: &RawBatch, index: usize, error: &str) {
