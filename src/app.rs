@@ -4,6 +4,7 @@
 mod calendars;
 mod event_minutes;
 pub(crate) mod formats;
+pub(crate) mod histories;
 pub(crate) mod pipelines;
 pub(crate) mod readers;
 
@@ -94,11 +95,11 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         store: Arc::clone(&store),
         sink: Some(sink),
         targets,
-        back_fill: BTreeMap::new(),
+        back_fill: tokio::task::block_in_place(|| histories::to_back_fill(&loaded, store.as_ref(), &SystemClock))?,
         events: Vec::new(),
         models: Some(models(&loaded)?),
     };
-    let controller = Controller::new(parts).map_err(controller_failure)?;
+    let controller = Controller::keeping(config.features.coarse_retention, parts).map_err(controller_failure)?;
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX);
     let stop = Arc::new(AtomicBool::new(false));

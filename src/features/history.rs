@@ -279,6 +279,17 @@ impl FeatureStore {
     }
 }
 
+/// The start of the first window that `store` holds of `service`.
+///
+/// # Errors
+/// A store that can't be read.
+pub fn first_window(store: &dyn Store, service: &ServiceName) -> Result<Option<Timestamp>, FeatureError> {
+    let (from, to) = (service_time_key(service, Timestamp::MIN), service_time_key(service, Timestamp::MAX));
+    let found = store.range(Table::History, &from, &to, 1, false)?;
+    let time = found.first().and_then(|(key, _)| key.last_chunk::<8>().copied());
+    Ok(time.map(|time| Timestamp::from_millis(i64::from_be_bytes(time) ^ i64::MIN)))
+}
+
 /// The change that keeps one window.
 fn written(service: &ServiceName, start: Timestamp, entry: &Entry) -> Result<Write, FeatureError> {
     let value = serde_json::to_vec(entry)

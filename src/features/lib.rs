@@ -13,7 +13,7 @@ mod point_in_time;
 
 pub use calendar::EventBook;
 pub use coarse::CoarseWindow;
-pub use history::{Closed, FeatureStore, HistorySettings};
+pub use history::{Closed, FeatureStore, HistorySettings, first_window};
 use prescale_store::StoreError;
 use thiserror::Error;
 
