@@ -15,7 +15,8 @@ use prescale_forecast::ensemble::EnsembleSettings;
 use prescale_forecast::evaluate::{Contender, EvaluateSettings, Report, Stage, evaluate};
 use prescale_forecast::models::ModelKind;
 
-use super::{Failure, history, print};
+use super::history::HistoryArguments;
+use super::{Failure, print};
 
 /// Evaluate forecasting models and their ensemble on a history by rolling origin.
 ///
@@ -30,7 +31,7 @@ use super::{Failure, history, print};
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    history: history::Arguments,
+    history: HistoryArguments,
     /// Width of a window.
     #[arg(long, default_value = "1m")]
     step: Span,

@@ -9,7 +9,7 @@ use prescale_ingest::history::{Columns, HistoryError, PrometheusQuery, query_pro
 use super::Failure;
 
 #[derive(Args)]
-pub(crate) struct Arguments {
+pub(crate) struct HistoryArguments {
     /// A file of windows (CSV, NDJSON or Parquet, by its ending; `.gz` is unpacked), or the URL of a Prometheus.
     ///
     /// A file has one row for each window: its start (RFC 3339; column timestamp, time, ts or window_start), its load
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     to: Option<Timestamp>,
 }
 
-impl Arguments {
+impl HistoryArguments {
     /// The history in windows of `step`.
     pub(crate) fn series(&self, step: Span) -> Result<Series, Failure> {
         let place = self.history.to_string_lossy();
