@@ -29,7 +29,7 @@ pub(crate) struct HistoryArguments {
     #[arg(long, value_name = "NAME")]
     service_column: Option<String>,
     /// What to ask a Prometheus: one series, or one for each service. A sample is of the window that ends at its time.
-    #[arg(long, value_name = "PROMQL", requires_all = ["from", "to"])]
+    #[arg(long, value_name = "PROMQL", requires_all = ["from", "to"], allow_hyphen_values = true)]
     query: Option<String>,
     /// First window to ask a Prometheus for.
     #[arg(long, value_name = "TIME", requires = "query")]
