@@ -24,7 +24,7 @@ use kit::{Broker, Result, TIMEOUT, quantile};
 use prescale_actuate::{FleetSettings, SimulatedSettings, TargetSettings};
 use prescale_controller::view::View;
 use prescale_controller::{ClockMode, Controller, ControllerSettings, Event, OutTopics, Parts, ServiceSettings};
-use prescale_domain::{Mode, PolicySettings, Series, Span, SystemClock, Timestamp};
+use prescale_domain::{Mode, OpeningHours, PolicySettings, Series, Span, SystemClock, Timestamp, Zone};
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::kafka::{KafkaSink, KafkaSource, KafkaSourceSettings, StartAt};
 use prescale_ingest::{Polled, RawBatch, Source as _, SourceError};
@@ -163,6 +163,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
         services,
         online,
         topics: topics.out.clone(),
+        opening_hours: OpeningHours::usual(Zone::UTC),
         snapshot_windows: 60,
     })
 }

@@ -4,6 +4,7 @@
 mod calendars;
 mod event_minutes;
 pub(crate) mod formats;
+pub(crate) mod histories;
 pub(crate) mod pipelines;
 pub(crate) mod readers;
 
@@ -18,7 +19,7 @@ use prescale_controller::registry::ModelRegistry;
 use prescale_controller::{
     ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
 };
-use prescale_domain::{Mode, ServiceName, Span, SystemClock};
+use prescale_domain::{Mode, OpeningHours, ServiceName, Span, SystemClock, Zone};
 use prescale_ingest::SourceError;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
 use prescale_pipeline::Counters;
@@ -94,11 +95,11 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         store: Arc::clone(&store),
         sink: Some(sink),
         targets,
-        back_fill: BTreeMap::new(),
+        back_fill: tokio::task::block_in_place(|| histories::to_back_fill(&loaded, store.as_ref(), &SystemClock))?,
         events: Vec::new(),
         models: Some(models(&loaded)?),
     };
-    let controller = Controller::new(parts).map_err(controller_failure)?;
+    let controller = Controller::keeping(config.features.coarse_retention, parts).map_err(controller_failure)?;
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX);
     let stop = Arc::new(AtomicBool::new(false));
@@ -201,6 +202,8 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             decisions: config.topics.decisions.clone(),
             actuations: config.topics.actuations.clone(),
         },
+        // A zone that is none was refused when the configuration was read.
+        opening_hours: OpeningHours::usual(config.calendars.time_zone.parse().unwrap_or(Zone::UTC)),
         snapshot_windows: config.state.snapshot_windows,
     })
 }

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod explain;
 mod forecast;
+mod history;
 mod model;
 mod run;
 mod schema;

@@ -138,6 +138,12 @@ find_programs() {
     lack "Chromium (Debian: apt-get install chromium)"
   fi
   debian_package faketime faketime || lack "libfaketime (Debian: apt-get install faketime)"
+  if debian_package prometheus prometheus && command -v promtool >/dev/null; then
+    PRESCALE_TEST_PROMETHEUS=$(command -v prometheus)
+    export PRESCALE_TEST_PROMETHEUS
+  else
+    lack "Prometheus (Debian: apt-get install prometheus)"
+  fi
   if debian_package docker-compose docker-compose; then
     PRESCALE_TEST_COMPOSE=$(command -v docker-compose)
     export PRESCALE_TEST_COMPOSE

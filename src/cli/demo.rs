@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// Seed of the load and of everything else that is random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Replay this history (CSV `timestamp,value`, requests a minute; `.gz` is unpacked) instead of generated load.
+    /// Replay this history (CSV, NDJSON or Parquet, requests a minute; `.gz` is unpacked) instead of generated load.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// No dashboard; end with the score card.
@@ -53,7 +53,7 @@ pub(crate) fn demo(arguments: Arguments) -> Result<(), Failure> {
     let scored_from: Timestamp =
         SCORED_FROM.parse().map_err(|error: prescale_domain::TimeError| Failure::Bug(error.to_string()))?;
     let trace = match &arguments.trace {
-        Some(path) => Some(super::forecast::read_history(path, Span::from_minutes(1))?),
+        Some(path) => Some(super::history::of_file(path, Span::from_minutes(1))?),
         None => None,
     };
     let plan = stage::Plan {

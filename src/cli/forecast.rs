@@ -4,19 +4,18 @@ mod plots;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{IsTerminal as _, Read};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use flate2::read::GzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
-use prescale_domain::{Series, Span, Timestamp};
+use prescale_domain::{Span, Timestamp};
 use prescale_forecast::ensemble::EnsembleSettings;
-use prescale_forecast::evaluate::{Contender, EvaluateSettings, Report, Stage, evaluate, parse_csv};
+use prescale_forecast::evaluate::{Contender, EvaluateSettings, Report, Stage, evaluate};
 use prescale_forecast::models::ModelKind;
 
+use super::history::HistoryArguments;
 use super::{Failure, print};
 
 /// Evaluate forecasting models and their ensemble on a history by rolling origin.
@@ -28,12 +27,11 @@ use super::{Failure, print};
 /// before --train-until.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  prescale forecast --history requests_1m.csv.gz --step 1m --train-until 1995-07-19T04:00:00Z \\\n    --test-from 1995-07-21T04:00:00Z --test-to 1995-07-28T04:00:00Z --horizons 5m,10m,15m,30m,60m \\\n    --models holt,lstm,ensemble --plots plots --json"
+    after_help = "Examples:\n  prescale forecast --history requests_1m.csv.gz --step 1m --train-until 1995-07-19T04:00:00Z \\\n    --test-from 1995-07-21T04:00:00Z --test-to 1995-07-28T04:00:00Z --horizons 5m,10m,15m,30m,60m \\\n    --models holt,lstm,ensemble --plots plots --json\n  prescale forecast --history http://prometheus:9090 --query 'sum(rate(http_requests_total[1m]))' \\\n    --from 2026-07-01T00:00:00Z --to 2026-07-28T00:00:00Z --train-until 2026-07-21T00:00:00Z"
 )]
 pub(crate) struct Arguments {
-    /// CSV with the header `timestamp,value`, RFC 3339 times; `.gz` is unpacked.
-    #[arg(long, value_name = "FILE")]
-    history: PathBuf,
+    #[command(flatten)]
+    history: HistoryArguments,
     /// Width of a window.
     #[arg(long, default_value = "1m")]
     step: Span,
@@ -93,7 +91,7 @@ fn expert(text: &str) -> Result<ModelKind, String> {
 }
 
 pub(crate) fn forecast(arguments: &Arguments) -> Result<(), Failure> {
-    let series = read_history(&arguments.history, arguments.step)?;
+    let series = arguments.history.series(arguments.step)?;
     let mut ensemble = EnsembleSettings::default();
     if let Some(experts) = &arguments.experts {
         ensemble.experts.clone_from(experts);
@@ -165,18 +163,6 @@ pub(super) fn progress_bar() -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// Reads a `timestamp,value` file, packed or not.
-pub(super) fn read_history(path: &Path, step: Span) -> Result<Series, Failure> {
-    let fail = |error: String| Failure::Invalid(format!("history `{}`: {error}", path.display()));
-    let file = File::open(path).map_err(|error| fail(error.to_string()))?;
-    let reader: Box<dyn Read> = if path.extension().is_some_and(|ending| ending == "gz") {
-        Box::new(GzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    parse_csv(reader, step).map_err(|error| fail(error.to_string()))
 }
 
 fn table(report: &Report) -> Result<String, std::fmt::Error> {

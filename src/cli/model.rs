@@ -3,21 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressStyle;
 use prescale_controller::registry::{Draft, ModelError, ModelRegistry};
-use prescale_domain::{Clock as _, Series, ServiceName, SystemClock};
+use prescale_domain::{Clock as _, Series, ServiceName, Span, SystemClock};
 use prescale_features::{FeatureStore, HistorySettings};
 use prescale_forecast::ForecastCrateError;
 use prescale_forecast::models::ModelKind;
 use prescale_forecast::online::train_by_hand;
 use prescale_forecast::registry::{Registry, RegistryError, Version};
+use prescale_ingest::history::{Columns, read_history};
 use prescale_store::RedbStore;
 
 use super::{Failure, print};
+use crate::app::histories;
 use crate::config::{self, Loaded};
 
 /// The model registry: list, show, train, promote, roll back.
@@ -66,10 +68,13 @@ pub(crate) struct Show {
 pub(crate) struct Train {
     #[command(flatten)]
     shared: Shared,
-    /// History of a service: CSV with the header `timestamp,value`, windows of features.step; `.gz` is unpacked. Default:
-    /// the history in the state directory, for which the service must be stopped.
+    /// History of a service in windows of features.step: CSV, NDJSON or Parquet, by the file's ending; `.gz` is unpacked.
+    /// Default: the history in the state directory, for which the service must be stopped.
     #[arg(long, value_name = "SERVICE=FILE", value_parser = history)]
     history: Vec<(ServiceName, PathBuf)>,
+    /// Take the histories that `history` of the services in the configuration names.
+    #[arg(long, conflicts_with = "history")]
+    configured: bool,
     /// Begin with fresh weights.
     #[arg(long)]
     from_scratch: bool,
@@ -246,7 +251,13 @@ fn described(version: &Version, registry: &Registry) -> Result<String, fmt::Erro
 fn trained(train: &Train) -> Result<(), Failure> {
     let (loaded, registry) = open(&train.shared)?;
     let settings = &loaded.config.forecast;
-    let histories = if train.history.is_empty() { recorded(&loaded)? } else { read(&train.history, &loaded)? };
+    let histories = if train.configured {
+        configured(&loaded)?
+    } else if train.history.is_empty() {
+        recorded(&loaded)?
+    } else {
+        read(&train.history, &loaded)?
+    };
     let now = SystemClock.now();
     let champion = registry.read().map_err(failure)?.champion.filter(|_| !train.from_scratch);
     let base = champion.map(|number| registry.load(number)).transpose().map_err(failure)?;
@@ -286,16 +297,33 @@ fn trained(train: &Train) -> Result<(), Failure> {
 fn read(files: &[(ServiceName, PathBuf)], loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {
     let step = loaded.config.features.step;
     let read = |(service, path): &(ServiceName, PathBuf)| {
-        Ok((service.clone(), super::forecast::read_history(Path::new(path), step)?))
+        let configured = loaded.config.services.iter().find(|own| own.name == service.as_str());
+        let signals: Vec<&str> = configured.map(|own| own.signal.as_str()).into_iter().collect();
+        let histories = read_history(path, &Columns::default(), &signals).map_err(Failure::invalid)?;
+        Ok((service.clone(), histories.series(Some(service), step).map_err(Failure::invalid)?))
     };
     files.iter().map(read).collect()
+}
+
+/// Those that the configuration names.
+fn configured(loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {
+    let histories = histories::configured(loaded, &SystemClock)?;
+    if histories.is_empty() {
+        let hint = "hint: give a service history = { kind = \"file\", path = \"…\" }";
+        return Err(Failure::No(format!("the configuration names no history\n{hint}")));
+    }
+    Ok(histories)
 }
 
 /// The history that the service has kept.
 fn recorded(loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {
     let config = &loaded.config;
     let store = RedbStore::open(&loaded.directory.join(&config.state.dir)).map_err(Failure::outside)?;
-    let history = HistorySettings { step: config.features.step, retention: config.features.retention };
+    let history = HistorySettings {
+        step: config.features.step,
+        retention: config.features.retention,
+        coarse_retention: Span::ZERO,
+    };
     let signals = config.services.iter().map(|service| (ServiceName::new(&service.name), service.signal.clone()));
     let mut features = FeatureStore::new(history, signals);
     features.load(&store).map_err(Failure::outside)?;

@@ -7,7 +7,7 @@ use prescale_domain::Span;
 use prescale_ingest::feed;
 
 use super::shape::Delivery;
-use super::{Config, Fault, ServiceConfig};
+use super::{Config, Fault, HistorySource, ServiceConfig};
 
 /// Everything that is wrong with a configuration that has the right form.
 pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
@@ -55,6 +55,11 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
     if config.features.step < Span::from_secs(1) {
         fault("features.step".into(), format!("{} is shorter than 1s", config.features.step));
     }
+    let (retention, coarse) = (config.features.retention, config.features.coarse_retention);
+    if coarse != Span::ZERO && coarse <= retention {
+        let text = format!("{coarse} is not longer than features.retention, {retention}; \"0s\" switches it off");
+        fault("features.coarse_retention".into(), text);
+    }
     if config.forecast.step != config.features.step {
         let (forecast, features) = (config.forecast.step, config.features.step);
         fault("forecast.step".into(), format!("{forecast} differs from features.step, {features}"));
@@ -94,8 +99,37 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         if !names.insert(service.name.as_str()) {
             fault(path("name"), format!("`{}` is there twice", service.name));
         }
+        for text in service.history.iter().flat_map(|history| history_faults(history, directory)) {
+            fault(path("history"), text);
+        }
         for (key, text) in service_faults(service, config) {
             fault(path(key), text);
+        }
+    }
+    faults
+}
+
+fn history_faults(history: &HistorySource, directory: &Path) -> Vec<String> {
+    let mut faults = Vec::new();
+    match history {
+        HistorySource::File { path, .. } => {
+            let path = directory.join(path);
+            if !path.is_file() {
+                faults.push(format!("`{}` is not a file", path.display()));
+            }
+        }
+        HistorySource::Prometheus { url, query, from, to, .. } => {
+            if !(url.starts_with("http://") || url.starts_with("https://")) {
+                faults.push(format!("url `{url}` is not a URL such as http://prometheus:9090"));
+            }
+            if query.trim().is_empty() {
+                faults.push("query is empty, expected PromQL".to_owned());
+            }
+            if let (Some(from), Some(to)) = (from, to)
+                && from >= to
+            {
+                faults.push(format!("from {from} is not before to {to}"));
+            }
         }
     }
     faults

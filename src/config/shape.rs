@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use prescale_actuate::TargetSettings;
-use prescale_domain::{Mode, PolicySettings, Span};
+use prescale_domain::{Mode, PolicySettings, Span, Timestamp};
 use prescale_forecast::online::OnlineSettings;
+use prescale_ingest::history::Columns;
 use prescale_ingest::registry::RegistrySettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,8 @@ pub(crate) struct Features {
     pub(crate) step: Span,
     pub(crate) lateness: Span,
     pub(crate) retention: Span,
+    /// How long of older windows the hours are kept; 0 = older windows are forgotten.
+    pub(crate) coarse_retention: Span,
     pub(crate) delivery: Delivery,
     /// How many processes share the partitions of each pipeline's sources; 1 = this one has all of them.
     pub(crate) processes: u32,
@@ -213,7 +216,42 @@ pub(crate) struct ServiceConfig {
     pub(crate) policy: PolicyOverride,
     #[serde(default)]
     pub(crate) lead_time: LeadTimeOverride,
+    /// Its load from before Prescale heard it.
+    #[serde(default)]
+    pub(crate) history: Option<HistorySource>,
     pub(crate) target: TargetSettings,
+}
+
+/// Where the load of a service from before Prescale heard it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum HistorySource {
+    /// A file of windows, relative to the configuration file: CSV, NDJSON (`.ndjson`, `.jsonl`, `.json`), both also
+    /// packed (`.gz`), or Parquet (`.parquet`).
+    File {
+        path: String,
+        /// Names of its columns, where they are not the usual ones.
+        #[serde(default)]
+        columns: Columns,
+    },
+    /// A range query of Prometheus; a sample is of the window that ends at its time.
+    Prometheus {
+        /// Where `/api/v1/query_range` begins.
+        url: String,
+        /// PromQL; one series, unless a label names the service.
+        query: String,
+        /// The label that names the service of a series.
+        #[serde(default)]
+        service_label: Option<String>,
+        #[serde(default)]
+        bearer_token: Option<String>,
+        /// Windows that start from here on; default: features.retention before `to`.
+        #[serde(default)]
+        from: Option<Timestamp>,
+        /// ... and before this; default: now.
+        #[serde(default)]
+        to: Option<Timestamp>,
+    },
 }
 
 fn default_signal() -> String {
@@ -317,6 +355,7 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         objective: Objective::default(),
         policy: PolicyOverride::default(),
         lead_time: LeadTimeOverride::default(),
+        history: None,
         target,
     }
 }

@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
-use super::{TableFormat, parse, refusal};
+use prescale_ingest::history::Columns;
+
+use super::{HistorySource, TableFormat, parse, refusal};
 
 const SERVICE: &str = r#"
 [[services]]
@@ -129,4 +131,41 @@ fn formats_and_the_registry_of_tables_are_read() {
         let found = faults(&format!("[features.formats]\na = {wrong}\n"));
         assert!(found.iter().any(|(path, _)| path.starts_with("features.formats.a")), "{wrong}: {found:?}");
     }
+}
+
+#[test]
+fn the_history_of_a_service_is_a_file_or_a_query() {
+    let with = |history: &str| format!("{SERVICE}history = {history}\n");
+    let file = r#"{ kind = "file", path = "Cargo.toml", columns = { value = "load" } }"#;
+    let loaded = parse(&with(file), "test.toml", PathBuf::from(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let columns = Columns { value: Some("load".to_owned()), ..Columns::default() };
+    let expected = HistorySource::File { path: "Cargo.toml".to_owned(), columns };
+    assert_eq!(loaded.config.services[0].history, Some(expected));
+    let query = r#"{ kind = "prometheus", url = "http://localhost:9090", query = "up", bearer_token = "secret" }"#;
+    let loaded = parse(&with(query), "test.toml", PathBuf::from(".")).unwrap();
+    let shown = loaded.resolved.lines.join("\n");
+    assert!(shown.contains("query = \"up\"") && !shown.contains("\"secret\""), "{shown}");
+    let wrong = [
+        (r#"{ kind = "file", path = "absent.csv" }"#, "`./absent.csv` is not a file"),
+        (
+            r#"{ kind = "prometheus", url = "localhost", query = "up" }"#,
+            "url `localhost` is not a URL such as http://prometheus:9090",
+        ),
+        (r#"{ kind = "prometheus", url = "http://a", query = " " }"#, "query is empty, expected PromQL"),
+        (
+            r#"{ kind = "prometheus", url = "http://a", query = "up", from = "2026-01-02T00:00:00Z", to = "2026-01-01T00:00:00Z" }"#,
+            "from 2026-01-02T00:00:00Z is not before to 2026-01-01T00:00:00Z",
+        ),
+    ];
+    for (history, text) in wrong {
+        assert_eq!(faults(&with(history)), [("services[0].history".to_owned(), text.to_owned())]);
+    }
+}
+
+#[test]
+fn hours_are_kept_longer_than_windows_or_not_at_all() {
+    assert!(parse("[features]\ncoarse_retention = \"0s\"\n", "test.toml", PathBuf::from(".")).is_ok());
+    let text = "35d is not longer than features.retention, 35d; \"0s\" switches it off";
+    let found = faults("[features]\ncoarse_retention = \"35d\"\n");
+    assert_eq!(found, [("features.coarse_retention".to_owned(), text.to_owned())]);
 }

@@ -66,7 +66,8 @@ pub struct Parts {
     /// `None`: results are kept, not published.
     pub sink: Option<KafkaSink>,
     pub targets: BTreeMap<ServiceName, Target>,
-    /// History from elsewhere, taken in on a fresh store only.
+    /// Histories from elsewhere: what they have before all that the store holds is taken in, on the event clock once the
+    /// first window is there, and no later than it.
     pub back_fill: BTreeMap<ServiceName, Series>,
     /// Calendar events that are configured; those of the `events` topic come later.
     pub events: Vec<CalendarEvent>,
@@ -89,11 +90,11 @@ pub struct Summary {
 /// The loop and its state.
 pub struct Controller {
     pub(crate) settings: ControllerSettings,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) publisher: Publisher,
     pub(crate) targets: BTreeMap<ServiceName, Target>,
-    features: FeatureStore,
+    pub(crate) features: FeatureStore,
     events: EventBook,
     online: Online,
     training: Option<Training>,
@@ -108,13 +109,20 @@ pub struct Controller {
     /// Changes that go with the next snapshot.
     pub(crate) unwritten: Vec<Write>,
     windows_since_snapshot: u32,
+    /// Histories that wait for the first window.
+    pub(crate) back_fill: BTreeMap<ServiceName, Series>,
 }
 
 impl Controller {
-    /// Builds the loop from `parts` and what the store holds.
+    /// Builds the loop from `parts` and what the store holds; windows older than the retention are forgotten.
     pub fn new(parts: Parts) -> Result<Self, ControllerError> {
+        Self::keeping(Span::ZERO, parts)
+    }
+
+    /// Like [`Controller::new`], but of windows older than the retention the hours are kept for `coarse_retention`.
+    pub fn keeping(coarse_retention: Span, parts: Parts) -> Result<Self, ControllerError> {
         let settings = parts.settings;
-        let history = HistorySettings { step: settings.step, retention: settings.retention };
+        let history = HistorySettings { step: settings.step, retention: settings.retention, coarse_retention };
         let signals = settings.services.iter().map(|service| (service.name.clone(), service.signal.clone()));
         let mut features = FeatureStore::new(history, signals);
         let mut events = EventBook::default();
@@ -168,11 +176,10 @@ impl Controller {
             summary: Summary::default(),
             unwritten: Vec::new(),
             windows_since_snapshot: 0,
+            back_fill: parts.back_fill,
         };
-        if controller.state.window_end.is_none() {
-            controller.back_fill(parts.back_fill)?;
-        }
         controller.resume_training();
+        controller.back_fill_at_start()?;
         controller.show.restore(controller.features.all());
         Ok(controller)
     }
@@ -249,7 +256,7 @@ impl Controller {
             for index in 0..batch.len() {
                 match CalendarMessage::read(batch, index) {
                     Ok(CalendarMessage::Event(event)) => self.events.upsert(event),
-                    Ok(CalendarMessage::Delete(id)) => self.events.remove(&id),
+                    Ok(CalendarMessage::Delete(id)) => self.events.remove(&id, told_at(batch, index, self.clock.now())),
                     Err(error) => bad_record(batch, index, &error),
                 }
             }
@@ -268,6 +275,7 @@ impl Controller {
         let mut closed = false;
         while let Some(window) = self.state.intake.next_window(watermark, step) {
             closed = true;
+            self.back_fill_before(window.start)?;
             let end = window.start + step;
             let now = self.now_at(end);
             self.close(&window, now).await?;
@@ -341,14 +349,15 @@ impl Controller {
             let series = self.features.series(&service.name);
             let known = self.show.patterns(&service.name);
             let due = known.is_none() || index % windows == turn;
-            let patterns = if due { series.map(|series| patterns::find(series, 0)) } else { known };
+            let patterns =
+                if due { series.map(|series| patterns::find(series, &self.settings.opening_hours)) } else { known };
             let readiness = self.online.readiness(&service.name, series, now);
             let scores = self.online.scores(&service.name).unwrap_or_default();
             self.show.models(&service.name, ModelsView { readiness, scores, patterns });
         }
     }
 
-    fn start_training(&mut self, now: Timestamp) {
+    pub(crate) fn start_training(&mut self, now: Timestamp) {
         if self.training.is_some() {
             return;
         }
@@ -518,26 +527,6 @@ impl Controller {
         happenings::SnapshotWritten { changes: writes.len() }.emit();
         Ok(())
     }
-
-    fn back_fill(&mut self, history: BTreeMap<ServiceName, Series>) -> Result<(), ControllerError> {
-        let mut latest = None;
-        for (service, series) in &history {
-            self.features.back_fill(service, series)?;
-            latest = latest.max(Some(series.end()));
-            let last = series.values.iter().rposition(Option::is_some).map(|index| (index, series.values[index]));
-            let state = self.state.services.entry(service.clone()).or_default();
-            if let Some((index, load)) = last {
-                state.load = load;
-                let millis = series.step.millis() * (index as i64 + 1);
-                state.load_window_end = Some(Timestamp::from_millis(series.start.millis() + millis));
-            }
-        }
-        if let Some(end) = latest {
-            self.state.window_end = Some(end);
-            self.state.intake.start_at(end);
-        }
-        Ok(())
-    }
 }
 
 async fn heard(models: &mut Option<Models>) -> ModelNews {
@@ -556,6 +545,12 @@ async fn finished(training: &mut Option<Training>) -> Result<TrainingResult, Str
 
 fn starts(offsets: &BTreeMap<i32, i64>) -> Vec<PartitionStart> {
     offsets.iter().map(|(partition, offset)| PartitionStart { partition: *partition, offset: Some(*offset) }).collect()
+}
+
+/// When a record was written: a replay takes an event back at that moment, not before.
+fn told_at(batch: &RawBatch, index: usize, now: Timestamp) -> Timestamp {
+    let millis = batch.timestamps.get(index).copied().filter(|millis| *millis != i64::MIN);
+    millis.map_or(now, Timestamp::from_millis)
 }
 
 fn bad_record(batch: &RawBatch, index: usize, error: &str) {

@@ -125,11 +125,6 @@ impl Intake {
         self.gaps.retain(|(_, to)| start < *to);
         Some(ClosedWindow { start, rows, is_gap })
     }
-
-    /// Says that history up to `moment` is known from elsewhere (a back-fill).
-    pub(crate) fn start_at(&mut self, moment: Timestamp) {
-        self.next = Some(self.next.map_or(moment, |next| next.max(moment)));
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 mod act;
 mod archive;
+mod back_fill;
 mod control;
 mod intake;
 mod models;

@@ -1,7 +1,7 @@
 //! What the loop is told. Rule: valid when built; the loop does not check again.
 
 use prescale_actuate::TargetSettings;
-use prescale_domain::{Mode, PolicySettings, ServiceName, Span};
+use prescale_domain::{Mode, OpeningHours, PolicySettings, ServiceName, Span};
 use prescale_forecast::online::OnlineSettings;
 
 /// Whose time it is.
@@ -30,6 +30,8 @@ pub struct ControllerSettings {
     pub online: OnlineSettings,
     /// Topics to publish to.
     pub topics: OutTopics,
+    /// In whose zone the patterns of a load are told.
+    pub opening_hours: OpeningHours,
     /// On the event clock a snapshot is written after this many windows.
     pub snapshot_windows: u32,
 }

@@ -80,8 +80,13 @@ impl Show {
     }
 
     pub(crate) fn load(&mut self, service: &ServiceName, start: Timestamp, load: Option<f64>) {
-        if let Some(view) = self.services.get_mut(service) {
-            keep(&mut view.load, (start, load), POINTS_MAX);
+        let Some(view) = self.services.get_mut(service) else { return };
+        match view.load.binary_search_by_key(&start, |(start, _)| *start) {
+            // After a back-fill a topic may tell again what is shown.
+            Ok(place) => view.load[place].1 = load,
+            Err(place) if place == view.load.len() => keep(&mut view.load, (start, load), POINTS_MAX),
+            Err(place) if view.load.len() < POINTS_MAX => view.load.insert(place, (start, load)),
+            Err(_) => {}
         }
     }
 

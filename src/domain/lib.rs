@@ -15,6 +15,7 @@ mod series;
 mod service;
 mod target;
 mod time;
+mod zone;
 
 pub use calendar::{CALENDAR_WIDTH, calendar_features};
 pub use decision::{
@@ -25,7 +26,8 @@ pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};
 pub use score::{ForecastScore, ScoreCard, SystemScore, Violations};
-pub use series::Series;
+pub use series::{RowsError, Series};
 pub use service::ServiceName;
 pub use target::{LeadTime, TargetState};
 pub use time::{Clock, Span, SpanError, SystemClock, TimeError, Timestamp};
+pub use zone::{LocalTime, OpeningHours, Weekday, Zone, ZoneError};

@@ -1,5 +1,5 @@
 //! Regular history of every service. Rule: one entry for each closed window, written once, upserted by (service, window
-//! start); a gap is a gap and a silent window of a known service is zero.
+//! start); a gap is a gap and a silent window of a known service is zero; silence takes nothing back that is known.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,13 +8,17 @@ use prescale_store::{Store, Table, Write, prefix_end, service_time_key};
 use serde::{Deserialize, Serialize};
 
 use crate::FeatureError;
+use crate::coarse::{self, CoarseWindow};
 
 /// How long and how finely history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistorySettings {
     /// Width of a window.
     pub step: Span,
+    /// Age, before the newest window, up to which windows are kept as they are.
     pub retention: Span,
+    /// Age up to which hours of older ones are kept; zero = older windows are forgotten.
+    pub coarse_retention: Span,
 }
 
 /// What a closed window turned out to be.
@@ -54,18 +58,27 @@ pub struct FeatureStore {
     settings: HistorySettings,
     signals: BTreeMap<ServiceName, String>,
     series: BTreeMap<ServiceName, Series>,
+    /// Start of the oldest hour that is kept of older windows.
+    coarse_from: BTreeMap<ServiceName, Timestamp>,
     unwritten: VecDeque<Write>,
 }
 
 impl FeatureStore {
     /// An empty store for services and their load signals (names of feature columns).
     pub fn new(settings: HistorySettings, signals: impl IntoIterator<Item = (ServiceName, String)>) -> Self {
-        Self { settings, signals: signals.into_iter().collect(), series: BTreeMap::new(), unwritten: VecDeque::new() }
+        Self {
+            settings,
+            signals: signals.into_iter().collect(),
+            series: BTreeMap::new(),
+            coarse_from: BTreeMap::new(),
+            unwritten: VecDeque::new(),
+        }
     }
 
     /// Reads back what [`FeatureStore::take_writes`] handed out for writing.
     pub fn load(&mut self, store: &dyn Store) -> Result<(), FeatureError> {
         self.series.clear();
+        self.coarse_from.clear();
         for (name, signal) in &self.signals {
             let prefix = service_time_key(name, Timestamp::MIN)[..=name.as_str().len()].to_vec();
             for (key, value) in store.range(Table::History, &prefix, &prefix_end(&prefix), usize::MAX, false)? {
@@ -75,6 +88,9 @@ impl FeatureStore {
                 let entry: Entry = serde_json::from_slice(&value).map_err(|error| corrupt(error.to_string()))?;
                 let load = load_of(&entry, signal);
                 place(&mut self.series, name, self.settings.step, start, load);
+            }
+            if let Some(oldest) = coarse::oldest(store, name)? {
+                self.coarse_from.insert(name.clone(), oldest);
             }
         }
         Ok(())
@@ -105,39 +121,99 @@ impl FeatureStore {
             None => Entry::Zero,
         };
         let load = load_of(&entry, signal);
-        place(&mut self.series, service, step, window_start, load);
-        let value = serde_json::to_vec(&entry)
-            .map_err(|error| FeatureError::Corrupt { service: service.to_string(), error: error.to_string() })?;
-        let key = service_time_key(service, window_start);
-        self.unwritten.push_back(Write { table: Table::History, key, value: Some(value) });
-        self.retire(service);
-        Ok(match entry {
+        let closed = |load| match entry {
             Entry::Row { .. } => Closed::Row(load),
             Entry::Zero => Closed::Zero(load),
             Entry::Gap => Closed::Gap,
-        })
+        };
+        if let Some(held) = self.series.get(service) {
+            let known = held.at(window_start);
+            if known.is_some() && row.is_none() {
+                return Ok(Closed::Row(known));
+            }
+            // A back-fill has brought newer windows; these would be retired at once.
+            if window_start < held.start.min(self.fine_from(held.end())) {
+                return Ok(closed(load));
+            }
+        }
+        place(&mut self.series, service, step, window_start, load);
+        self.unwritten.push_back(written(service, window_start, &entry)?);
+        let closed = closed(load);
+        self.retire(service)?;
+        Ok(closed)
     }
 
-    /// Enters a whole history at once, as if its windows had been closed one by one.
-    pub fn back_fill(&mut self, service: &ServiceName, history: &Series) -> Result<(), FeatureError> {
-        let Some(signal) = self.signals.get(service).cloned() else { return Ok(()) };
-        for (index, value) in history.values.iter().enumerate() {
-            let start = history.start + Span::from_millis(history.step.millis() * index as i64);
-            let row = value.map(|load| FeatureRow {
-                service: service.clone(),
-                window_start: start,
-                window_end: start + self.settings.step,
-                labels: BTreeMap::new(),
-                measures: BTreeMap::from([(signal.clone(), Some(load))]),
+    /// Enters a history from elsewhere: what it has before all windows that are held of `service`. So a history can be
+    /// offered again and again, and nothing that was heard itself is replaced. Windows that are older than the retention
+    /// become hours. Says how many known windows were taken.
+    ///
+    /// # Errors
+    /// Windows that are not those of this store.
+    pub fn back_fill(&mut self, service: &ServiceName, history: &Series) -> Result<usize, FeatureError> {
+        let Some(signal) = self.signals.get(service).cloned() else { return Ok(0) };
+        let step = self.settings.step;
+        if history.step != step || history.start.floor_to(step) != history.start {
+            return Err(FeatureError::Misaligned {
+                service: service.to_string(),
+                window_start: history.start.to_string(),
+                step: step.to_string(),
             });
-            self.close(service, start, row.as_ref(), row.is_none())?;
         }
-        Ok(())
+        let held = self.series.get(service);
+        let offered = held.map_or(&history.values[..], |held| history.before(held.start));
+        let Some(first) = offered.iter().position(Option::is_some) else { return Ok(0) };
+        let last = offered.iter().rposition(Option::is_some).unwrap_or(first);
+        let at = |index: usize| history.start + Span::from_millis(step.millis() * index as i64);
+        let end = held.map_or(at(last + 1), Series::end);
+        // The hour that the held history begins in stays together.
+        let whole = held.map_or(end, |held| held.start.floor_to(coarse::grain(step)));
+        let fine_from = self.fine_from(end).min(whole);
+        let old = fine_from.since(at(first)).steps_up(step).min(last + 1 - first) + first;
+        let mut hours = coarse::summaries(at(first), step, &offered[first..old]);
+        hours.retain(|hour| self.coarse_from.get(service).is_none_or(|kept_from| hour.start < *kept_from));
+        let mut taken = self.write_hours(service, hours, (fine_from, end))?;
+        for (index, value) in offered[..=last].iter().enumerate().skip(old) {
+            let entry = match value {
+                Some(_) => Entry::Row { measures: BTreeMap::from([(signal.clone(), *value)]) },
+                None => Entry::Gap,
+            };
+            self.unwritten.push_back(written(service, at(index), &entry)?);
+            taken += usize::from(value.is_some());
+        }
+        if old <= last {
+            // From the oldest on: makes room once.
+            for (index, value) in offered[..=last].iter().enumerate().skip(old) {
+                place(&mut self.series, service, step, at(index), *value);
+            }
+        }
+        Ok(taken)
     }
 
     /// The load of `service` in all closed windows; `None` before its first.
     pub fn series(&self, service: &ServiceName) -> Option<&Series> {
         self.series.get(service)
+    }
+
+    /// What of the history of `service` was known at `now`: the start of its first window, and the load of all that had
+    /// ended by then. Whatever comes later does not change it, but that old windows are retired.
+    pub fn known(&self, service: &ServiceName, now: Timestamp) -> Option<(Timestamp, &[Option<f64>])> {
+        let series = self.series.get(service)?;
+        let ended = series.before(now - series.step + Span::from_millis(1));
+        (!ended.is_empty()).then_some((series.start, ended))
+    }
+
+    /// The load of `service` by hour, for reports over a longer time than models look at: hours of windows that were
+    /// retired, as `store` has them, and then those of the windows that are still held, the last of them under way.
+    ///
+    /// # Errors
+    /// A store that can't be read.
+    pub fn hours(&self, store: &dyn Store, service: &ServiceName) -> Result<Vec<CoarseWindow>, FeatureError> {
+        let Some(signal) = self.signals.get(service) else { return Ok(Vec::new()) };
+        let held = self.series.get(service);
+        let until = held.map_or(Timestamp::MAX, |held| held.start.floor_to(coarse::grain(held.step)));
+        let mut hours = coarse::read(store, (service, signal), Timestamp::MIN, until)?;
+        hours.extend(held.map(|held| coarse::summaries(held.start, held.step, &held.values)).unwrap_or_default());
+        Ok(hours)
     }
 
     /// All histories, by service.
@@ -150,27 +226,78 @@ impl FeatureStore {
         self.unwritten.drain(..).collect()
     }
 
-    /// Forgets windows older than the retention, a day at a time.
-    fn retire(&mut self, service: &ServiceName) {
+    /// The start of the first window that stays fine in a history that ends at `end`: whole hours leave it.
+    fn fine_from(&self, end: Timestamp) -> Timestamp {
+        (end - self.settings.retention).floor_to(coarse::grain(self.settings.step))
+    }
+
+    /// Moves windows older than the retention into hours, a day at a time.
+    fn retire(&mut self, service: &ServiceName) -> Result<(), FeatureError> {
         const SLACK: Span = Span::from_minutes(24 * 60);
         let step = self.settings.step;
-        let Some(series) = self.series.get_mut(service) else { return };
-        let keep = self.settings.retention.steps_up(step);
-        if series.values.len() < keep + SLACK.steps_up(step) {
-            return;
+        let Some(series) = self.series.get(service) else { return Ok(()) };
+        let (start, end) = (series.start, series.end());
+        let surplus = self.fine_from(end).since(start).steps_up(step).min(series.values.len());
+        if surplus < SLACK.steps_up(step) {
+            return Ok(());
         }
-        let surplus = series.values.len() - keep;
         for index in 0..surplus {
-            let start = series.start + Span::from_millis(step.millis() * index as i64);
+            let start = start + Span::from_millis(step.millis() * index as i64);
             let key = service_time_key(service, start);
             self.unwritten.push_back(Write { table: Table::History, key, value: None });
         }
-        series.values.drain(..surplus);
-        series.start = series.start + Span::from_millis(step.millis() * surplus as i64);
+        let Some(series) = self.series.get_mut(service) else { return Ok(()) };
+        let old: Vec<Option<f64>> = series.values.drain(..surplus).collect();
+        series.start = start + Span::from_millis(step.millis() * surplus as i64);
+        let fine_from = series.start;
+        self.write_hours(service, coarse::summaries(start, step, &old), (fine_from, end))?;
+        Ok(())
+    }
+
+    /// Writes hours of windows before `fine_from`, and forgets those that are too old for a history that ends at `end`.
+    /// Says how many known windows are in what was written.
+    fn write_hours(
+        &mut self,
+        service: &ServiceName,
+        mut hours: Vec<CoarseWindow>,
+        (fine_from, end): (Timestamp, Timestamp),
+    ) -> Result<usize, FeatureError> {
+        let Some(signal) = self.signals.get(service) else { return Ok(0) };
+        let grain = coarse::grain(self.settings.step);
+        let kept_from = (end - self.settings.coarse_retention).floor_to(grain).min(fine_from);
+        hours.retain(|hour| hour.start >= kept_from);
+        for hour in &hours {
+            self.unwritten.push_back(coarse::kept(service, signal, hour)?);
+        }
+        let oldest = self.coarse_from.entry(service.clone()).or_insert(fine_from);
+        *oldest = hours.first().map_or(*oldest, |hour| hour.start.min(*oldest));
+        while *oldest < kept_from {
+            self.unwritten.push_back(coarse::forgotten(service, *oldest));
+            *oldest = *oldest + grain;
+        }
+        Ok(hours.iter().map(|hour| hour.known as usize).sum())
     }
 }
 
-/// Puts a value at its place; windows in between that nobody closed are gaps, windows before the first are ignored.
+/// The start of the first window that `store` holds of `service`.
+///
+/// # Errors
+/// A store that can't be read.
+pub fn first_window(store: &dyn Store, service: &ServiceName) -> Result<Option<Timestamp>, FeatureError> {
+    let (from, to) = (service_time_key(service, Timestamp::MIN), service_time_key(service, Timestamp::MAX));
+    let found = store.range(Table::History, &from, &to, 1, false)?;
+    let time = found.first().and_then(|(key, _)| key.last_chunk::<8>().copied());
+    Ok(time.map(|time| Timestamp::from_millis(i64::from_be_bytes(time) ^ i64::MIN)))
+}
+
+/// The change that keeps one window.
+fn written(service: &ServiceName, start: Timestamp, entry: &Entry) -> Result<Write, FeatureError> {
+    let value = serde_json::to_vec(entry)
+        .map_err(|error| FeatureError::Corrupt { service: service.to_string(), error: error.to_string() })?;
+    Ok(Write { table: Table::History, key: service_time_key(service, start), value: Some(value) })
+}
+
+/// Puts a value at its place; windows in between that nobody closed are gaps.
 fn place(
     all: &mut BTreeMap<ServiceName, Series>,
     service: &ServiceName,
@@ -179,6 +306,11 @@ fn place(
     load: Option<f64>,
 ) {
     let series = all.entry(service.clone()).or_insert_with(|| Series { start, step, values: Vec::new() });
+    if start < series.start {
+        let missing = series.start.since(start).steps_up(step);
+        series.values.splice(..0, std::iter::repeat_n(None, missing));
+        series.start = start;
+    }
     let Some(index) = series.index_of(start) else { return };
     if index >= series.values.len() {
         series.values.resize(index + 1, None);
@@ -200,70 +332,4 @@ fn counts_events(signal: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use prescale_store::MemoryStore;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const STEP: Span = Span::from_minutes(1);
-
-    fn minute(n: i64) -> Timestamp {
-        Timestamp::from_millis(n * STEP.millis())
-    }
-
-    fn store_of(signal: &str) -> FeatureStore {
-        let settings = HistorySettings { step: STEP, retention: Span::from_minutes(60) };
-        FeatureStore::new(settings, [(ServiceName::new("web"), signal.to_owned())])
-    }
-
-    fn row(n: i64, load: f64) -> FeatureRow {
-        FeatureRow {
-            service: "web".into(),
-            window_start: minute(n),
-            window_end: minute(n + 1),
-            labels: BTreeMap::new(),
-            measures: BTreeMap::from([("requests".to_owned(), Some(load)), ("latency_ms_p50".to_owned(), Some(3.0))]),
-        }
-    }
-
-    #[test]
-    fn a_silent_window_is_zero_for_counts_and_unknown_for_latency_and_a_gap_is_a_gap() {
-        let web = ServiceName::new("web");
-        for (signal, silent) in [("requests", Some(0.0)), ("latency_ms_p50", None)] {
-            let mut features = store_of(signal);
-            assert_eq!(features.close(&web, minute(0), None, false).unwrap(), Closed::Unknown);
-            features.close(&web, minute(1), Some(&row(1, 7.0)), false).unwrap();
-            assert_eq!(features.close(&web, minute(2), None, false).unwrap(), Closed::Zero(silent));
-            assert_eq!(features.close(&web, minute(3), None, true).unwrap(), Closed::Gap);
-            let series = features.series(&web).unwrap();
-            assert_eq!((series.start, &series.values[1..]), (minute(1), &[silent, None][..]));
-        }
-    }
-
-    #[test]
-    fn a_window_off_the_grid_is_refused_with_its_reason() {
-        let mut features = store_of("requests");
-        let error = features.close(&"web".into(), Timestamp::from_millis(1), Some(&row(0, 1.0)), false).unwrap_err();
-        assert!(error.to_string().contains("does not start at a multiple of the step 1m"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_read_back_equals_what_was_kept(windows in prop::collection::vec(prop_oneof![
-            Just(None), Just(Some(None)), (0.0..1e6_f64).prop_map(|load| Some(Some(load)))], 1..400))
-        {
-            let web = ServiceName::new("web");
-            let (mut kept, memory) = (store_of("requests"), MemoryStore::default());
-            for (n, window) in windows.iter().enumerate() {
-                let n = n as i64;
-                let found = window.flatten().map(|load| row(n, load));
-                kept.close(&web, minute(n), found.as_ref(), window.is_none()).unwrap();
-                memory.write(&kept.take_writes()).unwrap();
-            }
-            let mut read = store_of("requests");
-            read.load(&memory).unwrap();
-            prop_assert_eq!(read.series(&web), kept.series(&web));
-        }
-    }
-}
+mod tests;

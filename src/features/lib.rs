@@ -6,10 +6,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
 
 mod calendar;
+mod coarse;
 mod history;
+#[cfg(test)]
+mod point_in_time;
 
 pub use calendar::EventBook;
-pub use history::{Closed, FeatureStore, HistorySettings};
+pub use coarse::CoarseWindow;
+pub use history::{Closed, FeatureStore, HistorySettings, first_window};
 use prescale_store::StoreError;
 use thiserror::Error;
 

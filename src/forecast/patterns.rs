@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_domain::{Series, Span, Timestamp};
+use prescale_domain::{OpeningHours, Series, Span, Timestamp, Zone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ const QUIET: f64 = 0.5;
 /// Business hours have at least this multiple of the load of the others.
 const BUSINESS_MIN: f64 = 1.2;
 
-/// What was found in the last 30 days of a load. Hours of the day are those of the offset that was asked for.
+/// What was found in the last 30 days of a load. Hours of the day are those of the zone that was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Patterns {
     /// What was looked at: `[from, until)`.
@@ -49,6 +49,8 @@ pub struct Patterns {
     /// Candidates for maintenance, the quietest first.
     pub low_traffic: Vec<QuietHours>,
     pub business_hours: Option<BusinessHours>,
+    /// Load in the opening hours that were asked for, as a multiple of that at all other times.
+    pub open_ratio: Option<f64>,
 }
 
 /// A cycle that repeats.
@@ -158,12 +160,11 @@ fn weekday(day: i64) -> usize {
     (day + 3).rem_euclid(7) as usize
 }
 
-/// Finds the patterns of the last 30 days of `series`; hours are counted at `offset_minutes` east of UTC.
-pub fn find(series: &Series, offset_minutes: i32) -> Patterns {
+/// Finds the patterns of the last 30 days of `series`; hours are those that clocks show in the zone of `opening`.
+pub fn find(series: &Series, opening: &OpeningHours) -> Patterns {
     let until = series.end();
     let from = series.start.max((until - LOOKED_AT).floor_to(series.step));
     let skipped = from.since(series.start).steps_up(series.step).min(series.values.len());
-    let offset = i64::from(offset_minutes) * 60_000;
     let known = |(index, value): (usize, &Option<f64>)| {
         let millis = from.millis() + index as i64 * series.step.millis();
         value.filter(|value| value.is_finite() && value.abs() < 1e150).map(|value| (millis, value))
@@ -174,11 +175,12 @@ pub fn find(series: &Series, offset_minutes: i32) -> Patterns {
     if values.is_empty() || mean <= 0.0 || series.step.millis() <= 0 {
         return patterns;
     }
-    let hours = hours(&values, offset);
+    let clock = Clock::of(opening.zone, from, until);
+    let hours = hours(&values, &clock);
     let is_hourly = series.step.millis() <= HOUR_MS;
     if is_hourly {
         patterns.daily = daily(&hours);
-        patterns.spikes = spikes(&values, &hours, series.step, offset);
+        patterns.spikes = spikes(&values, &hours, series.step, &clock);
     }
     patterns.weekly = weekly(&hours);
     // Without a cycle there are no hours that are quieter or busier than others.
@@ -187,13 +189,47 @@ pub fn find(series: &Series, offset_minutes: i32) -> Patterns {
         patterns.business_hours = business(&hours);
     }
     patterns.trend = trend(&hours);
+    patterns.open_ratio = open_ratio(&values, opening, series.step);
     patterns
 }
 
-fn hours(values: &[(i64, f64)], offset: i64) -> Vec<Hour> {
+/// How far local clocks are ahead of UTC, hour by hour.
+struct Clock {
+    /// Number of the first hour since 1970, in UTC.
+    first: i64,
+    ahead: Vec<i64>,
+}
+
+impl Clock {
+    /// From the hour before `from` to that after `until`.
+    fn of(zone: Zone, from: Timestamp, until: Timestamp) -> Self {
+        let first = from.millis().div_euclid(HOUR_MS) - 1;
+        let last = until.millis().div_euclid(HOUR_MS) + 1;
+        let ahead = (first..=last).map(|hour| zone.offset(Timestamp::from_millis(hour * HOUR_MS)).millis());
+        Self { first, ahead: ahead.collect() }
+    }
+
+    /// What a clock shows at a moment, as milliseconds since 1970.
+    fn local(&self, millis: i64) -> i64 {
+        let index = usize::try_from(millis.div_euclid(HOUR_MS) - self.first).unwrap_or(0);
+        millis + self.ahead[index.min(self.ahead.len() - 1)]
+    }
+}
+
+fn open_ratio(values: &[(i64, f64)], opening: &OpeningHours, step: Span) -> Option<f64> {
+    let (mut open, mut shut) = ((0.0, 0.0), (0.0, 0.0));
+    for (millis, value) in values {
+        let share = opening.open_share(Timestamp::from_millis(*millis), step);
+        open = (open.0 + share * value, open.1 + share);
+        shut = (shut.0 + (1.0 - share) * value, shut.1 + 1.0 - share);
+    }
+    (open.1 > 0.0 && shut.1 > 0.0 && shut.0 > 0.0).then(|| (open.0 / open.1) / (shut.0 / shut.1))
+}
+
+fn hours(values: &[(i64, f64)], clock: &Clock) -> Vec<Hour> {
     let mut sums: BTreeMap<i64, (f64, u32)> = BTreeMap::new();
     for (millis, value) in values {
-        let own = sums.entry((millis + offset).div_euclid(HOUR_MS)).or_default();
+        let own = sums.entry(clock.local(*millis).div_euclid(HOUR_MS)).or_default();
         own.0 += value;
         own.1 += 1;
     }
@@ -324,13 +360,13 @@ fn two_sided(z: f64) -> f64 {
     (polynomial * (-x * x).exp()).clamp(0.0, 1.0)
 }
 
-fn spikes(values: &[(i64, f64)], hours: &[Hour], step: Span, offset: i64) -> Option<Spikes> {
+fn spikes(values: &[(i64, f64)], hours: &[Hour], step: Span, clock: &Clock) -> Option<Spikes> {
     let mut by_hour: Vec<Vec<f64>> = vec![Vec::new(); 24];
     hours.iter().for_each(|hour| by_hour[hour.hour].push(hour.load));
     let usual: Vec<Option<f64>> = by_hour.iter_mut().map(|loads| median(loads)).collect();
     // Between two hours the usual load is in between.
     let expected = |millis: i64| {
-        let place = (millis + offset - HOUR_MS / 2).rem_euclid(DAY_MS);
+        let place = (clock.local(millis) - HOUR_MS / 2).rem_euclid(DAY_MS);
         let (below, share) = ((place / HOUR_MS) as usize, (place % HOUR_MS) as f64 / HOUR_MS as f64);
         let (low, high) = (usual[below]?, usual[(below + 1) % 24]?);
         Some(low + share * (high - low))

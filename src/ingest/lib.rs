@@ -10,6 +10,7 @@
 //! - [`kafka::Group`] is membership of a consumer group: it says which partitions are this process's, and reads none.
 //! - [`decode::Decoder`] turns a [`RawBatch`] into an Arrow batch and names each record that could not be used.
 //! - [`event_minutes::EventMinutes`] is the calendar of events as rows that a pipeline can join, minute by minute.
+//! - [`history`] reads histories from files and from Prometheus.
 //! - [`feed`] reads calendars of events that come as files, and knows public holidays.
 //! - [`registry::Registry`] is where writer schemas come from that records name by id; the decoder says which it lacks.
 //! - [`embedded::EmbeddedBroker`] is a broker inside the process, for the demo and for tests.
@@ -21,6 +22,7 @@ pub mod embedded;
 pub mod event_minutes;
 pub mod feed;
 pub mod file;
+pub mod history;
 pub mod kafka;
 mod record;
 pub mod registry;

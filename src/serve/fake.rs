@@ -10,8 +10,8 @@ use prescale_controller::view::{
 };
 use prescale_domain::{
     Actuation, CalendarEvent, DEFAULT_QUANTILES, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory,
-    ForecastInput, LeadTime, Mode, Outcome, PolicySettings, QuantileForecast, Reason, Series, ServiceName, Span,
-    TargetState, Timestamp,
+    ForecastInput, LeadTime, Mode, OpeningHours, Outcome, PolicySettings, QuantileForecast, Reason, Series,
+    ServiceName, Span, TargetState, Timestamp, Zone,
 };
 use tokio::sync::watch;
 
@@ -330,7 +330,7 @@ impl Made {
             forecasts: [("ensemble".to_owned(), 1440)].into(),
             weights: weights.into(),
         };
-        ModelsView { readiness, scores, patterns: Some(find_patterns(&series, 0)) }
+        ModelsView { readiness, scores, patterns: Some(find_patterns(&series, &OpeningHours::usual(Zone::UTC))) }
     }
 
     fn actuation(&self, decision: &Decision) -> Actuation {

@@ -121,6 +121,31 @@ impl TargetUnobservable {
     }
 }
 
+/// A history from elsewhere was taken in.
+pub struct BackFilled<'a> {
+    pub service: &'a ServiceName,
+    /// Known windows that were new.
+    pub windows: usize,
+}
+
+impl BackFilled<'_> {
+    pub fn emit(&self) {
+        tracing::info!(service = %self.service, windows = self.windows, "history back-filled");
+    }
+}
+
+/// A history from elsewhere can't be had now; the service starts without it, and asks again at its next start.
+pub struct HistoryUnread<'a> {
+    pub service: &'a str,
+    pub error: &'a str,
+}
+
+impl HistoryUnread<'_> {
+    pub fn emit(&self) {
+        tracing::warn!(service = self.service, error = self.error, "no back-fill before the next start");
+    }
+}
+
 /// The loop's state is on disk.
 pub struct SnapshotWritten {
     pub changes: usize,

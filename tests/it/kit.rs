@@ -58,6 +58,11 @@ pub(crate) fn chromium() -> Option<String> {
     given("PRESCALE_TEST_CHROMIUM", "Chromium")
 }
 
+/// A Prometheus server; promtool lies beside it.
+pub(crate) fn prometheus() -> Option<String> {
+    given("PRESCALE_TEST_PROMETHEUS", "Prometheus")
+}
+
 /// A Compose implementation.
 pub(crate) fn compose() -> Option<String> {
     given("PRESCALE_TEST_COMPOSE", "Compose implementation")

@@ -12,6 +12,7 @@ mod compose;
 mod demo;
 mod exactly_once;
 mod forecast;
+mod history;
 mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;

@@ -1,8 +1,9 @@
-//! Histories from text. Rule: what is not a history is refused by line; nothing is guessed.
+//! Traces as text, for tests, examples and benches of this crate; users' histories are read by `ingest`. Rule: what is not
+//! a history is refused by line; nothing is guessed.
 
 use std::io::Read;
 
-use prescale_domain::{Series, Span, Timestamp};
+use prescale_domain::{RowsError, Series, Span, Timestamp};
 
 use crate::error::{ForecastCrateError, Result};
 
@@ -35,20 +36,15 @@ pub fn parse_csv(mut source: impl Read, step: Span) -> Result<Series> {
         };
         rows.push((time, value));
     }
-    let start = rows.iter().map(|row| row.0).min().ok_or_else(|| fail(0, "there are no rows".into()))?;
-    let end = rows.iter().map(|row| row.0).max().unwrap_or(start);
-    let count = end.since(start).steps_up(step) + 1;
-    if count > 50_000_000 {
-        return Err(fail(0, format!("{count} windows of {step} are too many; hint: is the step right?")));
-    }
-    let mut series = Series { start, step, values: vec![None; count] };
-    for (index, (time, value)) in rows.into_iter().enumerate() {
-        let place = series.index_of(time).ok_or_else(|| {
+    Series::of_rows(rows.iter().copied(), step).map_err(|error| match error {
+        RowsError::Empty => fail(0, error.to_string()),
+        RowsError::TooMany { count } => {
+            fail(0, format!("{count} windows of {step} are too many; hint: is the step right?"))
+        }
+        RowsError::OffGrid { index, time, start } => {
             fail(index + 2, format!("{time} is no multiple of {step} after {start}; hint: choose another step"))
-        })?;
-        series.values[place] = value;
-    }
-    Ok(series)
+        }
+    })
 }
 
 #[cfg(test)]
