@@ -43,8 +43,8 @@ fn heavy_the_demo_shows_itself_live_and_beats_hpa_on_violations_at_no_more_cost(
     // Whoever violates nothing has seen the load before.
     ensure!(ours[0] > 0.0 && ours[1] > 0.0, "{ours:?} is too good to be true");
     let forecasts = &card["forecast"]["checkout"];
-    let (all, lstm) = (forecasts["forecasts"].as_f64(), forecasts["models"]["lstm"].as_f64());
-    ensure!(lstm.zip(all).is_some_and(|(lstm, all)| lstm > 0.9 * all), "{forecasts}");
+    let (all, mixed) = (forecasts["forecasts"].as_f64(), forecasts["models"]["ensemble"].as_f64());
+    ensure!(mixed.zip(all).is_some_and(|(mixed, all)| mixed > 0.9 * all), "{forecasts}");
     Ok(())
 }
 

@@ -198,7 +198,7 @@ fn across_the_level_shift_of_the_world_cup_a_challenger_is_promoted_and_the_erro
     let (world, served) = run(quick(), &loads, from, begin.since(from).steps_up(STEP));
     // The first match of the tournament begins 15.5 h after the shift. Against the error of the newest value, since matches
     // are harder to foresee than what was before. Measured: alarm after 17.8 h, promotion 41.6 h after it; 0.86 before,
-    // 0.94 in the second day after the alarm.
+    // 0.93 in the second day after the alarm.
     let (alarm, promoted) = (Span::from_minutes(24 * 60), Span::from_minutes(2 * DAY));
     recovers(&world, &served, shift, &Expected { unit: Unit::Persistence, alarm, promoted, growth: 1.1 });
 }
