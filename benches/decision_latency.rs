@@ -158,6 +158,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
         step: MINUTE,
         lateness: LATENESS,
         retention: Span::from_minutes(35 * 24 * 60),
+        coarse_retention: Span::ZERO,
         decision_interval: MINUTE,
         pipelines: vec!["requests".to_owned()],
         services,

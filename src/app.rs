@@ -99,7 +99,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         events: Vec::new(),
         models: Some(models(&loaded)?),
     };
-    let controller = Controller::keeping(config.features.coarse_retention, parts).map_err(controller_failure)?;
+    let controller = Controller::new(parts).map_err(controller_failure)?;
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX);
     let stop = Arc::new(AtomicBool::new(false));
@@ -193,6 +193,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
         step: config.features.step,
         lateness: config.features.lateness,
         retention: config.features.retention,
+        coarse_retention: config.features.coarse_retention,
         decision_interval: config.policy.decision_interval,
         pipelines: config.features.pipelines.iter().map(|pipeline| pipeline_name(pipeline)).collect(),
         services,

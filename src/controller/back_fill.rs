@@ -143,6 +143,7 @@ mod tests {
             step: MINUTE,
             lateness: Span::ZERO,
             retention: Span::from_minutes(35 * DAY),
+            coarse_retention: Span::from_minutes(400 * DAY),
             decision_interval: MINUTE,
             pipelines: vec!["requests".to_owned()],
             services: vec![service],
@@ -165,7 +166,7 @@ mod tests {
             events: vec![],
             models: None,
         };
-        Controller::keeping(Span::from_minutes(400 * DAY), parts).unwrap()
+        Controller::new(parts).unwrap()
     }
 
     /// What the topic says of the windows `from..to`, and that they are closed.

@@ -37,6 +37,8 @@ const FLUSH_TIMEOUT: Span = Span::from_secs(2);
 
 /// How often the patterns of a load are looked for.
 const PATTERNS_EVERY: Span = Span::from_minutes(60);
+/// Services whose patterns are looked for out of turn in one window, since none are known of them.
+const FIRST_LOOKS: usize = 4;
 
 /// All that can wake the loop.
 #[derive(Debug)]
@@ -114,15 +116,11 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Builds the loop from `parts` and what the store holds; windows older than the retention are forgotten.
+    /// Builds the loop from `parts` and what the store holds.
     pub fn new(parts: Parts) -> Result<Self, ControllerError> {
-        Self::keeping(Span::ZERO, parts)
-    }
-
-    /// Like [`Controller::new`], but of windows older than the retention the hours are kept for `coarse_retention`.
-    pub fn keeping(coarse_retention: Span, parts: Parts) -> Result<Self, ControllerError> {
         let settings = parts.settings;
-        let history = HistorySettings { step: settings.step, retention: settings.retention, coarse_retention };
+        let (step, retention, coarse_retention) = (settings.step, settings.retention, settings.coarse_retention);
+        let history = HistorySettings { step, retention, coarse_retention };
         let signals = settings.services.iter().map(|service| (service.name.clone(), service.signal.clone()));
         let mut features = FeatureStore::new(history, signals);
         let mut events = EventBook::default();
@@ -344,11 +342,14 @@ impl Controller {
         let services = &self.settings.services;
         // Patterns take milliseconds: those of few services in each window, so that all are looked for once an hour.
         let windows = PATTERNS_EVERY.steps_up(self.settings.step).max(1);
+        let mut first_looks = FIRST_LOOKS;
         let turn = end.millis().div_euclid(self.settings.step.millis().max(1)).rem_euclid(windows as i64) as usize;
         for (index, service) in services.iter().enumerate() {
             let series = self.features.series(&service.name);
             let known = self.show.patterns(&service.name);
-            let due = known.is_none() || index % windows == turn;
+            let is_first = known.is_none() && series.is_some() && first_looks > 0;
+            first_looks -= usize::from(is_first);
+            let due = is_first || index % windows == turn;
             let patterns =
                 if due { series.map(|series| patterns::find(series, &self.settings.opening_hours)) } else { known };
             let readiness = self.online.readiness(&service.name, series, now);

@@ -22,6 +22,8 @@ pub struct ControllerSettings {
     /// How long after its end a window is closed: the data age of a decision on the event clock.
     pub lateness: Span,
     pub retention: Span,
+    /// For this long hours of older windows are kept; zero = not at all.
+    pub coarse_retention: Span,
     /// Time between decisions.
     pub decision_interval: Span,
     /// Names of the pipelines whose progress is awaited.

@@ -64,7 +64,8 @@ pub struct ModelsView {
     pub readiness: Readiness,
     /// How well what was served came true, and who takes part in it.
     pub scores: ServiceScores,
-    /// Cycles, trend, spikes and quiet hours of the last 30 days, looked for every hour; hours are those of the zone of `[calendars]`.
+    /// Cycles, trend, spikes and quiet hours of the last 30 days, looked for every hour; hours are those of the zone of
+    /// `[calendars]`.
     pub patterns: Option<Patterns>,
 }
 

@@ -50,8 +50,8 @@ pub struct OnlineEvent {
     pub at: Timestamp,
     /// `None` = all services.
     pub service: Option<ServiceName>,
-    /// `drift`, `training-started`, `refitted`, `training-failed`, `updated`, `kept`, `challenger`, `promoted`, `rejected`, `confirmed`,
-    /// `rolled-back`, `demoted`, `readmitted`, `model-unreadable`.
+    /// `drift`, `training-started`, `training-failed`, `refitted`, `updated`, `kept`, `challenger`, `promoted`, `rejected`,
+    /// `confirmed`, `rolled-back`, `demoted`, `readmitted`, `model-unreadable`.
     pub kind: String,
     /// The evidence, as a sentence.
     pub text: String,
@@ -239,6 +239,10 @@ impl Online {
     /// none: milliseconds. After that they are fitted by trainings.
     fn fit_quick(&mut self, service: &ServiceName, history: &Series, events: &[CalendarEvent], known: usize) {
         let Some(own) = self.state.services.get_mut(service) else { return };
+        let kinds: Vec<ModelKind> = self.settings.models.iter().copied().filter(|kind| !kind.is_costly()).collect();
+        if kinds.is_empty() {
+            return;
+        }
         let day = DAY.steps_up(self.settings.step).max(1);
         let grown = own.fitted_known < day && known >= own.fitted_known.saturating_mul(2).min(day);
         if !own.experts.is_empty() && !grown {
@@ -254,9 +258,8 @@ impl Online {
         cleaned.values.truncate(skipped);
         cleaned.values.extend(anomaly::without(newest, &found));
         let histories = BTreeMap::from([(service.clone(), cleaned)]);
-        let kinds = self.settings.models.iter().copied().filter(|kind| !kind.is_costly());
         let shape = (self.settings.horizon(), &*self.settings.levels, self.settings.seed);
-        own.experts.replace(Experts::fit(kinds, &histories, shape));
+        own.experts.replace(Experts::fit(kinds.into_iter(), &histories, shape));
         own.fitted_known = known;
     }
 

@@ -146,6 +146,43 @@ fn after_a_restart_at_any_moment_everything_goes_on_byte_for_byte() {
 }
 
 #[test]
+fn models_beside_the_lstm_are_fitted_in_the_background_and_go_on_byte_for_byte_after_a_restart() {
+    let models = vec![ModelKind::Naive, ModelKind::Holt, ModelKind::Regression];
+    let settings = OnlineSettings { models, ..settings() };
+    let loads = loads(760, |_| 1.0);
+    let mut undisturbed = World::new(settings.clone());
+    let mut disturbed = undisturbed.clone();
+    let (mut restarts_while_fitting, mut with_regression) = (0, 0);
+    for index in 0..760 {
+        if index % 97 == 5 || disturbed.online.pending().is_some() {
+            restarts_while_fitting += usize::from(disturbed.online.pending().is_some());
+            disturbed.restart(settings.clone());
+        }
+        assert_eq!(undisturbed.step(&loads, &[]), disturbed.step(&loads, &[]), "at {index}");
+        let weights = undisturbed.online.scores(&"a".into()).unwrap().weights;
+        with_regression += usize::from(weights[&ModelKind::Regression] > 0.5);
+    }
+    assert_eq!(undisturbed.online.save(), disturbed.online.save());
+    let refitted = undisturbed.kinds().iter().filter(|kind| **kind == "refitted").count();
+    assert!(refitted >= 2 && restarts_while_fitting > 0, "{refitted} {restarts_while_fitting}");
+    assert_eq!(undisturbed.happened, disturbed.happened);
+    // It is fitted by a training alone, and does better on a wave than the others.
+    assert!(with_regression > 0, "{:?}", undisturbed.online.scores(&"a".into()));
+}
+
+#[test]
+fn where_no_quick_model_is_asked_for_none_is_fitted_on_the_way_of_a_decision() {
+    let settings = OnlineSettings { models: vec![ModelKind::Lstm], ..settings() };
+    let loads = loads(30, |_| 1.0);
+    let mut world = World::new(settings);
+    for _ in 0..30 {
+        let missing = world.step(&loads, &[]).remove(0).unwrap_err();
+        assert!(["no-history", "model-failed"].contains(&missing.reason.as_str()), "{missing:?}");
+    }
+    assert_eq!(world.online.state.services[&ServiceName::from("a")].fitted_known, 0);
+}
+
+#[test]
 fn drift_is_reported_and_makes_a_training_due() {
     let mut settings = settings();
     settings.refit_every = Span::from_minutes(100 * 24 * 60);

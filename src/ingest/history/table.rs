@@ -36,7 +36,7 @@ pub(super) fn read_parquet(
         let (source, about) = column(places.value)?;
         let loads = loads(source, &about, rows)?;
         let services = match places.service.map(column).transpose()? {
-            Some((ColumnReader::ByteArrayColumnReader(source), about)) => texts(source, &about, rows)?,
+            Some((ColumnReader::ByteArrayColumnReader(source), about)) => all(source, &about, rows)?,
             Some((_, about)) => return Err(unfit(&about, "the service", "write it as text")),
             None => vec![],
         };
@@ -93,14 +93,6 @@ fn all<T: DataType>(
         return Ok(values.map(Some).collect());
     }
     Ok(levels.into_iter().map(|level| if level == most { values.next() } else { None }).collect())
-}
-
-fn texts<T: DataType>(
-    source: ColumnReaderImpl<T>,
-    column: &ColumnDescriptor,
-    rows: usize,
-) -> Result<Vec<Option<T::T>>> {
-    all(source, column, rows)
 }
 
 fn loads(source: ColumnReader, column: &ColumnDescriptor, rows: usize) -> Result<Vec<Option<f64>>> {

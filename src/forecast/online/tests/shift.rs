@@ -1,6 +1,5 @@
 //! Across a shift of the level: the chain from drift over a challenger in the shadow to its promotion, and the error, with
-//! what was measured. With
-//! `PRESCALE_MEASURE` set and `--nocapture` each test says what it saw.
+//! what was measured. With `PRESCALE_MEASURE` set and `--nocapture` each test says what it saw.
 
 use std::io::Read as _;
 use std::path::PathBuf;
