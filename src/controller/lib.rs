@@ -11,6 +11,8 @@ mod act;
 mod archive;
 mod back_fill;
 mod control;
+#[cfg(test)]
+mod fixture;
 mod intake;
 mod models;
 mod publish;

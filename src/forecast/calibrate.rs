@@ -74,7 +74,7 @@ impl Calibrator {
     /// Takes the outcome of an uncorrected forecast `lead` steps ahead; leads that are not calibrated are passed over.
     pub fn add(&mut self, lead: usize, row: &[f64], actual: f64) {
         let Some(place) = self.leads.iter().position(|l| *l == lead) else { return };
-        let width = width(&self.levels, row);
+        let width = Width::of(&self.levels).of_row(row);
         for (quantile, value) in self.quantiles[place].iter_mut().zip(row) {
             quantile.add((actual - value) / width);
         }
@@ -84,22 +84,26 @@ impl Calibrator {
     pub fn correct(&self, rows: &mut [Vec<f64>]) {
         let corrections: Vec<Vec<f64>> =
             self.quantiles.iter().map(|row| row.iter().map(AdaptiveQuantile::correction).collect()).collect();
+        let width = Width::of(&self.levels);
+        let middle = self.levels.iter().position(|level| *level == 0.5);
         for (k, row) in rows.iter_mut().enumerate() {
-            let width = width(&self.levels, row);
+            let width = width.of_row(row);
             let (below, above, share) = self.between(k + 1);
-            let median = self.levels.iter().position(|level| *level == 0.5).and_then(|i| row.get(i).copied());
-            for (q, value) in row.iter_mut().enumerate() {
-                let by = (1.0 - share) * corrections[below][q] + share * corrections[above][q];
-                let moved = *value + by * width;
-                *value = match (median, self.levels[q]) {
-                    (Some(median), 0.5) => median,
-                    (Some(median), level) if level < 0.5 => moved.min(median),
+            let corrections = corrections[below].iter().zip(&corrections[above]);
+            let median = middle.and_then(|middle| row.get(middle).copied());
+            for (q, (value, (below, above))) in row.iter_mut().zip(corrections).enumerate() {
+                let moved = *value + ((1.0 - share) * below + share * above) * width;
+                *value = match (median, middle) {
+                    (Some(median), Some(middle)) if q == middle => median,
+                    (Some(median), Some(middle)) if q < middle => moved.min(median),
                     (Some(median), _) => moved.max(median),
                     (None, _) => moved,
                 }
                 .max(0.0);
             }
-            row.sort_by(f64::total_cmp);
+            if !row.is_sorted() {
+                row.sort_by(f64::total_cmp);
+            }
         }
     }
 
@@ -116,9 +120,34 @@ impl Calibrator {
 }
 
 /// The unit of a row's scores: its spread from the 10 % to the 90 % quantile, never nothing.
-fn width(levels: &[f64], row: &[f64]) -> f64 {
-    let at = |level| crate::models::residual::at_level(levels, row, level);
-    (at(0.9) - at(0.1)).max(1e-3 * at(0.5).abs()).max(1e-6)
+struct Width {
+    low: Place,
+    middle: Place,
+    high: Place,
+}
+
+/// Where a level lies among those of a row: the ones around it, and how far it is from the first to the second.
+struct Place(usize, usize, f64);
+
+impl Width {
+    fn of(levels: &[f64]) -> Self {
+        let place = |level: f64| {
+            let upper = levels.iter().position(|l| *l >= level).unwrap_or(levels.len().saturating_sub(1));
+            if upper == 0 || levels[upper] <= level {
+                return Place(upper, upper, 0.0);
+            }
+            Place(upper - 1, upper, (level - levels[upper - 1]) / (levels[upper] - levels[upper - 1]))
+        };
+        Self { low: place(0.1), middle: place(0.5), high: place(0.9) }
+    }
+
+    fn of_row(&self, row: &[f64]) -> f64 {
+        let at = |Place(below, above, share): &Place| match (row.get(*below), row.get(*above)) {
+            (Some(below), Some(above)) => below + share * (above - below),
+            _ => 0.0,
+        };
+        (at(&self.high) - at(&self.low)).max(1e-3 * at(&self.middle).abs()).max(1e-6)
+    }
 }
 
 /// The steps ahead that are scored and calibrated for a horizon.

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::accuracy::pinball;
+use crate::log::exp_of_negative;
 
 /// One learner of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +84,13 @@ impl Bernstein {
 
     /// Takes the outcome `actual` of what experts `said` of the quantile `level`.
     pub fn observe(&mut self, said: &[f64], actual: f64, level: f64) {
-        let Some(mixed) = self.mix(said) else { return };
+        if let Some(mixed) = self.mix(said) {
+            self.learn(said, mixed, actual, level);
+        }
+    }
+
+    /// Takes the outcome of what experts `said`, whose [`Bernstein::mix`] was `mixed`.
+    fn learn(&mut self, said: &[f64], mixed: f64, actual: f64, level: f64) {
         if !actual.is_finite() {
             return;
         }
@@ -91,22 +98,21 @@ impl Bernstein {
         let slope = if actual < mixed { 1.0 - level } else { -level };
         let loss = pinball(actual, mixed, level);
         let spread = (self.weights.len().max(2) as f64).ln();
-        for (k, value) in said.iter().enumerate().take(self.weights.len()) {
-            if !value.is_finite() {
-                continue;
-            }
+        let sums = self.regret.iter_mut().zip(&mut self.squares);
+        let sums = sums.zip(self.range.iter_mut().zip(&mut self.rate));
+        for (value, ((own_regret, own_squares), (own_range, own_rate))) in said.iter().zip(sums) {
+            let awake = value.is_finite();
             let r = if self.gradient { slope * (mixed - value) } else { loss - pinball(actual, *value, level) };
-            self.range[k] = (keep * self.range[k]).max(r.abs());
-            self.squares[k] = keep * self.squares[k] + r * r;
-            let (range, squares) = (self.range[k], self.squares[k]);
-            let eta = if range <= 0.0 || squares <= 0.0 {
-                0.0
-            } else {
-                self.factor * (0.5 / range).min((spread / squares).sqrt())
-            };
+            let range = (keep * *own_range).max(r.abs());
+            let squares = keep * *own_squares + r * r;
+            let eta = self.factor * (0.5 / range).min((spread / squares).sqrt());
+            let eta = if range <= 0.0 || squares <= 0.0 { 0.0 } else { eta };
             let jump = if eta * r > 0.5 { range } else { 0.0 };
-            self.regret[k] = keep * self.regret[k] + 0.5 * (r - eta * r * r + jump);
-            self.rate[k] = eta;
+            let regret = keep * *own_regret + 0.5 * (r - eta * r * r + jump);
+            *own_range = if awake { range } else { *own_range };
+            *own_squares = if awake { squares } else { *own_squares };
+            *own_regret = if awake { regret } else { *own_regret };
+            *own_rate = if awake { eta } else { *own_rate };
         }
         self.weigh();
     }
@@ -126,28 +132,37 @@ impl Bernstein {
     }
 
     fn weigh(&mut self) {
-        let sound = |eta: f64, regret: f64| eta > 0.0 && (eta * regret).is_finite();
-        let pairs = self.rate.iter().zip(&self.regret);
-        let highest = pairs.filter(|(eta, regret)| sound(**eta, **regret)).map(|(eta, regret)| eta * regret);
-        let highest = highest.fold(f64::NEG_INFINITY, f64::max);
-        if !highest.is_finite() {
+        let mut highest = f64::NEG_INFINITY;
+        for (eta, regret) in self.rate.iter().zip(&self.regret) {
+            let exponent = exponent(*eta, *regret);
+            highest = if exponent > highest { exponent } else { highest };
+        }
+        if highest == f64::NEG_INFINITY {
             return;
         }
-        let mut most = 0.0_f64;
+        let (mut most, mut alike) = (0.0_f64, false);
         for ((weight, eta), regret) in self.weights.iter_mut().zip(&self.rate).zip(&self.regret) {
+            let exponent = exponent(*eta, *regret);
             // NaN for now: an expert that never differed from the mix stands where the best does.
-            *weight = if sound(*eta, *regret) { eta * (eta * regret - highest).exp() } else { f64::NAN };
-            most = most.max(*weight);
+            let sound = exponent > f64::NEG_INFINITY;
+            let own = eta * exp_of_negative(exponent - highest);
+            *weight = if sound { own } else { f64::NAN };
+            alike |= !sound;
+            most = if sound && own > most { own } else { most };
         }
-        let mut sum = 0.0;
-        for weight in &mut self.weights {
-            if weight.is_nan() {
-                *weight = most;
-            }
-            sum += *weight;
+        if alike {
+            self.weights.iter_mut().filter(|weight| weight.is_nan()).for_each(|weight| *weight = most);
         }
+        let sum: f64 = self.weights.iter().sum();
         self.weights.iter_mut().for_each(|weight| *weight /= sum);
     }
+}
+
+/// What an expert's weight is the exponential of; minus infinity where that says nothing.
+#[inline(always)]
+fn exponent(eta: f64, regret: f64) -> f64 {
+    let product = eta * regret;
+    if eta > 0.0 && product.is_finite() { product } else { f64::NEG_INFINITY }
 }
 
 /// Several learners, and one more that weighs them by how their mixes did.
@@ -181,20 +196,26 @@ impl Mixer {
         self.mix_weights();
     }
 
-    /// Takes the outcome `actual` of what experts `said`; NaN stands for asleep.
-    pub fn observe(&mut self, said: &[f64], actual: f64) {
-        let mixes: Vec<f64> = self.learners.iter().map(|learner| learner.mix(said).unwrap_or(f64::NAN)).collect();
-        self.top.observe(&mixes, actual, self.level);
+    /// Takes the outcome `actual` of what experts `said`; NaN stands for asleep. `room` is for its own use.
+    pub fn observe(&mut self, said: &[f64], actual: f64, room: &mut Vec<f64>) {
+        room.clear();
         for learner in &mut self.learners {
-            learner.observe(said, actual, self.level);
+            let mixed = learner.mix(said);
+            if let Some(mixed) = mixed {
+                learner.learn(said, mixed, actual, self.level);
+            }
+            room.push(mixed.unwrap_or(f64::NAN));
         }
+        self.top.observe(room, actual, self.level);
         self.mix_weights();
     }
 
     fn mix_weights(&mut self) {
-        for (k, weight) in self.weights.iter_mut().enumerate() {
-            let shares = self.top.weights().iter().zip(&self.learners);
-            *weight = shares.map(|(share, learner)| share * learner.weights()[k]).sum();
+        self.weights.fill(0.0);
+        for (share, learner) in self.top.weights().iter().zip(&self.learners) {
+            for (weight, own) in self.weights.iter_mut().zip(learner.weights()) {
+                *weight += share * own;
+            }
         }
     }
 }

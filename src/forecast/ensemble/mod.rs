@@ -136,25 +136,37 @@ impl Ensemble {
         if rows.iter().all(Option::is_none) {
             return None;
         }
+        // Without those that have nothing sound to say, and by lead as `[expert][level]`, so that all levels are mixed together.
+        let levels = self.levels.len();
+        let rows: Vec<(usize, &Vec<Vec<f64>>)> =
+            rows.into_iter().enumerate().filter_map(|(e, rows)| Some((e, rows?))).collect();
+        let weights: Vec<Vec<f64>> = self
+            .mixers
+            .iter()
+            .map(|mixers| rows.iter().flat_map(|(e, _)| mixers.iter().map(|mixer| mixer.weights()[*e])).collect())
+            .collect();
+        let mut total = vec![0.0; levels];
         let mixed = (0..steps).map(|k| {
             let (below, above, share) = between(&self.leads, k + 1);
-            let mut row: Vec<f64> = (0..self.levels.len())
-                .map(|q| {
-                    let (low, high) = (self.mixers[below][q].weights(), self.mixers[above][q].weights());
-                    let (mut sum, mut total, mut plain, mut count) = (0.0, 0.0, 0.0, 0.0);
-                    for (e, own) in rows.iter().enumerate() {
-                        let Some(own) = own else { continue };
-                        let weight = low[e] + share * (high[e] - low[e]);
-                        sum += weight * own[k][q];
-                        total += weight;
-                        plain += own[k][q];
-                        count += 1.0;
-                    }
-                    if total > 0.0 { sum / total } else { plain / count }
-                })
-                .collect();
+            let weights = weights[below].chunks_exact(levels.max(1)).zip(weights[above].chunks_exact(levels.max(1)));
+            let mut row = vec![0.0; levels];
+            total.fill(0.0);
+            for ((_, own), (low, high)) in rows.iter().zip(weights) {
+                let sums = row.iter_mut().zip(&mut total).zip(&own[k]);
+                for (((sum, total), value), (low, high)) in sums.zip(low.iter().zip(high)) {
+                    let weight = low + share * (high - low);
+                    *sum += weight * value;
+                    *total += weight;
+                }
+            }
+            for (q, (sum, total)) in row.iter_mut().zip(&total).enumerate() {
+                let plain = || rows.iter().map(|(_, own)| own[k][q]).sum::<f64>() / rows.len() as f64;
+                *sum = if *total > 0.0 { *sum / total } else { plain() };
+            }
             // Rearrangement (Chernozhukov, Fernández-Val & Galichon 2010) never adds to the loss.
-            row.sort_by(f64::total_cmp);
+            if !row.is_sorted() {
+                row.sort_by(f64::total_cmp);
+            }
             row
         });
         Some(mixed.collect())
@@ -162,16 +174,18 @@ impl Ensemble {
 
     /// Keeps what the experts `said` at `origin` until the outcomes come. Origins ascend.
     pub fn expect(&mut self, origin: Timestamp, said: &Said) {
+        let rows: Vec<Option<&Vec<Vec<f64>>>> = self.experts.iter().map(|kind| said.get(kind)).collect();
         for (lead, waiting) in self.leads.iter().zip(&mut self.waiting) {
             let target = origin + Span::from_millis(self.step.millis().saturating_mul(*lead as i64));
             if waiting.back().is_some_and(|last| last.target >= target) {
                 continue;
             }
-            let mut row = Vec::with_capacity(self.levels.len() * self.experts.len());
-            for q in 0..self.levels.len() {
-                for kind in &self.experts {
-                    let value = said.get(kind).and_then(|rows| rows.get(lead - 1)).and_then(|row| row.get(q).copied());
-                    row.push(value.map_or(f32::NAN, |value| value as f32));
+            let count = self.experts.len();
+            let mut row = vec![f32::NAN; self.levels.len() * count];
+            for (e, rows) in rows.iter().enumerate() {
+                let Some(own) = rows.and_then(|rows| rows.get(lead - 1)) else { continue };
+                for (place, value) in row.iter_mut().skip(e).step_by(count).zip(own) {
+                    *place = *value as f32;
                 }
             }
             waiting.push_back(Waiting { target, said: row });
@@ -181,7 +195,7 @@ impl Ensemble {
     /// Learns from the value of the window at `start`; `None` = gap. Windows come in order of time.
     pub fn observe(&mut self, start: Timestamp, value: Option<f64>) {
         let count = self.experts.len();
-        let mut row = Vec::with_capacity(count);
+        let (mut row, mut room) = (Vec::with_capacity(count), Vec::new());
         for (mixers, waiting) in self.mixers.iter_mut().zip(&mut self.waiting) {
             while waiting.front().is_some_and(|first| first.target < start) {
                 waiting.pop_front();
@@ -191,7 +205,7 @@ impl Ensemble {
             for (mixer, said) in mixers.iter_mut().zip(due.said.chunks_exact(count.max(1))) {
                 row.clear();
                 row.extend(said.iter().map(|value| f64::from(*value)));
-                mixer.observe(&row, value);
+                mixer.observe(&row, value, &mut room);
             }
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelKind;
 use super::pointwise::{PointExpert, Pointwise};
-use crate::log::ln_1p;
+use crate::log::{known, push_logs};
 use crate::past::Past;
 
 /// Windows that the filter runs over before the origin: older ones weigh nothing.
@@ -38,16 +38,19 @@ impl PointExpert for DampedTrend {
 
     fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self> {
         let values = &training.values[training.values.len().saturating_sub(GRID_STEPS_MAX)..];
-        let logs: Vec<Option<f64>> = values.iter().map(|value| value.map(ln_1p)).collect();
+        let mut logs = Vec::with_capacity(values.len());
+        push_logs(values, 1.0, &mut logs);
+        let logs: Vec<Option<f64>> = logs.into_iter().map(known).collect();
         Some(search(&logs, horizon_steps))
     }
 
     fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {
         let recent = &past.values[past.values.len().saturating_sub(MEMORY_STEPS)..];
         let highest = recent.iter().flatten().fold(0.0_f64, |high, value| high.max(*value));
-        let logs = recent.iter().map(|value| value.map(ln_1p));
+        let mut logs = Vec::with_capacity(recent.len());
+        push_logs(recent, 1.0, &mut logs);
         // A trend on the log scale may explode; ten times the highest recent value is enough.
-        let points = ahead(logs, *self, horizon_steps)?;
+        let points = ahead(logs.into_iter().map(known), *self, horizon_steps)?;
         Some(points.into_iter().map(|log| log.exp_m1().clamp(0.0, 10.0 * highest)).collect())
     }
 }

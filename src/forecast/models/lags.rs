@@ -6,7 +6,7 @@ use std::f64::consts::TAU;
 use prescale_domain::{Span, Timestamp};
 
 use super::DAY;
-use crate::log::ln_1p;
+use crate::log::push_logs;
 use crate::past::Past;
 
 const HOUR: Span = Span::from_minutes(60);
@@ -63,7 +63,7 @@ pub(crate) struct Logs {
     small: f64,
     step: Span,
     start: Timestamp,
-    /// The part that is asked most first.
+    /// The newest part, then those around the same time of earlier days, in the order of the days; or one part for all.
     parts: Vec<Part>,
 }
 
@@ -77,6 +77,28 @@ struct Part {
 }
 
 impl Part {
+    fn read(past: Past<'_>, small: f64, from: isize, to: isize) -> Self {
+        let from = from.max(0);
+        let known = &past.values[(from as usize).min(past.values.len())..];
+        let known = &known[..usize::try_from(to - from).unwrap_or(0).min(known.len())];
+        let mut logs = Vec::with_capacity(known.len());
+        push_logs(known, small, &mut logs);
+        let mut sums = Vec::with_capacity(logs.len() + 1);
+        let (mut sum, mut count) = (0.0, 0);
+        sums.push((sum, count));
+        sums.extend(logs.iter().map(|log| {
+            let known = !log.is_nan();
+            sum += if known { *log } else { 0.0 };
+            count += u32::from(known);
+            (sum, count)
+        }));
+        Self { from, logs, sums }
+    }
+
+    fn at(&self, index: isize) -> Option<f64> {
+        usize::try_from(index - self.from).ok().and_then(|place| self.logs.get(place)).copied()
+    }
+
     /// Sum and number of the known logs in `[from, to)`; `None` if some of it is not here.
     fn sum(&self, from: isize, to: isize) -> Option<(f64, u32)> {
         let first = usize::try_from(from - self.from).ok()?;
@@ -86,109 +108,108 @@ impl Part {
     }
 }
 
+/// Means before the same time as the origin on each earlier day, NaN where unknown.
+#[derive(Clone, Copy)]
+pub(crate) struct Before([f64; DAYS_MEAN as usize]);
+
 impl Logs {
     /// All of `past`.
     pub(crate) fn all(past: Past<'_>, small: f64) -> Self {
-        let mut logs = Self { small, step: past.step, start: past.start, parts: Vec::new() };
-        logs.read(past, 0, past.values.len() as isize);
-        logs
+        let parts = vec![Part::read(past, small, 0, past.values.len() as isize)];
+        Self { small, step: past.step, start: past.start, parts }
     }
 
     /// What a forecast of `horizon_steps` from the end of `past` reads.
     pub(crate) fn at_end(past: Past<'_>, small: f64, horizon_steps: usize) -> Self {
-        let mut logs = Self { small, step: past.step, start: past.start, parts: Vec::new() };
         let (end, horizon) = (past.values.len() as isize, horizon_steps as isize);
         let longest =
             MEANS_MINUTES.iter().map(|minutes| past.steps(Span::from_minutes(*minutes))).max().unwrap_or(1) as isize;
-        logs.read(past, end - longest.max(past.steps(HOUR) as isize), end);
+        let mut parts = Vec::with_capacity(1 + DAYS_MEAN as usize);
+        parts.push(Part::read(past, small, end - longest.max(past.steps(HOUR) as isize), end));
         let (day, margin) = (past.steps(DAY) as isize, past.steps(BEFORE) as isize);
-        for days in 1..=DAYS_MEAN {
+        parts.extend((1..=DAYS_MEAN).map(|days| {
             let from = end - days * day - margin;
-            logs.read(past, from, (from + 2 * margin + horizon).min(end));
-        }
-        logs
+            Part::read(past, small, from, (from + 2 * margin + horizon).min(end))
+        }));
+        Self { small, step: past.step, start: past.start, parts }
     }
 
-    fn read(&mut self, past: Past<'_>, from: isize, to: isize) {
-        let from = from.max(0);
-        let logs = (from..to).map(|index| past.at(index).map_or(f64::NAN, |value| log(value, self.small)));
-        let logs: Vec<f64> = logs.collect();
-        let mut sums = Vec::with_capacity(logs.len() + 1);
-        let (mut sum, mut count) = (0.0, 0);
-        sums.push((sum, count));
-        for log in &logs {
-            if !log.is_nan() {
-                sum += log;
-                count += 1;
-            }
-            sums.push((sum, count));
-        }
-        self.parts.push(Part { from, logs, sums });
+    /// The part that holds what a forecast reads of so many days ago, unless it reaches out of it.
+    fn part(&self, days: isize) -> &Part {
+        self.parts.get(days as usize).unwrap_or(&self.parts[0])
     }
 
-    /// The log at `index`, NaN where there is none.
-    fn at(&self, index: isize) -> f64 {
-        for part in &self.parts {
-            if let Some(log) = usize::try_from(index - part.from).ok().and_then(|place| part.logs.get(place)) {
-                return *log;
-            }
-        }
-        f64::NAN
+    /// The log at `index`, NaN where there is none; first looked for in what is kept of so many `days` ago.
+    fn at(&self, days: isize, index: isize) -> f64 {
+        let elsewhere = || self.parts.iter().find_map(|part| part.at(index)).unwrap_or(f64::NAN);
+        self.part(days).at(index).unwrap_or_else(elsewhere)
     }
 
     fn steps(&self, length: Span) -> isize {
         length.steps_up(self.step).max(1) as isize
     }
 
-    /// Mean over `[from, to)`, NaN without any value.
-    fn mean(&self, from: isize, to: isize) -> f64 {
+    /// Mean over `[from, to)`, NaN without any value; first looked for in what is kept of so many `days` ago.
+    fn mean(&self, days: isize, from: isize, to: isize) -> f64 {
         let from = from.max(0);
-        let one_by_one = || {
-            let known = (from..to).map(|index| self.at(index)).filter(|log| !log.is_nan());
-            known.fold((0.0, 0_u32), |(sum, count), log| (sum + log, count + 1))
-        };
         if from >= to {
             return f64::NAN;
         }
-        let (sum, count) = self.parts.iter().find_map(|part| part.sum(from, to)).unwrap_or_else(one_by_one);
+        let elsewhere = || {
+            self.parts.iter().find_map(|part| part.sum(from, to)).unwrap_or_else(|| {
+                let known = (from..to).map(|index| self.at(days, index)).filter(|log| !log.is_nan());
+                known.fold((0.0, 0_u32), |(sum, count), log| (sum + log, count + 1))
+            })
+        };
+        let (sum, count) = self.part(days).sum(from, to).unwrap_or_else(elsewhere);
         if count == 0 { f64::NAN } else { sum / f64::from(count) }
     }
 
     /// The recent level before index `end`, or the newest value of the last hour.
     pub(crate) fn level(&self, end: isize) -> Option<f64> {
-        let level = self.mean(end - self.steps(LEVEL), end);
+        let level = self.mean(0, end - self.steps(LEVEL), end);
         if !level.is_nan() {
             return Some(level);
         }
-        (end - self.steps(HOUR)..end).rev().map(|index| self.at(index)).find(|log| !log.is_nan())
+        (end - self.steps(HOUR)..end).rev().map(|index| self.at(0, index)).find(|log| !log.is_nan())
     }
 
     /// The log at `index` where it is known.
     pub(crate) fn known(&self, index: isize) -> Option<f64> {
-        Some(self.at(index)).filter(|log| !log.is_nan())
+        Some(self.at(0, index)).filter(|log| !log.is_nan())
     }
 
     /// Inputs that are the same for each step ahead of index `end`.
     pub(crate) fn near(&self, end: isize, level: f64, inputs: &mut Vec<f64>) {
         for back in 1..=NEWEST as isize {
-            inputs.push(self.at(end - back) - level);
+            inputs.push(self.at(0, end - back) - level);
         }
         for minutes in MEANS_MINUTES {
-            inputs.push(self.mean(end - self.steps(Span::from_minutes(minutes)), end) - level);
+            inputs.push(self.mean(0, end - self.steps(Span::from_minutes(minutes)), end) - level);
         }
     }
 
+    /// What [`Logs::ahead`] of index `end` compares earlier days with.
+    pub(crate) fn before(&self, end: isize) -> Before {
+        let (day, before) = (self.steps(DAY), self.steps(BEFORE));
+        let mut means = [f64::NAN; DAYS_MEAN as usize];
+        for (days, mean) in (1..).zip(&mut means) {
+            *mean = self.mean(days, end - days * day - before, end - days * day);
+        }
+        Before(means)
+    }
+
     /// Inputs of the window `k` steps ahead (1 = the next) of index `end`.
-    pub(crate) fn ahead(&self, end: isize, k: usize, level: f64, inputs: &mut Vec<f64>) {
+    pub(crate) fn ahead(&self, end: isize, k: usize, level: f64, before: &Before, inputs: &mut Vec<f64>) {
         let (target, day) = (end + k as isize - 1, self.steps(DAY));
-        let (around, before) = (self.steps(AROUND) / 2, self.steps(BEFORE));
+        let around = self.steps(AROUND) / 2;
         let (mut moves, mut count) = (0.0, 0_u32);
-        for days in 1..=DAYS_MEAN {
+        for (days, before) in (1..).zip(&before.0) {
             let back = days * day;
-            let then = self.mean(target - back - around, (target - back + around + 1).min(end));
-            let moved = then - self.mean(end - back - before, end - back);
+            let then = self.mean(days, target - back - around, (target - back + around + 1).min(end));
+            let moved = then - before;
             if DAYS.contains(&days) {
-                inputs.push(self.at(target - back) - level);
+                inputs.push(self.at(days, target - back) - level);
                 inputs.push(moved);
             }
             if !moved.is_nan() {
@@ -201,7 +222,7 @@ impl Logs {
         for cycle in [HOUR, BEFORE] {
             let cycle = self.steps(cycle);
             let back = (k as isize).div_euclid(cycle) * cycle + if (k as isize) % cycle == 0 { 0 } else { cycle };
-            inputs.push(self.at(target - back) - level);
+            inputs.push(self.at(0, target - back) - level);
         }
     }
 
@@ -219,9 +240,4 @@ impl Logs {
     pub(crate) fn load(&self, log: f64) -> f64 {
         (self.small * log.exp_m1()).max(0.0)
     }
-}
-
-/// A value that is no number is a gap.
-fn log(value: f64, small: f64) -> f64 {
-    if value.is_finite() { ln_1p(value / small) } else { f64::NAN }
 }

@@ -5,7 +5,7 @@
 use prescale_domain::Span;
 use serde::{Deserialize, Serialize};
 
-use super::lags::{INPUTS, Logs, between, leads, small_load};
+use super::lags::{Before, INPUTS, Logs, between, leads, small_load};
 use super::pointwise::{PointExpert, Pointwise};
 use super::{DAY, ModelKind};
 use crate::log::ln_1p;
@@ -72,9 +72,10 @@ impl PointExpert for Coefficients {
         let mut row = Vec::with_capacity(INPUTS + 1);
         logs.near(end, level, &mut row);
         let near = row.len();
+        let before = logs.before(end);
         let points = (1..=horizon_steps).map(|k| {
             row.truncate(near);
-            far(&logs, end, k, level, &mut row, 0);
+            far(&logs, end, k, level, &before, &mut row, 0);
             let (below, above, share) = between(&self.leads, k);
             let (below, above) = (&self.by_lead[below], &self.by_lead[above]);
             let pairs = row.iter().zip(below.iter().zip(above));
@@ -137,12 +138,12 @@ impl Coefficients {
 fn inputs(logs: &Logs, end: isize, k: usize, level: f64, row: &mut Vec<f64>) {
     let start = row.len();
     logs.near(end, level, row);
-    far(logs, end, k, level, row, start);
+    far(logs, end, k, level, &logs.before(end), row, start);
 }
 
 /// The inputs of one step ahead behind those of the origin, which begin at `start`.
-fn far(logs: &Logs, end: isize, k: usize, level: f64, row: &mut Vec<f64>, start: usize) {
-    logs.ahead(end, k, level, row);
+fn far(logs: &Logs, end: isize, k: usize, level: f64, before: &Before, row: &mut Vec<f64>, start: usize) {
+    logs.ahead(end, k, level, before, row);
     for input in &mut row[start..] {
         if input.is_nan() {
             *input = 0.0;

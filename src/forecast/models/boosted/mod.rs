@@ -169,7 +169,7 @@ impl Forecaster for Boosted {
 
 fn row_of(logs: &Logs, end: isize, lead: usize, level: f64, row: &mut Vec<f64>) {
     logs.near(end, level, row);
-    logs.ahead(end, lead, level, row);
+    logs.ahead(end, lead, level, &logs.before(end), row);
     logs.calendar(end, lead, row);
 }
 

@@ -5,6 +5,7 @@ use prescale_domain::{CalendarEvent, ServiceName, Span};
 use serde::{Deserialize, Serialize};
 
 use super::calendar::{MOMENT_WIDTH, moments, seen};
+use crate::log::take_lns;
 use crate::models::{DAY, event_at};
 use crate::past::Past;
 
@@ -216,8 +217,7 @@ impl Frame<'_> {
         lift: &dyn Fn(isize) -> Option<f64>,
     ) -> Vec<[f32; DECODER_INPUTS]> {
         let horizon = moments.len();
-        let days: Vec<Season> = (1..=DAYS).map(|back| self.season(back, horizon)).collect();
-        let hours: Vec<Vec<Option<f64>>> = (0..HOURS_BACK).map(|more| self.hours(more, horizon)).collect();
+        let seasons = self.seasons(horizon);
         let recent = RECENT_STEPS.map(|steps| mean(self.past, self.now - steps as isize, self.now));
         let recent = recent.map(|value| value.map_or(0.0, |value| bounded(self.relative(value))));
         let row = |k: usize| {
@@ -231,25 +231,32 @@ impl Frame<'_> {
             let (week, rest) = rest.split_at_mut(LAST_WEEK);
             let (hour, rest) = rest.split_at_mut(HOURS);
             let (newest, events) = rest.split_at_mut(RECENT);
-            if let Some((exact, smooth, anchor)) = days[0].at(k) {
+            if let Some((exact, smooth, anchor)) = seasons.day(1, k) {
                 yesterday.copy_from_slice(&[bounded(exact), bounded(smooth), 1.0, bounded(anchor)]);
             }
-            let known: Vec<_> = days.iter().filter_map(|day| day.at(k)).collect();
-            if !known.is_empty() {
-                let count = known.len() as f64;
-                let exact = known.iter().map(|day| day.0).sum::<f64>() / count;
-                let shape = known.iter().map(|day| day.1 - day.2).sum::<f64>() / count;
-                before.copy_from_slice(&[bounded(exact), bounded(shape), (count / DAYS as f64) as f32]);
+            let (mut exacts, mut shapes, mut count) = (0.0, 0.0, 0.0);
+            for (exact, smooth, anchor) in (1..=DAYS).filter_map(|back| seasons.day(back, k)) {
+                exacts += exact;
+                shapes += smooth - anchor;
+                count += 1.0;
+            }
+            if count > 0.0 {
+                let share = (count / DAYS as f64) as f32;
+                before.copy_from_slice(&[bounded(exacts / count), bounded(shapes / count), share]);
             }
             if self.scale.weeks
-                && let Some((exact, smooth, anchor)) = days[DAYS - 1].at(k)
+                && let Some((exact, smooth, anchor)) = seasons.day(DAYS, k)
             {
                 week.copy_from_slice(&[bounded(exact), bounded(smooth - anchor), 1.0]);
             }
-            let known: Vec<f64> = hours.iter().filter_map(|values| values[k]).collect();
-            if !known.is_empty() {
-                let mean = known.iter().sum::<f64>() / known.len() as f64;
-                hour.copy_from_slice(&[bounded(hours[0][k].unwrap_or(mean)), bounded(mean), 1.0]);
+            let (mut sum, mut count) = (0.0, 0.0);
+            for value in (0..HOURS_BACK).filter_map(|more| seasons.hour(more, k)) {
+                sum += value;
+                count += 1.0;
+            }
+            if count > 0.0 {
+                let mean = sum / count;
+                hour.copy_from_slice(&[bounded(seasons.hour(0, k).unwrap_or(mean)), bounded(mean), 1.0]);
             }
             newest.copy_from_slice(&recent);
             if let Some(uplift) = lift(self.now + k as isize) {
@@ -260,71 +267,96 @@ impl Frame<'_> {
         (0..horizon).map(row).collect()
     }
 
-    /// The day `back` days before the targets.
-    fn season(&self, back: usize, horizon: usize) -> Season {
-        let mut season = Season { exact: Vec::new(), smooth: Vec::new(), anchor: None };
-        if !self.scale.days {
-            return season;
-        }
-        let (past, half) = (self.past, (self.past.steps(SMOOTHING) / 2) as isize);
-        let shifted = |value: f64| self.relative(value) + self.shift;
-        let start = self.now - (back * past.steps(DAY)) as isize;
-        let anchor = start - 1;
-        season.anchor = mean(past, anchor - 2 * half, (anchor + 2 * half + 1).min(self.now)).map(shifted);
-        if season.anchor.is_none() {
-            return season;
-        }
-        // The window slides: what enters on the right and leaves on the left.
-        let (mut sum, mut count) = (0.0, 0_i32);
-        let mut slide = |index: isize, sign: i32| {
-            // Days are known up to the origin only.
-            if index < self.now
-                && let Some(value) = at(past, index)
-            {
-                sum += f64::from(sign) * value;
-                count += sign;
+    /// Former days and hours around the targets.
+    fn seasons(&self, horizon: usize) -> Seasons {
+        let past = self.past;
+        let mut values = vec![f64::NAN; Seasons::size(horizon)];
+        let (days, hours) = values.split_at_mut(DAYS * Seasons::of_day(horizon));
+        if self.scale.days {
+            for (back, own) in (1..).zip(days.chunks_exact_mut(Seasons::of_day(horizon))) {
+                self.former_day(back * past.steps(DAY), own);
             }
-            (sum, count)
-        };
-        for index in start - half..start + half {
-            slide(index, 1);
         }
-        for target in start..start + horizon as isize {
-            let (sum, count) = slide(target + half, 1);
-            let smooth = (count > 0).then(|| shifted((sum / f64::from(count)).max(0.0)));
-            let exact = if target < self.now { at(past, target).map(shifted) } else { None };
-            season.smooth.push(smooth);
-            season.exact.push(exact);
-            slide(target - half, -1);
+        // A whole number of hours before each target: the fewest that lie before the origin, and more.
+        let hour = past.steps(HOUR);
+        for (more, own) in hours.chunks_exact_mut(horizon.max(1)).enumerate() {
+            for (k, place) in own.iter_mut().enumerate() {
+                let back = (k / hour + 1 + more) * hour;
+                *place = at(past, self.now + k as isize - back as isize).unwrap_or(f64::NAN);
+            }
         }
-        season
+        values.iter_mut().for_each(|value| *value += self.scale.offset);
+        take_lns(&mut values);
+        let (days, hours) = values.split_at_mut(DAYS * Seasons::of_day(horizon));
+        days.iter_mut().for_each(|log| *log = *log - self.base + self.shift);
+        hours.iter_mut().for_each(|log| *log -= self.base);
+        Seasons { horizon, values }
     }
 
-    /// Loads relative to the level, a whole number of hours before each target: the fewest that lie before the origin,
-    /// and `more`.
-    fn hours(&self, more: usize, horizon: usize) -> Vec<Option<f64>> {
-        let hour = self.past.steps(HOUR);
-        let value = |k: usize| {
-            let back = (k / hour + 1 + more) * hour;
-            at(self.past, self.now + k as isize - back as isize).map(|value| self.relative(value))
-        };
-        (0..horizon).map(value).collect()
+    /// Loads so many windows before the targets: `[0]` the level at the hour of the origin, then each target's value, then
+    /// the same smoothed. Nothing without a level.
+    fn former_day(&self, back: usize, own: &mut [f64]) {
+        let (past, half) = (self.past, (self.past.steps(SMOOTHING) / 2) as isize);
+        let start = self.now - back as isize;
+        let anchor = start - 1;
+        let Some(level) = mean(past, anchor - 2 * half, (anchor + 2 * half + 1).min(self.now)) else { return };
+        let (first, rest) = own.split_at_mut(1);
+        first[0] = level;
+        let (exact, smooth) = rest.split_at_mut(rest.len() / 2);
+        // The window slides: what enters on the right and leaves on the left. Days are known up to the origin only.
+        let (mut sum, mut count) = (0.0, 0_i32);
+        let known = |index: isize| if index < self.now { at(past, index) } else { None };
+        for value in (start - half..start + half).filter_map(known) {
+            sum += value;
+            count += 1;
+        }
+        for ((target, exact), smooth) in (start..).zip(exact).zip(smooth) {
+            if let Some(value) = known(target + half) {
+                sum += value;
+                count += 1;
+            }
+            if count > 0 {
+                *smooth = (sum / f64::from(count)).max(0.0);
+            }
+            *exact = known(target).unwrap_or(f64::NAN);
+            if let Some(value) = known(target - half) {
+                sum -= value;
+                count -= 1;
+            }
+        }
     }
 }
 
-/// A former day around the targets, relative to the present level.
-struct Season {
-    exact: Vec<Option<f64>>,
-    smooth: Vec<Option<f64>>,
-    /// Its level at the hour of the origin.
-    anchor: Option<f64>,
+/// Former days and hours around the targets, as logarithms relative to the present level; NaN where nothing is known.
+struct Seasons {
+    horizon: usize,
+    /// Of each day: its level at the hour of the origin, the values and the smoothed values; then the values of the hours.
+    values: Vec<f64>,
 }
 
-impl Season {
-    /// Value, smoothed value and level; the smoothed value stands for one that is not known.
-    fn at(&self, k: usize) -> Option<(f64, f64, f64)> {
-        let smooth = (*self.smooth.get(k)?)?;
-        Some((self.exact[k].unwrap_or(smooth), smooth, self.anchor?))
+impl Seasons {
+    fn of_day(horizon: usize) -> usize {
+        1 + 2 * horizon
+    }
+
+    fn size(horizon: usize) -> usize {
+        DAYS * Self::of_day(horizon) + HOURS_BACK * horizon
+    }
+
+    /// Value, smoothed value and level `back` days before a target; the smoothed value stands for one that is not known.
+    fn day(&self, back: usize, k: usize) -> Option<(f64, f64, f64)> {
+        let own = &self.values[(back - 1) * Self::of_day(self.horizon)..][..Self::of_day(self.horizon)];
+        let (anchor, exact, smooth) = (own[0], own[1 + k], own[1 + self.horizon + k]);
+        if smooth.is_nan() {
+            return None;
+        }
+        Some((if exact.is_nan() { smooth } else { exact }, smooth, anchor))
+    }
+
+    /// The value `more` hours before the newest known same minute of an hour.
+    fn hour(&self, more: usize, k: usize) -> Option<f64> {
+        let value = self.values[DAYS * Self::of_day(self.horizon) + more * self.horizon + k];
+        (!value.is_nan()).then_some(value)
     }
 }
 

@@ -27,7 +27,7 @@ use network::{Batch, Layout, Room};
 
 const VERSION: u32 = 2;
 /// Forecasts that are run together.
-const SIDE_BY_SIDE: usize = 48;
+const SIDE_BY_SIDE: usize = 24;
 
 /// Size and effort. Effort is counted in samples, so that a training ends at the same place on every machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,28 +169,23 @@ impl Lstm {
     /// Forecasts of many services, side by side: each as [`Forecaster::predict`] gives it, to the bit, in less time.
     pub fn predict_many(&self, requests: &[Request<'_>]) -> Vec<Result<Vec<Vec<f64>>>> {
         let mut calendar = Calendar::default();
-        let prepared: Vec<_> = requests.iter().map(|request| self.prepare(request, &mut calendar)).collect();
         let mut results = Vec::with_capacity(requests.len());
-        let (mut batch, mut room) = (Batch::default(), Room::default());
-        let mut waiting = prepared.into_iter().zip(requests).peekable();
-        while waiting.peek().is_some() {
-            let part: Vec<_> = waiting.by_ref().take(SIDE_BY_SIDE).collect();
-            let (mut samples, mut places) = (Vec::new(), Vec::new());
-            for (found, request) in part {
-                places.push(match found {
-                    Ok(sample) => {
-                        samples.push(sample);
-                        Ok((samples.len() - 1, request))
-                    }
-                    Err(error) => Err(error),
-                });
+        let (mut batch, mut room, mut samples) = (Batch::default(), Room::default(), Vec::new());
+        for part in requests.chunks(SIDE_BY_SIDE) {
+            samples.clear();
+            let mut places = Vec::with_capacity(part.len());
+            for request in part {
+                places.push(self.prepare(request, &mut calendar).map(|sample| {
+                    samples.push(sample);
+                    samples.len() - 1
+                }));
             }
             if let Some(fitted) = self.fitted.as_ref().filter(|_| !samples.is_empty()) {
                 train::assemble(&mut batch, &samples);
-                network::forward(&fitted.layout, &fitted.weights, &batch, &mut room);
+                network::predict(&fitted.layout, &fitted.weights, &batch, &mut room);
             }
-            for place in places {
-                results.push(place.and_then(|(index, request)| self.read(&batch, &room, index, request)));
+            for (place, request) in places.into_iter().zip(part) {
+                results.push(place.and_then(|index| self.read(&batch, &room, index, request)));
             }
         }
         results
@@ -227,18 +222,19 @@ impl Lstm {
         let unit = fitted.scales.get(request.service).map_or(1.0, |own| own.scale.unit);
         let mut rows = Vec::with_capacity(request.horizon_steps);
         for step in 0..request.horizon_steps {
-            let quantile = |q| unit * room.quantile(&fitted.layout, batch, step, index, q);
-            let row: Vec<f64> = (0..levels.len()).map(quantile).collect();
-            if let Some(value) = row.iter().find(|value| !value.is_finite()) {
-                return Err(ForecastCrateError::Diverged { model: model(), loss: *value });
-            }
             // The exponential is monotone up to its rounding only.
-            let mut least = 0.0_f64;
-            let rising = row.into_iter().map(|value| {
+            let (mut least, mut sum) = (0.0_f64, 0.0);
+            let rising = (0..levels.len()).map(|q| {
+                let value = unit * room.quantile(&fitted.layout, batch, step, index, q);
+                sum += value;
                 least = least.max(value);
                 least
             });
             let row: Vec<f64> = rising.collect();
+            // A sum is finite only if all are.
+            if !sum.is_finite() {
+                return Err(ForecastCrateError::Diverged { model: model(), loss: sum });
+            }
             rows.push(if request.levels == levels {
                 row
             } else {

@@ -5,7 +5,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{self, Gradients, Size, Trace, Weights};
+use super::kernel::{self, Gradients, Size, Step, Trace, Weights};
 use super::product::{Left, Sizes, add_product, turn};
 
 /// Width of the learnt vector of a service.
@@ -142,12 +142,15 @@ pub(super) struct Batch {
 pub(super) struct Room {
     encoder: Trace,
     decoder: Trace,
+    encoder_step: Step,
+    decoder_step: Step,
     encoder_bias: Vec<f32>,
     decoder_bias: Vec<f32>,
     /// Outputs of the head, then their gradients: `[step][sample][level]`.
     head: Vec<f32>,
-    /// Logarithms of the quantiles relative to the level: `[step][sample][level]`.
+    /// Logarithms of the quantiles relative to the level, and what they are the logarithms of: `[step][sample][level]`.
     logs: Vec<f32>,
+    ratios: Vec<f32>,
     by_states: Vec<f32>,
     by_hidden: Vec<f32>,
     by_cell: Vec<f32>,
@@ -157,15 +160,48 @@ pub(super) struct Room {
 impl Room {
     /// The quantile at a place of the last run, in units of the service's loss.
     pub(super) fn quantile(&self, layout: &Layout, batch: &Batch, step: usize, sample: usize, q: usize) -> f64 {
-        let log = self.logs[(step * batch.size + sample) * layout.levels.len() + q];
-        f64::from(batch.bases[sample]) * f64::from(log.exp()) - f64::from(batch.offsets[sample])
+        let ratio = self.ratios[(step * batch.size + sample) * layout.levels.len() + q];
+        f64::from(batch.bases[sample]) * f64::from(ratio) - f64::from(batch.offsets[sample])
     }
 }
 
-/// Runs the network forwards: quantiles are left in `room`.
+/// Runs the network forwards: quantiles are left in `room`, and all that [`backward`] needs.
 pub(super) fn forward(layout: &Layout, weights: &[f32], batch: &Batch, room: &mut Room) {
     let at = |block| &weights[layout.range(block)];
-    let (h, gates, levels, size) = (layout.hidden, 4 * layout.hidden, layout.levels.len(), batch.size);
+    biases(layout, weights, batch, room);
+    let (encoder, decoder) = sizes(layout, batch);
+    let by = Weights { input: at(Block::EncoderInput), state: at(Block::EncoderState) };
+    kernel::forward(encoder, by, &room.encoder_bias, &batch.encoder, None, &mut room.encoder);
+    let by = Weights { input: at(Block::DecoderInput), state: at(Block::DecoderState) };
+    let initial = room.encoder.last(encoder);
+    kernel::forward(decoder, by, &room.decoder_bias, &batch.decoder, Some(initial), &mut room.decoder);
+    head(layout, weights, batch, room);
+}
+
+/// As [`forward`], to the bit, without what only [`backward`] needs.
+pub(super) fn predict(layout: &Layout, weights: &[f32], batch: &Batch, room: &mut Room) {
+    let at = |block| &weights[layout.range(block)];
+    biases(layout, weights, batch, room);
+    let (encoder, decoder) = sizes(layout, batch);
+    let by = Weights { input: at(Block::EncoderInput), state: at(Block::EncoderState) };
+    let (step, states) = (&mut room.encoder_step, &mut room.encoder.states);
+    kernel::run(encoder, by, &room.encoder_bias, &batch.encoder, None, step, states);
+    let by = Weights { input: at(Block::DecoderInput), state: at(Block::DecoderState) };
+    let initial = (&states[encoder.steps * encoder.batch * encoder.hidden..], step.last_cells(encoder));
+    let (step, states) = (&mut room.decoder_step, &mut room.decoder.states);
+    kernel::run(decoder, by, &room.decoder_bias, &batch.decoder, Some(initial), step, states);
+    head(layout, weights, batch, room);
+}
+
+fn sizes(layout: &Layout, batch: &Batch) -> (Size, Size) {
+    let of = |steps, inputs| Size { steps, batch: batch.size, inputs, hidden: layout.hidden };
+    (of(batch.encoder_steps, layout.encoder_inputs), of(batch.decoder_steps, layout.decoder_inputs))
+}
+
+/// The biases of both layers, one row a sample: the decoder's has the vector of its service.
+fn biases(layout: &Layout, weights: &[f32], batch: &Batch, room: &mut Room) {
+    let at = |block| &weights[layout.range(block)];
+    let gates = 4 * layout.hidden;
     room.encoder_bias.clear();
     room.decoder_bias.clear();
     for service in &batch.services {
@@ -178,13 +214,12 @@ pub(super) fn forward(layout: &Layout, weights: &[f32], batch: &Batch, room: &mu
             add_product(Sizes { m: 1, k: EMBEDDING, n: gates }, Left::plain(vector), at(Block::EmbeddingInput), out);
         }
     }
-    let encoder = Size { steps: batch.encoder_steps, batch: size, inputs: layout.encoder_inputs, hidden: h };
-    let by = Weights { input: at(Block::EncoderInput), state: at(Block::EncoderState) };
-    kernel::forward(encoder, by, &room.encoder_bias, &batch.encoder, None, &mut room.encoder);
-    let decoder = Size { steps: batch.decoder_steps, batch: size, inputs: layout.decoder_inputs, hidden: h };
-    let by = Weights { input: at(Block::DecoderInput), state: at(Block::DecoderState) };
-    let initial = room.encoder.last(encoder);
-    kernel::forward(decoder, by, &room.decoder_bias, &batch.decoder, Some(initial), &mut room.decoder);
+}
+
+/// Quantiles from the hidden states of the decoder and its inputs.
+fn head(layout: &Layout, weights: &[f32], batch: &Batch, room: &mut Room) {
+    let at = |block| &weights[layout.range(block)];
+    let (h, levels, size) = (layout.hidden, layout.levels.len(), batch.size);
     let all = batch.decoder_steps * size;
     room.head.clear();
     (0..all).for_each(|_| room.head.extend_from_slice(at(Block::HeadBias)));
@@ -194,17 +229,21 @@ pub(super) fn forward(layout: &Layout, weights: &[f32], batch: &Batch, room: &mu
     add_product(Sizes { m: all, k: width, n: levels }, inputs, at(Block::HeadInput), &mut room.head);
     let middle = layout.middle();
     room.logs.clear();
-    room.logs.resize(all * levels, 0.0);
+    room.logs.extend_from_slice(&room.head);
+    kernel::softplus(&mut room.logs);
     for (logs, head) in room.logs.chunks_exact_mut(levels).zip(room.head.chunks_exact(levels)) {
         logs[middle] = head[middle];
         for q in middle + 1..levels {
-            logs[q] = logs[q - 1] + softplus(head[q]);
+            logs[q] += logs[q - 1];
         }
         for q in (0..middle).rev() {
-            logs[q] = logs[q + 1] - softplus(head[q]);
+            logs[q] = logs[q + 1] - logs[q];
         }
         logs.iter_mut().for_each(|log| *log = log.clamp(-LOG_MAX, LOG_MAX));
     }
+    room.ratios.clear();
+    room.ratios.extend_from_slice(&room.logs);
+    kernel::exponentials(&mut room.ratios);
 }
 
 /// The mean loss and the number of targets that it is a mean over.
@@ -224,15 +263,16 @@ pub(super) fn loss(layout: &Layout, batch: &Batch, room: &mut Room, gradients: b
     }
     let share = 1.0 / (known * levels) as f32;
     let mut sum = 0.0_f64;
-    let rows = room.head.chunks_exact_mut(levels).zip(room.logs.chunks_exact(levels)).zip(&batch.targets);
-    for (place, ((head, logs), target)) in rows.enumerate() {
+    let quantiles = room.logs.chunks_exact(levels).zip(room.ratios.chunks_exact(levels));
+    let rows = room.head.chunks_exact_mut(levels).zip(quantiles).zip(&batch.targets);
+    for (place, ((head, (logs, ratios)), target)) in rows.enumerate() {
         let sample = place % batch.size;
         let (base, offset) = (batch.bases[sample], batch.offsets[sample]);
         let mut by_log = [0.0_f32; 64];
         let by_log = &mut by_log[..levels];
         if !target.is_nan() {
-            for (q, log) in logs.iter().enumerate() {
-                let (level, scaled) = (layout.levels[q] as f32, base * log.exp());
+            for (q, (log, ratio)) in logs.iter().zip(ratios).enumerate() {
+                let (level, scaled) = (layout.levels[q] as f32, base * ratio);
                 let miss = target - (scaled - offset);
                 sum += f64::from(if miss >= 0.0 { level * miss } else { (level - 1.0) * miss });
                 let slope = if miss >= 0.0 { -level } else { 1.0 - level };
@@ -325,10 +365,6 @@ fn add(sums: &mut [f32], row: &[f32]) {
 fn pair(all: &mut [f32], first: std::ops::Range<usize>, second: std::ops::Range<usize>) -> (&mut [f32], &mut [f32]) {
     let (left, right) = all.split_at_mut(second.start);
     (&mut left[first], &mut right[..second.end - second.start])
-}
-
-fn softplus(x: f32) -> f32 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 fn logistic(x: f32) -> f32 {

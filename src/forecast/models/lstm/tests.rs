@@ -117,6 +117,22 @@ fn the_kernels_gradients_equal_automatic_differentiation() {
     }
 }
 
+#[test]
+fn a_forecast_is_the_forward_run_of_training_to_the_bit() {
+    let (layout, weights, batch) = small();
+    let quantiles = |run: fn(&Layout, &[f32], &Batch, &mut Room)| {
+        let mut room = Room::default();
+        // What a run leaves behind changes nothing.
+        run(&layout, &weights, &batch, &mut room);
+        run(&layout, &weights, &batch, &mut room);
+        let each = (0..batch.decoder_steps).flat_map(|step| (0..batch.size).map(move |sample| (step, sample)));
+        let row = |(step, sample)| (0..layout.levels.len()).map(move |q| (step, sample, q));
+        let of = |(step, sample, q)| room.quantile(&layout, &batch, step, sample, q);
+        each.flat_map(row).map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(quantiles(super::network::predict), quantiles(forward));
+}
+
 /// Days of a wave with a campaign in every four hours that doubles the load for half an hour, announced an hour before;
 /// `begins` is the window of the four hours that the campaign of that number begins with.
 fn campaigns(days: usize, begins: impl Fn(usize) -> usize) -> (BTreeMap<ServiceName, Series>, Vec<CalendarEvent>) {
