@@ -8,7 +8,7 @@
 
 use std::array::from_fn;
 
-use super::product::{Factors, Left, Sizes, add_product, set_products, turn};
+use super::product::{Left, Sizes, add_product, set_product, turn};
 
 /// Units whose gates are worked on together.
 const LANES: usize = 8;
@@ -61,6 +61,8 @@ pub(super) fn forward(
 ) {
     let Size { steps, batch, inputs: width, hidden } = size;
     let (row, unit) = (4 * hidden * batch, batch * hidden);
+    let by_input = Sizes { m: batch, k: width, n: 4 * hidden };
+    let by_state = Sizes { m: batch, k: hidden, n: 4 * hidden };
     trace.gates.resize(steps * row, 0.0);
     trace.states.resize((steps + 1) * unit, 0.0);
     trace.cells.resize((steps + 1) * unit, 0.0);
@@ -69,9 +71,8 @@ pub(super) fn forward(
     for t in 0..steps {
         let gates = &mut trace.gates[t * row..(t + 1) * row];
         let (before, after) = trace.states.split_at_mut((t + 1) * unit);
-        let by_input = Factors { k: width, left: Left::plain(&inputs[t * batch * width..]), right: weights.input };
-        let by_state = Factors { k: hidden, left: Left::plain(&before[t * unit..]), right: weights.state };
-        set_products(batch, 4 * hidden, bias, [by_input, by_state], gates);
+        set_product(by_input, &bias[..row], Left::plain(&inputs[t * batch * width..]), weights.input, gates);
+        add_product(by_state, Left::plain(&before[t * unit..]), weights.state, gates);
         let (old, new) = trace.cells.split_at_mut((t + 1) * unit);
         let step = Activate {
             hidden,
@@ -126,6 +127,8 @@ pub(super) fn run(
 ) {
     let Size { steps, batch, inputs: width, hidden } = size;
     let (row, unit) = (4 * hidden * batch, batch * hidden);
+    let by_input = Sizes { m: batch, k: width, n: 4 * hidden };
+    let by_state = Sizes { m: batch, k: hidden, n: 4 * hidden };
     states.resize((steps + 1) * unit, 0.0);
     step.gates.resize(row, 0.0);
     step.cells.resize(2 * unit, 0.0);
@@ -133,9 +136,8 @@ pub(super) fn run(
     begin(initial, &mut states[..unit], &mut step.cells[..unit]);
     for t in 0..steps {
         let (before, after) = states.split_at_mut((t + 1) * unit);
-        let by_input = Factors { k: width, left: Left::plain(&inputs[t * batch * width..]), right: weights.input };
-        let by_state = Factors { k: hidden, left: Left::plain(&before[t * unit..]), right: weights.state };
-        set_products(batch, 4 * hidden, bias, [by_input, by_state], &mut step.gates);
+        set_product(by_input, &bias[..row], Left::plain(&inputs[t * batch * width..]), weights.input, &mut step.gates);
+        add_product(by_state, Left::plain(&before[t * unit..]), weights.state, &mut step.gates);
         let (first, second) = step.cells.split_at_mut(unit);
         let (old, new) = if t % 2 == 0 { (first, &mut second[..unit]) } else { (&mut second[..unit], first) };
         activate(Activate {

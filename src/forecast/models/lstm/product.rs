@@ -32,53 +32,47 @@ pub(super) struct Sizes {
     pub n: usize,
 }
 
-/// One product of a sum: an m × k and a k × n matrix.
-#[derive(Clone, Copy)]
-pub(super) struct Factors<'a> {
-    pub k: usize,
-    pub left: Left<'a>,
-    pub right: &'a [f32],
-}
-
 /// `out += a · b` for an m × k and a k × n matrix.
 pub(super) fn add_product(sizes: Sizes, a: Left<'_>, b: &[f32], out: &mut [f32]) {
+    if sizes.k > 0 {
+        any(sizes, None, a, b, out);
+    }
+}
+
+/// `out = base + a · b`.
+pub(super) fn set_product(sizes: Sizes, base: &[f32], a: Left<'_>, b: &[f32], out: &mut [f32]) {
+    if sizes.k > 0 {
+        any(sizes, Some(base), a, b, out);
+    } else {
+        out.copy_from_slice(base);
+    }
+}
+
+/// `base` or, without one, `out` itself, and the product; `k` is at least 1.
+fn any(sizes: Sizes, base: Option<&[f32]>, a: Left<'_>, b: &[f32], out: &mut [f32]) {
     let Sizes { m, k, n } = sizes;
-    any(m, n, None, [Factors { k, left: a, right: b }], out);
-}
-
-/// `out = base + a₀ · b₀ + a₁ · b₁` for matrices of m × n.
-pub(super) fn set_products(m: usize, n: usize, base: &[f32], factors: [Factors<'_>; 2], out: &mut [f32]) {
-    any(m, n, Some(base), factors, out);
-}
-
-/// `base` or, without one, `out` itself, and the products.
-fn any<const F: usize>(m: usize, n: usize, base: Option<&[f32]>, factors: [Factors<'_>; F], out: &mut [f32]) {
-    let fits = |own: &Factors<'_>| own.left.values.len() >= m * own.k && own.right.len() >= own.k * n;
-    assert!(factors.iter().all(fits) && out.len() >= m * n, "matrix shapes");
+    assert!(a.values.len() >= m * k && b.len() >= k * n && out.len() >= m * n, "matrix shapes");
     assert!(base.is_none_or(|base| base.len() >= m * n), "matrix shapes");
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor has both features.
-        unsafe { blocks_wide(m, n, base, factors, out) };
+        unsafe { blocks_wide(sizes, base, a, b, out) };
         return;
     }
-    blocks::<false, F>(m, n, base, factors, out);
+    blocks::<false>(sizes, base, a, b, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn blocks_wide<const F: usize>(m: usize, n: usize, base: Option<&[f32]>, factors: [Factors<'_>; F], out: &mut [f32]) {
-    blocks::<true, F>(m, n, base, factors, out);
+fn blocks_wide(sizes: Sizes, base: Option<&[f32]>, a: Left<'_>, b: &[f32], out: &mut [f32]) {
+    blocks::<true>(sizes, base, a, b, out);
 }
 
 #[inline(always)]
-fn blocks<const FUSED: bool, const F: usize>(
-    m: usize,
-    n: usize,
-    base: Option<&[f32]>,
-    factors: [Factors<'_>; F],
-    out: &mut [f32],
-) {
+fn blocks<const FUSED: bool>(sizes: Sizes, base: Option<&[f32]>, a: Left<'_>, b: &[f32], out: &mut [f32]) {
+    let Sizes { m, k, n } = sizes;
+    // (row, inner) strides of the left factor.
+    let strides = if a.turned { (1, m) } else { (k, 1) };
     let mut column = 0;
     while column < n {
         let width = match n - column {
@@ -88,18 +82,12 @@ fn blocks<const FUSED: bool, const F: usize>(
         };
         let mut row = 0;
         while row < m {
-            let places = factors.map(|own| {
-                // (row, inner) strides of the left factor.
-                let strides = if own.left.turned { (1, m) } else { (own.k, 1) };
-                let a = own.left.values.get(row * strides.0..).unwrap_or_default();
-                Place { a, strides, k: own.k, b: own.right, n, column }
-            });
-            let base = base.map(|base| &base[row * n..]);
-            let out = &mut out[row * n..];
+            let place = Place { a: &a.values[row * strides.0..], strides, k, n, column };
+            let (base, out) = (base.map(|base| &base[row * n..]), &mut out[row * n..]);
             row += match width {
-                COLUMNS => column_blocks::<FUSED, COLUMNS, F>(m - row, places, base, out),
-                8 => column_blocks::<FUSED, 8, F>(m - row, places, base, out),
-                _ => column_blocks::<FUSED, 1, F>(m - row, places, base, out),
+                COLUMNS => column_blocks::<FUSED, COLUMNS>(m - row, place, base, b, out),
+                8 => column_blocks::<FUSED, 8>(m - row, place, base, b, out),
+                _ => column_blocks::<FUSED, 1>(m - row, place, base, b, out),
             };
         }
         column += width;
@@ -112,52 +100,48 @@ struct Place<'a> {
     a: &'a [f32],
     strides: (usize, usize),
     k: usize,
-    b: &'a [f32],
     n: usize,
     column: usize,
 }
 
 /// One block of as many rows as are left, at most [`ROWS`]; returns how many.
 #[inline(always)]
-fn column_blocks<const FUSED: bool, const N: usize, const F: usize>(
+fn column_blocks<const FUSED: bool, const N: usize>(
     left: usize,
-    places: [Place<'_>; F],
+    place: Place<'_>,
     base: Option<&[f32]>,
+    b: &[f32],
     out: &mut [f32],
 ) -> usize {
     match left {
-        ROWS.. => block::<FUSED, ROWS, N, F>(places, base, out),
-        4.. => block::<FUSED, 4, N, F>(places, base, out),
-        2.. => block::<FUSED, 2, N, F>(places, base, out),
-        _ => block::<FUSED, 1, N, F>(places, base, out),
+        ROWS.. => block::<FUSED, ROWS, N>(place, base, b, out),
+        4.. => block::<FUSED, 4, N>(place, base, b, out),
+        2.. => block::<FUSED, 2, N>(place, base, b, out),
+        _ => block::<FUSED, 1, N>(place, base, b, out),
     }
 }
 
 #[inline(always)]
-fn block<const FUSED: bool, const M: usize, const N: usize, const F: usize>(
-    places: [Place<'_>; F],
+fn block<const FUSED: bool, const M: usize, const N: usize>(
+    place: Place<'_>,
     base: Option<&[f32]>,
+    b: &[f32],
     out: &mut [f32],
 ) -> usize {
+    let Place { a, strides: (by_row, by_inner), k, n, column } = place;
     let mut sums = [[0.0_f32; N]; M];
-    for Place { a, strides: (by_row, by_inner), k, b, n, column } in places {
-        if k == 0 {
-            continue;
-        }
-        assert!(a.len() > (M - 1) * by_row + (k - 1) * by_inner && b.len() >= (k - 1) * n + column + N, "inside");
-        for inner in 0..k {
-            // SAFETY: the assertion bounds both offsets for the largest `inner` and row.
-            let right: &[f32; N] = unsafe { &*b.as_ptr().add(inner * n + column).cast() };
-            for (row, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: as above.
-                let left = unsafe { *a.as_ptr().add(row * by_row + inner * by_inner) };
-                for (sum, right) in sums.iter_mut().zip(right) {
-                    *sum = if FUSED { left.mul_add(*right, *sum) } else { left * right + *sum };
-                }
+    assert!(a.len() > (M - 1) * by_row + (k - 1) * by_inner && b.len() >= (k - 1) * n + column + N, "inside");
+    for inner in 0..k {
+        // SAFETY: the assertion bounds both offsets for the largest `inner` and row.
+        let right: &[f32; N] = unsafe { &*b.as_ptr().add(inner * n + column).cast() };
+        for (row, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: as above.
+            let left = unsafe { *a.as_ptr().add(row * by_row + inner * by_inner) };
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = if FUSED { left.mul_add(*right, *sum) } else { left * right + *sum };
             }
         }
     }
-    let (n, column) = places.first().map_or((0, 0), |place| (place.n, place.column));
     for (row, sums) in sums.iter().enumerate() {
         let out = &mut out[row * n + column..][..N];
         match base {
@@ -207,20 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn a_base_and_two_products_are_summed() {
-        for (m, n, inner) in [(1, 1, [1, 2]), (7, 27, [5, 3]), (24, 128, [6, 32]), (5, 16, [0, 4])] {
+    fn a_product_is_set_on_a_base() {
+        for (m, n, k) in [(1, 1, 1), (7, 27, 5), (24, 128, 6), (5, 16, 0)] {
             let values = |count: usize, by: f32| (0..count).map(|i| (i as f32 * by).sin()).collect::<Vec<f32>>();
-            let lefts = inner.map(|k| values(m * k, 0.7));
-            let rights = inner.map(|k| values(k * n, 1.3));
-            let (base, mut out) = (values(m * n, 0.3), vec![7.0; m * n]);
-            let factors = [0, 1].map(|f| Factors { k: inner[f], left: Left::plain(&lefts[f]), right: &rights[f] });
-            set_products(m, n, &base, factors, &mut out);
-            let mut expected = base.clone();
-            for factors in factors {
-                add_product(Sizes { m, k: factors.k, n }, factors.left, factors.right, &mut expected);
-            }
-            let close = out.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
-            assert!(close, "{m} × {n}: {out:?} {expected:?}");
+            let (left, right, base) = (values(m * k, 0.7), values(k * n, 1.3), values(m * n, 0.3));
+            let (sizes, mut found, mut expected) = (Sizes { m, k, n }, vec![7.0; m * n], base.clone());
+            set_product(sizes, &base, Left::plain(&left), &right, &mut found);
+            add_product(sizes, Left::plain(&left), &right, &mut expected);
+            assert_eq!(found, expected, "{m} × {k} × {n}");
         }
     }
 
