@@ -169,6 +169,8 @@ pub(crate) fn kafka_settings(config: &Config) -> KafkaSettings {
 
 pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<ControllerSettings, Failure> {
     let mut services = Vec::new();
+    // Zones and hours that are none were refused when the configuration was read.
+    let zone = config.calendars.time_zone.parse().unwrap_or(Zone::UTC);
     for service in &config.services {
         let lead = service.lead_times(config.lead_time);
         let service_mode = service.mode.unwrap_or(config.mode);
@@ -185,6 +187,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             policy: service.policy_settings(&config.policy),
             provisioning_latency: lead.provisioning_latency,
             warm_up: lead.warm_up,
+            opening_hours: service.opening_hours(zone).unwrap_or_else(|_| OpeningHours::usual(zone)),
             target: service.target.clone(),
         });
     }
@@ -203,8 +206,6 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             decisions: config.topics.decisions.clone(),
             actuations: config.topics.actuations.clone(),
         },
-        // A zone that is none was refused when the configuration was read.
-        opening_hours: OpeningHours::usual(config.calendars.time_zone.parse().unwrap_or(Zone::UTC)),
         snapshot_windows: config.state.snapshot_windows,
     })
 }

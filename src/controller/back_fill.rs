@@ -135,6 +135,7 @@ mod tests {
             policy,
             provisioning_latency: Span::from_minutes(3),
             warm_up: Span::ZERO,
+            opening_hours: OpeningHours::usual(Zone::UTC),
             target: target(),
         };
         let topic = |name: &str| name.to_owned();
@@ -150,7 +151,6 @@ mod tests {
             // A training would only cost time here.
             online: OnlineSettings { min_history: Span::from_minutes(60 * DAY), ..OnlineSettings::default() },
             topics: OutTopics { forecasts: topic("f"), decisions: topic("d"), actuations: topic("a") },
-            opening_hours: OpeningHours::usual(Zone::UTC),
             snapshot_windows: 1,
         }
     }

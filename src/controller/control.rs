@@ -351,7 +351,7 @@ impl Controller {
             first_looks -= usize::from(is_first);
             let due = is_first || index % windows == turn;
             let patterns =
-                if due { series.map(|series| patterns::find(series, &self.settings.opening_hours)) } else { known };
+                if due { series.map(|series| patterns::find(series, &service.opening_hours)) } else { known };
             let readiness = self.online.readiness(&service.name, series, now);
             let scores = self.online.scores(&service.name).unwrap_or_default();
             self.show.models(&service.name, ModelsView { readiness, scores, patterns });

@@ -65,7 +65,7 @@ pub struct ModelsView {
     /// How well what was served came true, and who takes part in it.
     pub scores: ServiceScores,
     /// Cycles, trend, spikes and quiet hours of the last 30 days, looked for every hour; hours are those of the zone of
-    /// `[calendars]`.
+    /// the service.
     pub patterns: Option<Patterns>,
 }
 
