@@ -108,7 +108,7 @@ impl Calendars {
 
     fn sink(&self) -> Result<KafkaSink> {
         let sink = KafkaSink::open(&self.kafka)?;
-        sink.ensure_topic(&self.topic, 1, TIMEOUT)?;
+        sink.ensure_lasting_topic(&self.topic, 1, TIMEOUT)?;
         Ok(sink)
     }
 

@@ -8,6 +8,7 @@ use prescale_domain::{Mode, OpeningHours, PolicySettings, Span, Timestamp, Zone}
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::history::Columns;
 use prescale_ingest::registry::RegistrySettings;
+use prescale_serve::Writers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -173,6 +174,7 @@ pub(crate) struct State {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Serve {
     pub(crate) listen: String,
+    pub(crate) writers: Writers,
 }
 
 /// How decisions are made.

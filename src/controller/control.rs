@@ -263,6 +263,10 @@ impl Controller {
             }
         }
         self.unwritten.extend(self.events.take_writes());
+        if !polled.batches.is_empty() && self.settings.clock == ClockMode::Wall {
+            // Who has told an event sees it at once, not only with the next decision.
+            self.show.events(self.events.known(self.clock.now()));
+        }
     }
 
     /// Closes all windows that the watermark has passed, and decides.
