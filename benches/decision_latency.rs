@@ -150,6 +150,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
             policy: policy(unit_capacity)?,
             provisioning_latency: fleet.provisioning_latency_p90,
             warm_up: fleet.warm_up,
+            opening_hours: OpeningHours::usual(Zone::UTC),
             target: TargetSettings::Simulated(SimulatedSettings { fleet, allow_replay: true }),
         });
     }
@@ -164,7 +165,6 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
         services,
         online,
         topics: topics.out.clone(),
-        opening_hours: OpeningHours::usual(Zone::UTC),
         snapshot_windows: 60,
     })
 }

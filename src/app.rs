@@ -2,6 +2,7 @@
 //! own; one token stops everything; whoever can't go on ends the service with its reason.
 
 mod calendars;
+mod event_log;
 mod event_minutes;
 pub(crate) mod formats;
 pub(crate) mod histories;
@@ -16,6 +17,7 @@ use std::thread::JoinHandle;
 
 use prescale_actuate::Target;
 use prescale_controller::registry::ModelRegistry;
+use prescale_controller::view::{EventLog, Handle};
 use prescale_controller::{
     ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
 };
@@ -23,6 +25,7 @@ use prescale_domain::{Mode, OpeningHours, ServiceName, Span, SystemClock, Zone};
 use prescale_ingest::SourceError;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
 use prescale_pipeline::Counters;
+use prescale_serve::App;
 use prescale_store::{BucketStore, RedbStore, Store, StoreError, Table, Write};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -30,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Failure;
 use crate::config::{self, Config, Loaded};
+use event_log::EventTopic;
 use event_minutes::Expansion;
 use pipelines::PipelineFile;
 pub(crate) use pipelines::{PipelineSpec, PipelineThread};
@@ -105,7 +109,8 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     let stop = Arc::new(AtomicBool::new(false));
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone(), inbox_sender.clone());
-    let server = tokio::spawn(prescale_serve::serve(listener, controller.handle(), shutdown.clone()));
+    let app = App::new(handle(&controller, config, mode), shutdown.clone()).with_writers(config.serve.writers);
+    let server = tokio::spawn(prescale_serve::serve(listener, app));
     let calendars = start_calendars(config, &loaded.directory, mode, &stop)?;
     let calendar = start_event_minutes(config, &files, mode, &stop)?;
     let checkpoints = checkpoints(config, &store).map_err(Failure::outside)?;
@@ -131,6 +136,14 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;
     Ok(RunSummary { pipelines: pipelines?, controller })
+}
+
+/// What the API holds of the loop. A replay takes no events that come later.
+fn handle(controller: &Controller, config: &Config, mode: RunMode) -> Handle {
+    let topics = &config.topics;
+    let live = || EventTopic::new(kafka_settings(config), &topics.events, topics.partitions, Arc::new(SystemClock));
+    let event_log = (!mode.event_clock).then(|| Arc::new(live()) as Arc<dyn EventLog>);
+    Handle { event_log, ..controller.handle() }
 }
 
 /// Where versions of models are.
@@ -169,6 +182,8 @@ pub(crate) fn kafka_settings(config: &Config) -> KafkaSettings {
 
 pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<ControllerSettings, Failure> {
     let mut services = Vec::new();
+    // Zones and hours that are none were refused when the configuration was read.
+    let zone = config.calendars.time_zone.parse().unwrap_or(Zone::UTC);
     for service in &config.services {
         let lead = service.lead_times(config.lead_time);
         let service_mode = service.mode.unwrap_or(config.mode);
@@ -185,6 +200,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             policy: service.policy_settings(&config.policy),
             provisioning_latency: lead.provisioning_latency,
             warm_up: lead.warm_up,
+            opening_hours: service.opening_hours(zone).unwrap_or_else(|_| OpeningHours::usual(zone)),
             target: service.target.clone(),
         });
     }
@@ -203,8 +219,6 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             decisions: config.topics.decisions.clone(),
             actuations: config.topics.actuations.clone(),
         },
-        // A zone that is none was refused when the configuration was read.
-        opening_hours: OpeningHours::usual(config.calendars.time_zone.parse().unwrap_or(Zone::UTC)),
         snapshot_windows: config.state.snapshot_windows,
     })
 }
@@ -233,7 +247,13 @@ pub(crate) fn build_targets(settings: &ControllerSettings) -> Result<BTreeMap<Se
 fn ensure_topics(sink: &KafkaSink, config: &Config, mode: RunMode) -> Result<(), Failure> {
     let topics = &config.topics;
     for topic in topics.of_records() {
-        match sink.ensure_topic(topic, topics.partitions, TOPIC_TIMEOUT) {
+        let ensured = if topic == topics.events {
+            // Who starts afresh learns of an event by what was told of it, however long ago.
+            sink.ensure_lasting_topic(topic, topics.partitions, TOPIC_TIMEOUT)
+        } else {
+            sink.ensure_topic(topic, topics.partitions, TOPIC_TIMEOUT)
+        };
+        match ensured {
             Ok(_) => {}
             Err(error) if mode.event_clock => return Err(Failure::outside(error)),
             Err(error) => return report_unreachable(&error),

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use prescale_domain::{CalendarEvent, Clock, Span, SystemClock, Timestamp};
-use prescale_ingest::feed::{self, FeedEvent, Holidays, PREFIX, TimeZone};
+use prescale_domain::{CALENDAR_PREFIX, CalendarEvent, Clock, Span, SystemClock, Timestamp, Zone};
+use prescale_ingest::feed::{self, FeedEvent, Holidays};
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSource, KafkaSourceSettings};
 use prescale_ingest::{CalendarMessage, Polled, Source as _};
 use prescale_telemetry::ingest::{CalendarUnread, CalendarsDelayed, CalendarsWritten};
@@ -34,7 +34,7 @@ pub(crate) struct Calendars {
     directory: PathBuf,
     files: Vec<String>,
     holidays: Vec<Holidays>,
-    zone: TimeZone,
+    zone: Zone,
     refresh: Span,
 }
 
@@ -52,7 +52,7 @@ impl Calendars {
             files: calendars.files.clone(),
             // Names were checked when the configuration was read.
             holidays: calendars.holidays.iter().filter_map(|country| Holidays::of(country).ok()).collect(),
-            zone: calendars.time_zone.parse().unwrap_or(TimeZone::UTC),
+            zone: calendars.time_zone.parse().unwrap_or(Zone::UTC),
             refresh: calendars.refresh,
         })
     }
@@ -108,7 +108,7 @@ impl Calendars {
 
     fn sink(&self) -> Result<KafkaSink> {
         let sink = KafkaSink::open(&self.kafka)?;
-        sink.ensure_topic(&self.topic, 1, TIMEOUT)?;
+        sink.ensure_lasting_topic(&self.topic, 1, TIMEOUT)?;
         Ok(sink)
     }
 
@@ -130,7 +130,7 @@ impl Calendars {
                 Ok(events) => feeds.extend(events),
                 Err(error) => {
                     CalendarUnread { calendar: file, error: &error.to_string() }.emit();
-                    readable.retain(|id, _| !id.starts_with(&format!("{PREFIX}{file}#")));
+                    readable.retain(|id, _| !id.starts_with(&format!("{CALENDAR_PREFIX}{file}#")));
                 }
             }
         }

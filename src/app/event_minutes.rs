@@ -93,7 +93,7 @@ impl Expansion {
         let sink = KafkaSink::open(&self.kafka)?;
         // One partition: its order is the order of minutes.
         sink.ensure_topic(&self.topic, 1, TIMEOUT)?;
-        sink.ensure_topic(&self.events, 1, TIMEOUT)?;
+        sink.ensure_lasting_topic(&self.events, 1, TIMEOUT)?;
         let producer = TransactionalSink::open(&self.kafka, &format!("prescale-{}", self.topic))?;
         producer.init(TIMEOUT)?;
         Ok(producer)

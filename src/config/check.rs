@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use prescale_domain::Span;
+use prescale_domain::{Span, Zone};
 use prescale_ingest::feed;
 
 use super::shape::Delivery;
@@ -34,9 +34,8 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         fault("features.processes".into(), format!("{}: {text}", config.features.processes));
     }
     let calendars = &config.calendars;
-    if calendars.time_zone.parse::<feed::TimeZone>().is_err() {
-        let text = format!("`{}` is no IANA time zone such as Europe/Berlin", calendars.time_zone);
-        fault("calendars.time_zone".into(), text);
+    if let Err(error) = calendars.time_zone.parse::<Zone>() {
+        fault("calendars.time_zone".into(), error.to_string());
     }
     if calendars.refresh < Span::from_secs(1) {
         fault("calendars.refresh".into(), format!("{} is shorter than 1s", calendars.refresh));
@@ -141,6 +140,7 @@ fn service_faults(service: &ServiceConfig, config: &Config) -> Vec<(&'static str
     if !(service.unit_capacity.is_finite() && service.unit_capacity > 0.0) {
         faults.push(("unit_capacity", format!("{} is not above 0", service.unit_capacity)));
     }
+    faults.extend(service.opening_hours(Zone::UTC).err());
     if settings.min_units > settings.max_units {
         faults.push(("target", format!("min {} exceeds max {}", settings.min_units, settings.max_units)));
     }

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use prescale_actuate::TargetSettings;
-use prescale_domain::{Mode, PolicySettings, Span, Timestamp};
+use prescale_domain::{Mode, OpeningHours, PolicySettings, Span, Timestamp, Zone};
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::history::Columns;
 use prescale_ingest::registry::RegistrySettings;
+use prescale_serve::Writers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -173,6 +174,7 @@ pub(crate) struct State {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Serve {
     pub(crate) listen: String,
+    pub(crate) writers: Writers,
 }
 
 /// How decisions are made.
@@ -216,6 +218,12 @@ pub(crate) struct ServiceConfig {
     pub(crate) policy: PolicyOverride,
     #[serde(default)]
     pub(crate) lead_time: LeadTimeOverride,
+    /// The IANA zone of its users; default: calendars.time_zone.
+    #[serde(default)]
+    pub(crate) time_zone: Option<String>,
+    /// When they are at work, as clocks there show it: `Mon-Fri 09:00-17:00`, which is the default.
+    #[serde(default)]
+    pub(crate) business_hours: Option<String>,
     /// Its load from before Prescale heard it.
     #[serde(default)]
     pub(crate) history: Option<HistorySource>,
@@ -337,6 +345,19 @@ impl ServiceConfig {
         }
     }
 
+    /// When its users are at work.
+    ///
+    /// # Errors
+    /// The key that can't be used, and why.
+    pub(crate) fn opening_hours(&self, default_zone: Zone) -> Result<OpeningHours, (&'static str, String)> {
+        let zone = self.time_zone.as_deref().map(str::parse::<Zone>).transpose();
+        let zone = zone.map_err(|error| ("time_zone", error.to_string()))?.unwrap_or(default_zone);
+        match &self.business_hours {
+            None => Ok(OpeningHours::usual(zone)),
+            Some(text) => OpeningHours::parse(text, zone).map_err(|error| ("business_hours", error.to_string())),
+        }
+    }
+
     pub(crate) fn lead_times(&self, defaults: LeadTimes) -> LeadTimes {
         LeadTimes {
             provisioning_latency: self.lead_time.provisioning_latency.unwrap_or(defaults.provisioning_latency),
@@ -355,6 +376,8 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         objective: Objective::default(),
         policy: PolicyOverride::default(),
         lead_time: LeadTimeOverride::default(),
+        time_zone: None,
+        business_hours: None,
         history: None,
         target,
     }

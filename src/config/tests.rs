@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use prescale_domain::OpeningHours;
 use prescale_ingest::history::Columns;
 
 use super::{HistorySource, TableFormat, parse, refusal};
@@ -50,6 +51,24 @@ fn values_out_of_bounds_name_value_and_bound() {
     let found = faults(&text);
     assert!(found.contains(&("services[0].unit_capacity".into(), "0 is not above 0".into())), "{found:?}");
     assert!(found.contains(&("services[0].target".into(), "min 300 exceeds max 200".into())), "{found:?}");
+}
+
+#[test]
+fn a_service_says_where_its_users_are_and_when_they_are_at_work() {
+    let hours = |more: &str| {
+        let loaded = parse(&format!("{SERVICE}{more}"), "test.toml", PathBuf::from(".")).unwrap();
+        loaded.config.services[0].opening_hours("Europe/Berlin".parse().unwrap()).unwrap()
+    };
+    assert_eq!(hours(""), OpeningHours::usual("Europe/Berlin".parse().unwrap()));
+    let own = hours("time_zone = \"Asia/Tokyo\"\nbusiness_hours = \"Sat-Sun 10:00-22:00\"\n");
+    assert_eq!((own.zone.to_string().as_str(), own.days.len(), own.from_minute), ("Asia/Tokyo", 2, 600));
+    for (more, path, text) in [
+        ("time_zone = \"Mars/Olympus\"\n", "services[0].time_zone", "`Mars/Olympus` is no IANA time zone"),
+        ("business_hours = \"nine to five\"\n", "services[0].business_hours", "`nine to five` is no hours of business"),
+    ] {
+        let found = faults(&format!("{SERVICE}{more}"));
+        assert!(found.len() == 1 && found[0].0 == path && found[0].1.contains(text), "{found:?}");
+    }
 }
 
 #[test]

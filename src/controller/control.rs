@@ -263,6 +263,10 @@ impl Controller {
             }
         }
         self.unwritten.extend(self.events.take_writes());
+        if !polled.batches.is_empty() && self.settings.clock == ClockMode::Wall {
+            // Who has told an event sees it at once, not only with the next decision.
+            self.show.events(self.events.known(self.clock.now()));
+        }
     }
 
     /// Closes all windows that the watermark has passed, and decides.
@@ -351,7 +355,7 @@ impl Controller {
             first_looks -= usize::from(is_first);
             let due = is_first || index % windows == turn;
             let patterns =
-                if due { series.map(|series| patterns::find(series, &self.settings.opening_hours)) } else { known };
+                if due { series.map(|series| patterns::find(series, &service.opening_hours)) } else { known };
             let readiness = self.online.readiness(&service.name, series, now);
             let scores = self.online.scores(&service.name).unwrap_or_default();
             self.show.models(&service.name, ModelsView { readiness, scores, patterns });

@@ -72,6 +72,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         policy,
         provisioning_latency: Span::from_minutes(3),
         warm_up: Span::ZERO,
+        opening_hours: OpeningHours::usual(Zone::UTC),
         target: target(),
     };
     let topic = |name: &str| name.to_owned();
@@ -87,7 +88,6 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         // A training would only cost time here.
         online: OnlineSettings { min_history: Span::from_minutes(60 * DAY), ..OnlineSettings::default() },
         topics: OutTopics { forecasts: topic("f"), decisions: topic("d"), actuations: topic("a") },
-        opening_hours: OpeningHours::usual(Zone::UTC),
         snapshot_windows: 1,
     }
 }

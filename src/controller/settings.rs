@@ -32,8 +32,6 @@ pub struct ControllerSettings {
     pub online: OnlineSettings,
     /// Topics to publish to.
     pub topics: OutTopics,
-    /// In whose zone the patterns of a load are told.
-    pub opening_hours: OpeningHours,
     /// On the event clock a snapshot is written after this many windows.
     pub snapshot_windows: u32,
 }
@@ -49,6 +47,8 @@ pub struct ServiceSettings {
     /// Request → unit in service, and in service → full speed.
     pub provisioning_latency: Span,
     pub warm_up: Span,
+    /// When its users are at work, and in whose zone the patterns of its load are told.
+    pub opening_hours: OpeningHours,
     pub target: TargetSettings,
 }
 

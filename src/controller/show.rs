@@ -64,7 +64,7 @@ impl Show {
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        Handle { view: self.sender.subscribe(), archive: Arc::clone(&self.archive) }
+        Handle { view: self.sender.subscribe(), archive: Arc::clone(&self.archive), event_log: None }
     }
 
     /// Fills in the last day of known history, after a start.
@@ -160,6 +160,11 @@ impl Show {
             view.events = events;
             view.services = self.shared();
         });
+    }
+
+    /// Replaces the known events, between two decisions.
+    pub(crate) fn events(&self, known: Vec<CalendarEvent>) {
+        self.replace(|view| view.events = known);
     }
 
     fn shared(&self) -> BTreeMap<ServiceName, Arc<ServiceView>> {

@@ -65,7 +65,7 @@ pub struct ModelsView {
     /// How well what was served came true, and who takes part in it.
     pub scores: ServiceScores,
     /// Cycles, trend, spikes and quiet hours of the last 30 days, looked for every hour; hours are those of the zone of
-    /// `[calendars]`.
+    /// the service.
     pub patterns: Option<Patterns>,
 }
 
@@ -99,9 +99,20 @@ pub trait DecisionArchive: Send + Sync {
     ) -> Result<Vec<Decision>, String>;
 }
 
+/// Writes to the topic of events, from which the loop learns of them like everybody else.
+pub trait EventLog: Send + Sync {
+    /// Tells an event, known from now on: returned as it was told, once the brokers have acknowledged it. What failed is
+    /// not told later.
+    fn tell(&self, event: CalendarEvent) -> Result<CalendarEvent, String>;
+    /// Takes the event of an id back; returns once the brokers have acknowledged it.
+    fn take_back(&self, id: &str) -> Result<(), String>;
+}
+
 /// What `serve` holds of a running controller.
 #[derive(Clone)]
 pub struct Handle {
     pub view: watch::Receiver<Arc<View>>,
     pub archive: Arc<dyn DecisionArchive>,
+    /// `None` = no events can be told: a replay has read all that it heeds.
+    pub event_log: Option<Arc<dyn EventLog>>,
 }

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ServiceName, Timestamp};
 
+/// The ids of all events that a calendar outside Kafka tells begin with this, its name and `#`.
+pub const CALENDAR_PREFIX: &str = "calendar/";
+
 /// A happening with a place in time, known ahead; a record of the `events` topic (upsert by `id`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CalendarEvent {
@@ -24,6 +27,12 @@ pub struct CalendarEvent {
 }
 
 impl CalendarEvent {
+    /// The calendar outside Kafka that tells the event of this id: a file, a URL, or `holidays/` and a country.
+    pub fn calendar_of(id: &str) -> Option<&str> {
+        let rest = id.strip_prefix(CALENDAR_PREFIX)?;
+        Some(rest.split_once('#').map_or(rest, |(calendar, _)| calendar))
+    }
+
     /// Whether it covers `moment` for `service`, as far as could be known at `now`.
     pub fn covers(&self, service: &ServiceName, moment: Timestamp, now: Timestamp) -> bool {
         self.known_at <= now

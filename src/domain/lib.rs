@@ -21,7 +21,7 @@ pub use calendar::{CALENDAR_WIDTH, calendar_features};
 pub use decision::{
     Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, ForecastInput, Mode, PolicySettings, Reason,
 };
-pub use event::CalendarEvent;
+pub use event::{CALENDAR_PREFIX, CalendarEvent};
 pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};
@@ -30,4 +30,4 @@ pub use series::{RowsError, Series};
 pub use service::ServiceName;
 pub use target::{LeadTime, TargetState};
 pub use time::{Clock, Span, SpanError, SystemClock, TimeError, Timestamp};
-pub use zone::{LocalTime, OpeningHours, Weekday, Zone, ZoneError};
+pub use zone::{HoursError, LocalTime, OpeningHours, Weekday, Zone, ZoneError};

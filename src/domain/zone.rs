@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{Offset as _, TimeZone as _};
+use chrono::{MappedLocalTime, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _};
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,11 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// A zone of the IANA database, such as `Europe/Berlin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Zone(Tz);
+
+/// A text that is no hours of business.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is no hours of business such as \"Mon-Fri 09:00-17:00\" or \"Sat,Sun 22:00-06:00\"")]
+pub struct HoursError(String);
 
 /// A name that is no zone.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -62,6 +67,24 @@ pub struct OpeningHours {
 impl Zone {
     pub const UTC: Self = Self(Tz::UTC);
 
+    /// As libraries know it that compute with dates.
+    pub fn tz(self) -> Tz {
+        self.0
+    }
+
+    /// The moment at which its clocks show `local`: the first of two where they are set back, and where they skip it the
+    /// moment at which they would have shown it had they not.
+    pub fn moment(self, local: NaiveDateTime) -> Timestamp {
+        let utc = match self.0.from_local_datetime(&local) {
+            MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => time.naive_utc(),
+            MappedLocalTime::None => {
+                let before = self.0.offset_from_utc_datetime(&(local - TimeDelta::days(1))).fix();
+                local - TimeDelta::seconds(i64::from(before.local_minus_utc()))
+            }
+        };
+        Timestamp::from_millis(utc.and_utc().timestamp_millis())
+    }
+
     /// How far its clocks are ahead of UTC at `moment`: what [`calendar_features`](crate::calendar_features) takes.
     pub fn offset(self, moment: Timestamp) -> Span {
         let seconds = moment.millis().div_euclid(1000);
@@ -87,6 +110,13 @@ impl Weekday {
         Self::ALL[usize::try_from((day + 3).rem_euclid(7)).unwrap_or(0)]
     }
 
+    /// By its first three letters in English, in any case.
+    fn named(name: &str) -> Option<Self> {
+        const NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+        let place = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name.trim()))?;
+        Some(Self::ALL[place])
+    }
+
     /// The day before.
     fn before(self) -> Self {
         Self::ALL[(self as usize + 6) % 7]
@@ -97,6 +127,30 @@ impl OpeningHours {
     /// Monday to Friday, 09:00 to 17:00.
     pub fn usual(zone: Zone) -> Self {
         Self { zone, days: Weekday::ALL[..5].to_vec(), from_minute: 9 * 60, to_minute: 17 * 60 }
+    }
+
+    /// Reads days and hours, such as `Mon-Fri 09:00-17:00`: days are names and ranges of them, separated by commas; hours that
+    /// end no later than they begin go past midnight.
+    ///
+    /// # Errors
+    /// A text of another form.
+    pub fn parse(text: &str, zone: Zone) -> Result<Self, HoursError> {
+        let read = || {
+            let (days, hours) = text.trim().split_once(char::is_whitespace)?;
+            let (from, to) = hours.trim().split_once('-')?;
+            let (from_minute, to_minute) = (minute_of(from).filter(|minute| *minute < 24 * 60)?, minute_of(to)?);
+            let mut open = [false; 7];
+            for range in days.split(',') {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let (first, last) = (Weekday::named(first)?, Weekday::named(last)?);
+                let days = Weekday::ALL.into_iter().cycle().skip(first as usize);
+                let count = (last as usize + 7 - first as usize) % 7 + 1;
+                days.take(count).for_each(|day| open[day as usize] = true);
+            }
+            let days = Weekday::ALL.into_iter().filter(|day| open[*day as usize]).collect();
+            Some(Self { zone, days, from_minute, to_minute })
+        };
+        read().ok_or_else(|| HoursError(text.to_owned()))
     }
 
     /// Whether business is open at `moment`.
@@ -115,6 +169,17 @@ impl OpeningHours {
         let open = (0..minutes).filter(|minute| self.is_open(start + Span::from_minutes(*minute))).count();
         open as f64 / minutes as f64
     }
+}
+
+/// Minutes since midnight of a time such as `09:30`, up to `24:00`.
+fn minute_of(text: &str) -> Option<u32> {
+    let (hours, minutes) = text.trim().split_once(':')?;
+    let number = |digits: &str| {
+        let is_number = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { digits.parse::<u32>().ok() } else { None }
+    };
+    let (hours, minutes) = (number(hours)?, number(minutes).filter(|minutes| *minutes < 60)?);
+    Some(hours * 60 + minutes).filter(|minute| *minute <= 24 * 60)
 }
 
 impl FromStr for Zone {
@@ -167,6 +232,14 @@ mod tests {
     }
 
     #[test]
+    fn clocks_that_are_set_forward_or_back_show_a_time_at_one_moment() {
+        let at = |text: &str| berlin().moment(text.parse().unwrap()).to_string();
+        assert_eq!(at("2026-07-01T12:00:00"), "2026-07-01T10:00:00Z");
+        assert_eq!(at("2026-03-29T02:30:00"), "2026-03-29T01:30:00Z");
+        assert_eq!(at("2026-10-25T02:30:00"), "2026-10-25T00:30:00Z");
+    }
+
+    #[test]
     fn features_of_the_local_clock_are_those_of_utc_at_the_same_hour() {
         for (utc, moved) in
             [("2026-01-14T09:00:00Z", "2026-01-14T08:00:00Z"), ("2026-07-15T09:00:00Z", "2026-07-15T07:00:00Z")]
@@ -212,6 +285,37 @@ mod tests {
         assert_eq!(open("2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z"), 7 * 60);
         assert_eq!(open("2026-10-24T12:00:00Z", "2026-10-25T12:00:00Z"), 9 * 60);
         assert_eq!(open("2026-10-25T12:00:00Z", "2026-10-26T12:00:00Z"), 0);
+    }
+
+    #[test]
+    fn hours_of_business_are_read_as_people_write_them() {
+        let hours = |text: &str| OpeningHours::parse(text, berlin()).unwrap();
+        assert_eq!(hours("Mon-Fri 09:00-17:00"), OpeningHours::usual(berlin()));
+        assert_eq!(hours(" FRI  08:00 - 24:00 ").days, [Weekday::Fri]);
+        let night = hours("sat,sun 22:00-06:00");
+        assert_eq!((night.days.as_slice(), night.from_minute, night.to_minute), (&Weekday::ALL[5..], 1320, 360));
+        // Past the end of the week.
+        assert_eq!(hours("Fri-Mon 00:00-24:00").days, [Weekday::Mon, Weekday::Fri, Weekday::Sat, Weekday::Sun]);
+        let whole = hours("Mon-Sun 00:00-24:00");
+        assert!((0..7 * 24).all(|hour| whole.is_open(at("2026-11-23T00:30:00Z") + Span::from_minutes(60 * hour))));
+        for wrong in [
+            "",
+            "Mon-Fri",
+            "09:00-17:00",
+            "Mon-Fri 9-17",
+            "Mon-Fri 09:00",
+            "Mon-Fri 24:00-06:00",
+            "Mon-Fri 09:60-17:00",
+            "Mon-Fri 09:00-24:01",
+            "Mon-Fri 9:00-17:00",
+            "Mon-Fri +9:00-17:00",
+            "Monday 09:00-17:00",
+            "Mon, 09:00-17:00",
+            "-Fri 09:00-17:00",
+            "Mon-Fri 09:00-17:00-18:00",
+        ] {
+            assert_eq!(OpeningHours::parse(wrong, berlin()), Err(HoursError(wrong.to_owned())));
+        }
     }
 
     #[test]

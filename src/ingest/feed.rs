@@ -8,12 +8,8 @@ mod icalendar;
 
 use std::collections::BTreeMap;
 
-use chrono::{MappedLocalTime, NaiveDateTime, Offset as _, TimeZone as _};
-use chrono_tz::Tz;
-use prescale_domain::{CalendarEvent, Timestamp};
+use prescale_domain::{CALENDAR_PREFIX, CalendarEvent, Timestamp, Zone};
 use thiserror::Error;
-
-pub use chrono_tz::Tz as TimeZone;
 
 pub use self::csv::read_csv;
 pub use self::fetch::{FetchError, fetch};
@@ -21,9 +17,6 @@ pub use self::holidays::{Holidays, holiday_countries};
 pub use self::icalendar::read_icalendar;
 
 use crate::CalendarMessage;
-
-/// The ids of all events that come from a feed begin with this.
-pub const PREFIX: &str = "calendar/";
 
 /// An event as a feed tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +47,7 @@ pub fn is_readable(name: &str) -> bool {
 ///
 /// # Errors
 /// The first event that can't be used, and why.
-pub fn read(name: &str, text: &str, zone: Tz, until: Timestamp) -> Result<Vec<FeedEvent>, FeedFault> {
+pub fn read(name: &str, text: &str, zone: Zone, until: Timestamp) -> Result<Vec<FeedEvent>, FeedFault> {
     match Form::of(name) {
         Some(Form::ICalendar) => read_icalendar(name, text, zone, until),
         Some(Form::Csv) => read_csv(name, text, zone),
@@ -100,24 +93,11 @@ pub fn changes(topic: &BTreeMap<String, CalendarEvent>, feeds: &[FeedEvent], now
         }
         wanted.insert(&fed.id, event);
     }
-    let gone = topic.values().filter(|event| event.id.starts_with(PREFIX) && event.end > now);
+    let gone = topic.values().filter(|event| event.id.starts_with(CALENDAR_PREFIX) && event.end > now);
     let gone = gone.filter(|event| !wanted.contains_key(event.id.as_str()));
     let gone: Vec<CalendarMessage> = gone.map(|event| CalendarMessage::Delete(event.id.clone())).collect();
     let told = wanted.into_values().filter(|event| topic.get(&event.id) != Some(event));
     told.map(CalendarMessage::Event).chain(gone).collect()
-}
-
-/// The moment at which clocks of `zone` show `local`: the first of two where they are set back, and where they skip it the
-/// moment at which they would have shown it had they not.
-fn moment(zone: Tz, local: NaiveDateTime) -> Timestamp {
-    let utc = match zone.from_local_datetime(&local) {
-        MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => time.naive_utc(),
-        MappedLocalTime::None => {
-            let before = zone.offset_from_utc_datetime(&(local - chrono::TimeDelta::days(1))).fix();
-            local - chrono::TimeDelta::seconds(i64::from(before.local_minus_utc()))
-        }
-    };
-    Timestamp::from_millis(utc.and_utc().timestamp_millis())
 }
 
 #[cfg(test)]
@@ -131,7 +111,7 @@ mod tests {
     fn event(id: &str, end_minutes: i64, known_at: Timestamp) -> CalendarEvent {
         let end = NOW + Span::from_minutes(end_minutes);
         CalendarEvent {
-            id: format!("{PREFIX}{id}"),
+            id: format!("{CALENDAR_PREFIX}{id}"),
             kind: "sale".to_owned(),
             services: vec![],
             start: end - Span::from_minutes(1),
@@ -170,14 +150,5 @@ mod tests {
         let all = [event("over", -5, NOW), event("ahead", 5, NOW), by_hand];
         let topic: BTreeMap<_, _> = all.iter().map(|event| (event.id.clone(), event.clone())).collect();
         assert_eq!(changes(&topic, &[], NOW), [CalendarMessage::Delete("calendar/ahead".to_owned())]);
-    }
-
-    #[test]
-    fn clocks_that_are_set_forward_or_back_give_one_moment() {
-        let zone = chrono_tz::Europe::Berlin;
-        let at = |text: &str| moment(zone, text.parse().unwrap()).to_string();
-        assert_eq!(at("2026-07-01T12:00:00"), "2026-07-01T10:00:00Z");
-        assert_eq!(at("2026-03-29T02:30:00"), "2026-03-29T01:30:00Z");
-        assert_eq!(at("2026-10-25T02:30:00"), "2026-10-25T00:30:00Z");
     }
 }

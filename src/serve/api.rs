@@ -16,11 +16,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{
-    DecisionsBody, EventsBody, ForecastBody, HealthBody, ModelsBody, ReadyBody, ServiceBody, ServiceSummary,
-    ServicesBody, StatusBody,
+    DecisionsBody, ForecastBody, HealthBody, ModelsBody, ReadyBody, ServiceBody, ServiceSummary, ServicesBody,
+    StatusBody,
 };
 use crate::history::{self, Before, Page};
 use crate::problem::Problem;
+use crate::writer::Writers;
 
 /// Live streams that may be open at a time.
 pub(crate) const STREAMS_MAX: usize = 64;
@@ -36,11 +37,21 @@ pub struct App {
     pub(crate) handle: Handle,
     pub(crate) shutdown: CancellationToken,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) writers: Writers,
+    /// Of what is written to Kafka, one at a time.
+    pub(crate) writing: Arc<Semaphore>,
 }
 
 impl App {
+    /// Lets programs on this machine change things.
     pub fn new(handle: Handle, shutdown: CancellationToken) -> Self {
-        Self { handle, shutdown, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+        let [streams, writing] = [STREAMS_MAX, 1].map(|most| Arc::new(Semaphore::new(most)));
+        Self { handle, shutdown, streams, writers: Writers::Local, writing }
+    }
+
+    /// Lets `writers` change things.
+    pub fn with_writers(self, writers: Writers) -> Self {
+        Self { writers, ..self }
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -203,13 +214,6 @@ pub(crate) async fn decision(
     archived(move || archive.decision(&wanted)).await?.map(Json).ok_or_else(|| Problem::unknown_decision(&id))
 }
 
-/// Calendar events that are known now.
-#[utoipa::path(get, path = "/api/v1/events", tag = "events",
-    responses((status = 200, description = "known events", body = ref("#/components/schemas/EventsBody"))))]
-pub(crate) async fn events(State(app): State<App>) -> Json<EventsBody> {
-    Json(EventsBody { events: app.view().events.clone() })
-}
-
 /// This document.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "operation",
     responses((status = 200, description = "OpenAPI 3.1 document", content_type = "application/json")))]
@@ -217,11 +221,11 @@ pub(crate) async fn openapi() -> Response {
     Json(crate::openapi::document()).into_response()
 }
 
-fn text(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+pub(crate) fn text(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     path.map(|Path(text)| text).map_err(|rejection| Problem::bad_request(rejection.body_text()))
 }
 
-fn find(view: &View, name: &str) -> Result<Arc<ServiceView>, Problem> {
+pub(crate) fn find(view: &View, name: &str) -> Result<Arc<ServiceView>, Problem> {
     view.services.get(&ServiceName::new(name)).cloned().ok_or_else(|| {
         let known: Vec<&str> = view.services.keys().map(ServiceName::as_str).collect();
         Problem::unknown_service(name, &known)

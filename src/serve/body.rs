@@ -1,8 +1,8 @@
-//! Bodies of the API, made from the controller's view. Rule: unknown is null; a decision, an actuation and an event are
-//! the domain's own types, which are the contract.
+//! Bodies of the API, made from the controller's view. Rule: unknown is null; a decision and an actuation are the
+//! domain's own types, which are the contract.
 
 use prescale_controller::view::{ModelEvent, ModelsView, ServiceView, View};
-use prescale_domain::{Actuation, CalendarEvent, Decision, DecisionKind, Mode, Outcome, QuantileForecast, Timestamp};
+use prescale_domain::{Actuation, Decision, DecisionKind, Mode, Outcome, QuantileForecast, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -191,12 +191,6 @@ pub(crate) struct DecisionsBody {
     pub(crate) decisions: Vec<Decision>,
     /// `before` of the next page; null = this was the last.
     pub(crate) next: Option<String>,
-}
-
-/// `/api/v1/events`: calendar events that are known now.
-#[derive(Serialize, JsonSchema)]
-pub(crate) struct EventsBody {
-    pub(crate) events: Vec<CalendarEvent>,
 }
 
 impl StatusBody {

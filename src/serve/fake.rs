@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use prescale_controller::view::{
-    CapacityPoint, DECISIONS_MAX, DecisionArchive, Handle, LeadScore, ModelEvent, ModelKind, ModelsView, POINTS_MAX,
-    Readiness, ServiceScores, ServiceView, View, find_patterns,
+    CapacityPoint, DECISIONS_MAX, DecisionArchive, EventLog, Handle, LeadScore, ModelEvent, ModelKind, ModelsView,
+    POINTS_MAX, Readiness, ServiceScores, ServiceView, View, find_patterns,
 };
 use prescale_domain::{
     Actuation, CalendarEvent, DEFAULT_QUANTILES, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory,
@@ -79,6 +79,35 @@ impl DecisionArchive for MemoryArchive {
     }
 }
 
+/// A topic of events that the loop of the made-up world reads at once, in the minute of its view.
+pub struct MemoryEvents {
+    pub view: watch::Sender<Arc<View>>,
+}
+
+impl MemoryEvents {
+    fn change(&self, id: &str, event: Option<CalendarEvent>) {
+        self.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.events.retain(|known| known.id != id);
+            view.events.extend(event);
+            view.events.sort_by(|one, other| one.id.cmp(&other.id));
+        });
+    }
+}
+
+impl EventLog for MemoryEvents {
+    fn tell(&self, event: CalendarEvent) -> Result<CalendarEvent, String> {
+        let event = CalendarEvent { known_at: self.view.borrow().now, ..event };
+        self.change(&event.id, Some(event.clone()));
+        Ok(event)
+    }
+
+    fn take_back(&self, id: &str) -> Result<(), String> {
+        self.change(id, None);
+        Ok(())
+    }
+}
+
 /// A handle on the world at `minute`, and the sender that moves it on.
 pub fn handle(minute: i64) -> (watch::Sender<Arc<View>>, Handle) {
     let (sender, view) = watch::channel(Arc::new(view(minute)));
@@ -86,7 +115,7 @@ pub fn handle(minute: i64) -> (watch::Sender<Arc<View>>, Handle) {
     let decisions = (past - 200..=minute)
         .flat_map(|at| SERVICES.iter().filter(|made| made.state != State::Unseen).map(move |made| made.decision(at)));
     let archive = Arc::new(MemoryArchive { decisions: decisions.collect() });
-    (sender, Handle { view, archive })
+    (sender, Handle { view, archive, event_log: None })
 }
 
 /// The world at the end of `minute`, counted from Monday midnight.

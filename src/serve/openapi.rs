@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use crate::problem::Problem;
 use crate::schema::BODIES;
-use crate::{api, live};
+use crate::{api, events, live};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,7 +21,10 @@ use crate::{api, live};
         api::models,
         api::decisions,
         api::decision,
-        api::events,
+        events::events,
+        events::event,
+        events::put_event,
+        events::delete_event,
         live::snapshot,
         live::stream,
         api::openapi

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::event_body::FieldFault;
+
 /// An error as `application/problem+json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Problem {
@@ -15,11 +17,20 @@ pub(crate) struct Problem {
     title: &'static str,
     status: u16,
     detail: String,
+    /// Fields of the body that can't be used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldFault>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &str, title: &'static str, detail: String) -> Self {
-        Self { kind: format!("urn:prescale:problem:{code}"), title, status: status.as_u16(), detail }
+        Self {
+            kind: format!("urn:prescale:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail,
+            errors: Vec::new(),
+        }
     }
 
     pub(crate) fn bad_request(detail: String) -> Self {
@@ -34,6 +45,49 @@ impl Problem {
     pub(crate) fn unknown_decision(id: &str) -> Self {
         let detail = format!("decision `{id}` is not recorded; in a URL, `#` is written %23");
         Self::new(StatusCode::NOT_FOUND, "unknown-decision", "No such decision", detail)
+    }
+
+    pub(crate) fn unknown_event(id: &str) -> Self {
+        let detail = format!("event `{id}` is not known now; in a URL, `/` is written %2F and `#` %23");
+        Self::new(StatusCode::NOT_FOUND, "unknown-event", "No such event", detail)
+    }
+
+    pub(crate) fn not_permitted(reason: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "not-permitted", "The caller may not change things", reason)
+    }
+
+    pub(crate) fn event_of_a_calendar(id: &str, calendar: &str) -> Self {
+        let detail = format!("event `{id}` is told by the calendar `{calendar}`: change it there");
+        Self::new(StatusCode::CONFLICT, "event-of-a-calendar", "A calendar tells this event", detail)
+    }
+
+    pub(crate) fn replay() -> Self {
+        let detail = "this is a replay, which knows the events that were on the topic when it began; prescale run without --clock event takes them as they come";
+        Self::new(StatusCode::CONFLICT, "replay", "A replay takes no events", detail.to_owned())
+    }
+
+    pub(crate) fn too_large(max: usize) -> Self {
+        let detail = format!("the body is longer than {max} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+    }
+
+    pub(crate) fn not_json(form: &str) -> Self {
+        let detail = format!("content-type `{form}` is not application/json");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "The body is not declared as JSON", detail)
+    }
+
+    pub(crate) fn invalid_event(errors: Vec<FieldFault>) -> Self {
+        let told: Vec<String> = errors.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
+        let title = "The event can't be told as it is";
+        let detail = told.join("; ");
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-event", title, detail) }
+    }
+
+    pub(crate) fn event_log(error: &str) -> Self {
+        let detail = format!(
+            "the topic of events can't be written: {error}; nothing will be written later: ask again once Kafka answers"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "events-unavailable", "Kafka has not acknowledged it", detail)
     }
 
     pub(crate) fn archive(error: &str) -> Self {
@@ -52,7 +106,7 @@ impl Problem {
     }
 
     pub(crate) fn method(method: &str, uri: &Uri) -> Self {
-        let detail = format!("`{}` can only be read, not `{method}`", uri.path());
+        let detail = format!("`{}` does not take {method}; the header Allow has what it takes", uri.path());
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
     }
 }

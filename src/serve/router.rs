@@ -7,7 +7,7 @@ mod tests;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -15,7 +15,7 @@ use axum::routing::{MethodRouter, get};
 use prescale_telemetry::serve::RequestServed;
 
 use crate::problem::Problem;
-use crate::{App, api, live};
+use crate::{App, api, events, live};
 
 /// A path and how its methods are built.
 type Route = (&'static str, fn() -> MethodRouter<App>);
@@ -35,7 +35,8 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/services/{service}/models", || get(api::models)),
     ("/api/v1/decisions", || get(api::decisions)),
     ("/api/v1/decisions/{id}", || get(api::decision)),
-    ("/api/v1/events", || get(api::events)),
+    ("/api/v1/events", || get(events::events)),
+    ("/api/v1/events/{id}", || get(events::event).put(events::put_event).delete(events::delete_event)),
     ("/api/v1/snapshot", || get(live::snapshot)),
     ("/api/v1/stream", || get(live::stream)),
     ("/api/v1/openapi.json", || get(api::openapi)),
@@ -62,6 +63,7 @@ pub fn router(app: App) -> Router {
         .fold(Router::new(), |routes, (path, handlers)| routes.route(path, handlers()))
         .fallback(async |uri: Uri| Problem::unknown_route(&uri))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method(method.as_str(), &uri))
+        .layer(DefaultBodyLimit::max(events::BODY_MAX))
         .layer(middleware::from_fn(finish))
         .with_state(app)
 }

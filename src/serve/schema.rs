@@ -11,9 +11,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use crate::body::{
-    DecisionsBody, EventsBody, ForecastBody, HealthBody, ModelsBody, ReadyBody, ServiceBody, ServicesBody,
-};
+use crate::body::{DecisionsBody, ForecastBody, HealthBody, ModelsBody, ReadyBody, ServiceBody, ServicesBody};
+use crate::event_body::{EventBody, EventInput, EventsBody};
 use crate::live::Frame;
 
 type Add = fn(&mut SchemaGenerator) -> Schema;
@@ -22,6 +21,8 @@ type Add = fn(&mut SchemaGenerator) -> Schema;
 pub(crate) const BODIES: &[(&str, Add)] = &[
     ("api-decision", SchemaGenerator::subschema_for::<Decision>),
     ("api-decisions", SchemaGenerator::subschema_for::<DecisionsBody>),
+    ("api-event", SchemaGenerator::subschema_for::<EventBody>),
+    ("api-event-input", SchemaGenerator::subschema_for::<EventInput>),
     ("api-events", SchemaGenerator::subschema_for::<EventsBody>),
     ("api-forecast", SchemaGenerator::subschema_for::<ForecastBody>),
     ("api-frame", SchemaGenerator::subschema_for::<Frame>),

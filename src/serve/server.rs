@@ -1,13 +1,12 @@
 //! Binds, serves and stops. Rule: a stop is never held up by a reader.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use prescale_controller::view::Handle;
 use prescale_telemetry::serve::Listening;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{App, router};
 
@@ -45,11 +44,12 @@ pub async fn bind(address: &str) -> Result<TcpListener, ServeError> {
     })
 }
 
-/// Answers requests until `shutdown` is cancelled; live streams end with it, and whatever is still open a few seconds
+/// Answers requests until the token of `app` is cancelled; live streams end with it, and whatever is still open a few seconds
 /// later is cut.
-pub async fn serve(listener: TcpListener, handle: Handle, shutdown: CancellationToken) -> Result<(), ServeError> {
+pub async fn serve(listener: TcpListener, app: App) -> Result<(), ServeError> {
     let url = format!("http://{}", listener.local_addr()?);
-    let routes = router(App::new(handle, shutdown.clone()));
+    let shutdown = app.shutdown.clone();
+    let routes = router(app).into_make_service_with_connect_info::<SocketAddr>();
     Listening { url: &url }.emit();
     let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {

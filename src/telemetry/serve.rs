@@ -1,5 +1,6 @@
 //! Events and metrics of `serve`. Rule: labels are bounded; a path that matches no route counts as `unmatched`.
 
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -41,6 +42,28 @@ pub struct ArchiveFailed<'a> {
     pub error: &'a str,
 }
 
+/// What was done to an event of the calendar.
+#[derive(Clone, Copy, Debug)]
+pub enum EventChange {
+    Told,
+    TakenBack,
+}
+
+/// Somebody changed the calendar of events through the API, and Kafka has it.
+#[derive(Debug)]
+pub struct EventChanged<'a> {
+    pub change: EventChange,
+    pub id: &'a str,
+    /// Where the caller is.
+    pub peer: Option<IpAddr>,
+}
+
+/// A change of the calendar of events did not reach Kafka.
+#[derive(Debug)]
+pub struct EventLogFailed<'a> {
+    pub error: &'a str,
+}
+
 type Durations = Family<Labels, Histogram, fn() -> Histogram>;
 
 struct Metrics {
@@ -48,6 +71,8 @@ struct Metrics {
     durations: Durations,
     streams: Gauge,
     archive_failures: Counter,
+    event_changes: Family<Labels, Counter>,
+    event_failures: Counter,
 }
 
 fn metrics() -> &'static Metrics {
@@ -63,6 +88,16 @@ fn metrics() -> &'static Metrics {
         archive_failures: register(
             "serve_archive_failures",
             "Reads of recorded decisions that failed",
+            Counter::default(),
+        ),
+        event_changes: register(
+            "serve_event_changes",
+            "Changes of the calendar of events through the API, by change (told, taken-back)",
+            Family::default(),
+        ),
+        event_failures: register(
+            "serve_event_failures",
+            "Changes of the calendar of events that Kafka has not acknowledged",
             Counter::default(),
         ),
     })
@@ -115,5 +150,24 @@ impl ArchiveFailed<'_> {
     pub fn emit(&self) {
         metrics().archive_failures.inc();
         tracing::warn!(error = self.error, "failed to read recorded decisions");
+    }
+}
+
+impl EventChanged<'_> {
+    pub fn emit(&self) {
+        let change = match self.change {
+            EventChange::Told => "told",
+            EventChange::TakenBack => "taken-back",
+        };
+        let peer = self.peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        metrics().event_changes.get_or_create(&vec![("change", change.to_owned())]).inc();
+        tracing::info!(change, id = self.id, peer, "event changed through the API");
+    }
+}
+
+impl EventLogFailed<'_> {
+    pub fn emit(&self) {
+        metrics().event_failures.inc();
+        tracing::warn!(error = self.error, "failed to write to the topic of events");
     }
 }

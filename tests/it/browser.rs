@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use devtools::Page;
 use flate2::read::ZlibDecoder;
-use prescale_serve::{bind, fake, serve};
+use prescale_serve::{App, bind, fake, serve};
 use tokio_util::sync::CancellationToken;
 
 /// Tuesday, 13:00 UTC.
@@ -34,7 +34,7 @@ impl Served {
         let address = listener.local_addr()?;
         let (world, handle) = fake::handle(MINUTE);
         let shutdown = CancellationToken::new();
-        runtime.spawn(serve(listener, handle, shutdown.clone()));
+        runtime.spawn(serve(listener, App::new(handle, shutdown.clone())));
         let stop = shutdown.clone();
         runtime.spawn(async move {
             for minute in MINUTE + 1.. {

@@ -254,6 +254,19 @@ pub(crate) fn http_post(url: &str, body: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
 }
 
+/// Puts JSON.
+#[track_caller]
+pub(crate) fn http_put(url: &str, body: &str) -> (u16, String) {
+    let mut answer = agent().put(url).header("content-type", "application/json").send(body).unwrap();
+    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+}
+
+#[track_caller]
+pub(crate) fn http_delete(url: &str) -> (u16, String) {
+    let mut answer = agent().delete(url).call().unwrap();
+    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+}
+
 fn agent() -> ureq::Agent {
     let limit = Some(Duration::from_secs(30));
     ureq::Agent::config_builder().http_status_as_error(false).timeout_global(limit).build().into()

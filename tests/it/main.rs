@@ -10,6 +10,7 @@ mod calendars;
 mod campaigns;
 mod compose;
 mod demo;
+mod events;
 mod exactly_once;
 mod forecast;
 mod history;

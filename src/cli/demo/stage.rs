@@ -12,6 +12,7 @@ use prescale_domain::{ScoreCard, Series, ServiceName, Span, SystemClock, Timesta
 use prescale_ingest::embedded::EmbeddedBroker;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings};
 use prescale_pipeline::{Delivery, compile};
+use prescale_serve::App;
 use prescale_simulation::sweep::SweepPoint;
 use prescale_simulation::workload::{LoadModel, LoadSettings, TraceLoad, Workload};
 use prescale_store::{MemoryStore, Store};
@@ -199,7 +200,7 @@ async fn open_dashboard(
     let address = listener.local_addr().map_err(Failure::outside)?;
     let (handle, shutdown) = (handle.clone(), shutdown.clone());
     let server = tokio::spawn(async move {
-        if let Err(error) = prescale_serve::serve(listener, handle, shutdown).await {
+        if let Err(error) = prescale_serve::serve(listener, App::new(handle, shutdown)).await {
             say(&format!("dashboard: {error}"));
         }
     });

@@ -1,12 +1,11 @@
 //! Events in CSV, with the names of the `events` topic as its header. Rule: a line that can't be used refuses the file.
 
 use chrono::{NaiveDate, NaiveDateTime};
-use chrono_tz::Tz;
 use csv::{ReaderBuilder, Trim};
-use prescale_domain::{CalendarEvent, ServiceName, Timestamp};
+use prescale_domain::{CALENDAR_PREFIX, CalendarEvent, ServiceName, Timestamp, Zone};
 use serde::Deserialize;
 
-use super::{FeedEvent, FeedFault, PREFIX, moment};
+use super::{FeedEvent, FeedFault};
 
 const HINT: &str =
     "a line is id,kind,services,start,end,expected_uplift,known_at; services are separated by spaces, none means all";
@@ -31,7 +30,7 @@ struct Row {
 ///
 /// # Errors
 /// The first line that is no event, and why.
-pub fn read_csv(name: &str, text: &str, zone: Tz) -> Result<Vec<FeedEvent>, FeedFault> {
+pub fn read_csv(name: &str, text: &str, zone: Zone) -> Result<Vec<FeedEvent>, FeedFault> {
     let mut events = Vec::new();
     let mut reader = ReaderBuilder::new().trim(Trim::All).comment(Some(b'#')).from_reader(text.as_bytes());
     for row in reader.deserialize::<Row>() {
@@ -59,7 +58,7 @@ pub fn read_csv(name: &str, text: &str, zone: Tz) -> Result<Vec<FeedEvent>, Feed
             return Err(fault(format!("an uplift of {uplift} is no multiple of the usual load")));
         }
         let event = CalendarEvent {
-            id: format!("{PREFIX}{name}#{}", row.id),
+            id: format!("{CALENDAR_PREFIX}{name}#{}", row.id),
             kind: row.kind,
             services: row.services.split_whitespace().map(ServiceName::new).collect(),
             start,
@@ -72,12 +71,12 @@ pub fn read_csv(name: &str, text: &str, zone: Tz) -> Result<Vec<FeedEvent>, Feed
     Ok(events)
 }
 
-fn parse(zone: Tz, text: &str) -> Option<Timestamp> {
+fn parse(zone: Zone, text: &str) -> Option<Timestamp> {
     let local = || {
         let time = text.parse::<NaiveDateTime>().or_else(|_| text.replacen(' ', "T", 1).parse::<NaiveDateTime>());
         time.ok().or_else(|| Some(text.parse::<NaiveDate>().ok()?.and_time(chrono::NaiveTime::MIN)))
     };
-    text.parse::<Timestamp>().ok().or_else(|| Some(moment(zone, local()?)))
+    text.parse::<Timestamp>().ok().or_else(|| Some(zone.moment(local()?)))
 }
 
 #[cfg(test)]
@@ -92,7 +91,7 @@ id,kind,services,start,end,expected_uplift,known_at
 black-friday,sale,checkout search,2026-11-27,2026-11-28,2.5,2026-10-01T09:00:00Z
 deploy, maintenance,,2026-11-27T22:00:00+01:00,2026-11-27 23:00:00,,
 ";
-        let events = read_csv("plan.csv", text, chrono_tz::Europe::Berlin).unwrap();
+        let events = read_csv("plan.csv", text, "Europe/Berlin".parse().unwrap()).unwrap();
         let [sale, deploy] = &events[..] else { panic!("{events:?}") };
         assert_eq!(sale.event.id, "calendar/plan.csv#black-friday");
         assert_eq!(sale.event.services, [ServiceName::new("checkout"), ServiceName::new("search")]);
@@ -106,12 +105,12 @@ deploy, maintenance,,2026-11-27T22:00:00+01:00,2026-11-27 23:00:00,,
     #[test]
     fn what_is_no_event_is_refused_with_its_place() {
         let header = "id,kind,services,start,end,expected_uplift,known_at\n";
-        let refused = |line: &str| read_csv("x.csv", &format!("{header}{line}\n"), Tz::UTC).unwrap_err().to_string();
+        let refused = |line: &str| read_csv("x.csv", &format!("{header}{line}\n"), Zone::UTC).unwrap_err().to_string();
         assert!(refused("a,sale,,tomorrow,2026-11-28,,").contains("event `a`: start `tomorrow`"));
         assert!(refused("a,sale,,2026-11-28,2026-11-27,,").contains("ends before it starts"));
         assert!(refused("a,sale,,2026-11-27,2026-11-28,-1,").contains("uplift of -1"));
         assert!(refused("a,sale,,2026-11-27,2026-11-28,much,").contains("line 2"));
         assert!(refused(",sale,,2026-11-27,2026-11-28,,").contains("no id"));
-        assert!(read_csv("x.csv", "when,what\n1,2\n", Tz::UTC).is_err());
+        assert!(read_csv("x.csv", "when,what\n1,2\n", Zone::UTC).is_err());
     }
 }

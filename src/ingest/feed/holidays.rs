@@ -1,11 +1,10 @@
 //! Public holidays as events of kind `holiday`. Rule: from local midnight to the next, as observed; for all services.
 
 use chrono::{DateTime, Datelike as _, NaiveDate};
-use chrono_tz::Tz;
 use holidays_rs::{Calendar, Country};
-use prescale_domain::{CalendarEvent, Span, Timestamp};
+use prescale_domain::{CALENDAR_PREFIX, CalendarEvent, Span, Timestamp, Zone};
 
-use super::{FeedEvent, FeedFault, PREFIX, moment};
+use super::{FeedEvent, FeedFault};
 
 /// Laws say long before which days are holidays.
 const KNOWN_BEFORE: Span = Span::from_minutes(365 * 24 * 60);
@@ -29,7 +28,7 @@ impl Holidays {
     }
 
     /// Those of the years in which `first` and `last` are, and between.
-    pub fn events(self, zone: Tz, first: Timestamp, last: Timestamp) -> Vec<FeedEvent> {
+    pub fn events(self, zone: Zone, first: Timestamp, last: Timestamp) -> Vec<FeedEvent> {
         let year =
             |moment: Timestamp| DateTime::from_timestamp_millis(moment.millis()).map_or(1970, |time| time.year());
         let calendar = Calendar::new(self.0);
@@ -37,10 +36,10 @@ impl Holidays {
         for (date, _) in (year(first)..=year(last)).flat_map(|year| calendar.holidays_in(year)) {
             let day = NaiveDate::from_ymd_opt(date.year, u32::from(date.month), u32::from(date.day));
             let Some((day, next)) = day.and_then(|day| Some((day, day.succ_opt()?))) else { continue };
-            let midnight = |day: NaiveDate| moment(zone, day.and_time(chrono::NaiveTime::MIN));
+            let midnight = |day: NaiveDate| zone.moment(day.and_time(chrono::NaiveTime::MIN));
             let start: Timestamp = midnight(day);
             let event = CalendarEvent {
-                id: format!("{PREFIX}holidays/{}#{day}", self.0.name()),
+                id: format!("{CALENDAR_PREFIX}holidays/{}#{day}", self.0.name()),
                 kind: "holiday".to_owned(),
                 services: Vec::new(),
                 start,
@@ -66,7 +65,7 @@ mod tests {
     #[test]
     fn a_holiday_lasts_from_local_midnight_to_midnight_and_was_known_a_year_before() {
         let now = "2026-06-01T00:00:00Z".parse().unwrap();
-        let events = Holidays::of("germany").unwrap().events(chrono_tz::Europe::Berlin, now, now);
+        let events = Holidays::of("germany").unwrap().events("Europe/Berlin".parse().unwrap(), now, now);
         let unity = events.iter().find(|feed| feed.event.id.ends_with("#2026-10-03")).unwrap();
         assert_eq!(unity.event.id, "calendar/holidays/Germany#2026-10-03");
         assert_eq!(unity.event.start.to_string(), "2026-10-02T22:00:00Z");

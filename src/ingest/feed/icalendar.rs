@@ -8,12 +8,11 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDateTime, TimeZone as _, Utc};
-use chrono_tz::Tz;
 use icalendar::{Calendar, CalendarDateTime, Component as _, DatePerhapsTime, Event, EventLike as _, EventStatus};
-use prescale_domain::{CalendarEvent, ServiceName, Span, Timestamp};
+use prescale_domain::{CALENDAR_PREFIX, CalendarEvent, ServiceName, Span, Timestamp, Zone};
 use rrule::{RRule, Unvalidated};
 
-use super::{FeedEvent, FeedFault, PREFIX, moment};
+use super::{FeedEvent, FeedFault};
 
 /// Of one recurring event.
 const MAX_OCCURRENCES: u16 = 5000;
@@ -23,7 +22,7 @@ const DAY: Span = Span::from_minutes(24 * 60);
 ///
 /// # Errors
 /// The first event that can't be used, and why.
-pub fn read_icalendar(name: &str, text: &str, zone: Tz, until: Timestamp) -> Result<Vec<FeedEvent>, FeedFault> {
+pub fn read_icalendar(name: &str, text: &str, zone: Zone, until: Timestamp) -> Result<Vec<FeedEvent>, FeedFault> {
     let calendar: Calendar = text.parse().map_err(|reason| FeedFault {
         place: "the file".to_owned(),
         reason,
@@ -54,7 +53,7 @@ pub fn read_icalendar(name: &str, text: &str, zone: Tz, until: Timestamp) -> Res
 struct Part<'a> {
     event: &'a Event,
     id: String,
-    zone: Tz,
+    zone: Zone,
     local_start: NaiveDateTime,
     start: Timestamp,
     length: Span,
@@ -65,7 +64,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn of(event: &'a Event, zone: Tz) -> Result<Self, FeedFault> {
+    fn of(event: &'a Event, zone: Zone) -> Result<Self, FeedFault> {
         let id = event.get_uid();
         let called = id.or_else(|| event.get_summary()).unwrap_or("without a name");
         let fault = |reason: &str, hint| FeedFault { place: format!("event `{called}`"), reason: reason.into(), hint };
@@ -77,10 +76,10 @@ impl<'a> Part<'a> {
         let missing = |what: &str| fault(what, "give it UID, DTSTART and DTEND or DURATION");
         let given = event.get_start().ok_or_else(|| missing("it has no DTSTART"))?;
         let (local_start, own_zone) = resolve(&given)?;
-        let start = moment(own_zone, local_start);
+        let start = own_zone.moment(local_start);
         let length = if let Some(end) = event.get_end() {
             let (local, zone) = resolve(&end)?;
-            moment(zone, local).since(start)
+            zone.moment(local).since(start)
         } else if let Some(text) = event.property_value("DURATION") {
             duration(text).ok_or_else(|| missing("its DURATION can't be read"))?
         } else if matches!(given, DatePerhapsTime::Date(_)) {
@@ -101,7 +100,7 @@ impl<'a> Part<'a> {
             local_start,
             start,
             length,
-            replaces: replaces.map(|(local, zone)| moment(zone, local)),
+            replaces: replaces.map(|(local, zone)| zone.moment(local)),
             is_cancelled: event.get_status() == Some(EventStatus::Cancelled),
             uplift: uplift.map(|text| number(text).ok_or_else(wrong)).transpose()?,
             id: id.ok_or_else(|| missing("it has no UID"))?.to_owned(),
@@ -116,8 +115,8 @@ impl<'a> Part<'a> {
             reason,
             hint: "its RRULE has to be one of RFC 5545 with fewer than 5,000 occurrences a file",
         };
-        let zone = rrule::Tz::from(self.zone);
-        let first = self.zone.from_local_datetime(&self.local_start).earliest();
+        let zone = rrule::Tz::from(self.zone.tz());
+        let first = self.zone.tz().from_local_datetime(&self.local_start).earliest();
         let first = first.ok_or_else(|| fault("it starts when clocks are set forward".to_owned()))?;
         let rule: RRule<Unvalidated> = text.parse().map_err(|error: rrule::RRuleError| fault(error.to_string()))?;
         let set = rule.build(first.with_timezone(&zone)).map_err(|error| fault(error.to_string()))?;
@@ -154,7 +153,7 @@ impl<'a> Part<'a> {
         let services = services.split(',').map(str::trim).filter(|service| !service.is_empty());
         let kind = self.event.get_categories().and_then(|kinds| kinds.into_iter().next());
         let event = CalendarEvent {
-            id: format!("{PREFIX}{name}#{}{occurrence}", self.id),
+            id: format!("{CALENDAR_PREFIX}{name}#{}{occurrence}", self.id),
             kind: kind.map_or_else(|| "event".to_owned(), |kind| kind.trim().to_lowercase()),
             services: services.map(ServiceName::new).collect(),
             start,
@@ -167,11 +166,11 @@ impl<'a> Part<'a> {
 }
 
 /// What clocks show, and of which zone; `None` = a zone that nobody knows.
-fn resolve(time: &DatePerhapsTime, zone: Tz) -> Option<(NaiveDateTime, Tz)> {
+fn resolve(time: &DatePerhapsTime, zone: Zone) -> Option<(NaiveDateTime, Zone)> {
     Some(match time {
         DatePerhapsTime::Date(day) => (day.and_time(chrono::NaiveTime::MIN), zone),
         DatePerhapsTime::DateTime(CalendarDateTime::Floating(local)) => (*local, zone),
-        DatePerhapsTime::DateTime(CalendarDateTime::Utc(utc)) => (utc.naive_utc(), Tz::UTC),
+        DatePerhapsTime::DateTime(CalendarDateTime::Utc(utc)) => (utc.naive_utc(), Zone::UTC),
         DatePerhapsTime::DateTime(CalendarDateTime::WithTimezone { date_time, tzid }) => {
             (*date_time, tzid.parse().ok()?)
         }
@@ -179,13 +178,13 @@ fn resolve(time: &DatePerhapsTime, zone: Tz) -> Option<(NaiveDateTime, Tz)> {
 }
 
 /// A date or time as iCalendar writes it; a date alone is at the time of day of `like`.
-fn exact(text: &str, zone: Tz, like: NaiveDateTime) -> Option<Timestamp> {
+fn exact(text: &str, zone: Zone, like: NaiveDateTime) -> Option<Timestamp> {
     if let Some(utc) = text.strip_suffix('Z') {
-        return Some(moment(Tz::UTC, NaiveDateTime::parse_from_str(utc, "%Y%m%dT%H%M%S").ok()?));
+        return Some(Zone::UTC.moment(NaiveDateTime::parse_from_str(utc, "%Y%m%dT%H%M%S").ok()?));
     }
     let time = NaiveDateTime::parse_from_str(text, "%Y%m%dT%H%M%S").ok();
     let day = || Some(chrono::NaiveDate::parse_from_str(text, "%Y%m%d").ok()?.and_time(like.time()));
-    Some(moment(zone, time.or_else(day)?))
+    Some(zone.moment(time.or_else(day)?))
 }
 
 /// `P1W`, `P1DT2H`, `PT90M`, `PT30S`.
@@ -226,7 +225,7 @@ mod tests {
 
     fn read(events: &str) -> Result<Vec<FeedEvent>, FeedFault> {
         let until = "2027-01-01T00:00:00Z".parse().unwrap();
-        read_icalendar("plan.ics", &calendar(events), chrono_tz::Europe::Berlin, until)
+        read_icalendar("plan.ics", &calendar(events), "Europe/Berlin".parse().unwrap(), until)
     }
 
     #[test]
@@ -288,7 +287,7 @@ mod tests {
         assert!(refused("UID:a\nDTSTART:20261101T000000Z\nDURATION:PT1H\nRRULE:FREQ=OFTEN").contains("event `a`"));
         let often = "UID:a\nDTSTART:20261101T000000Z\nDURATION:PT1S\nRRULE:FREQ=SECONDLY";
         assert!(refused(often).contains("more than 5000 times"));
-        let fault = read_icalendar("x.ics", "no calendar", Tz::UTC, Timestamp::MAX).unwrap_err();
+        let fault = read_icalendar("x.ics", "no calendar", Zone::UTC, Timestamp::MAX).unwrap_err();
         assert_eq!(fault.place, "the file");
     }
 

@@ -229,6 +229,12 @@ impl KafkaSink {
         self.ensure(&NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)), timeout)
     }
 
+    /// Like [`KafkaSink::ensure_topic`], for a topic that is made to keep all its records, however old.
+    pub fn ensure_lasting_topic(&self, topic: &str, partitions: i32, timeout: Span) -> Result<i32, SinkError> {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        self.ensure(&new.set("retention.ms", "-1").set("retention.bytes", "-1"), timeout)
+    }
+
     /// Like [`KafkaSink::ensure_topic`], for a topic of one partition that keeps the last record of each key.
     pub fn ensure_compacted_topic(&self, topic: &str, timeout: Span) -> Result<i32, SinkError> {
         let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1));

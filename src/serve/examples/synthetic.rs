@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prescale_serve::{ServeError, bind, fake, serve};
+use prescale_serve::{App, ServeError, bind, fake, serve};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -23,5 +23,5 @@ async fn main() -> Result<(), ServeError> {
             sender.send_replace(Arc::new(fake::view(minute)));
         }
     });
-    serve(listener, handle, CancellationToken::new()).await
+    serve(listener, App::new(handle, CancellationToken::new())).await
 }

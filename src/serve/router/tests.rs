@@ -276,6 +276,18 @@ fn the_openapi_document_lists_every_route_of_the_api() {
     routes.sort_unstable();
     paths.sort_unstable();
     assert_eq!(paths, routes);
+    // With the methods that they take.
+    let (_sender, handle) = fake::handle(MINUTE);
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let path = path.replace(['{', '}'], "");
+        let response = block_on(answer(&handle, Method::TRACE, &path));
+        let allowed = response.headers()["allow"].to_str().unwrap().to_lowercase();
+        let mut allowed: Vec<&str> = allowed.split(',').filter(|method| *method != "head").collect();
+        let mut methods: Vec<&str> = operations.as_object().unwrap().keys().map(String::as_str).collect();
+        allowed.sort_unstable();
+        methods.sort_unstable();
+        assert_eq!(methods, allowed, "{path}");
+    }
     // Every reference leads somewhere.
     let text = document.to_string();
     for reference in text.split("\"#/components/schemas/").skip(1) {
@@ -298,6 +310,7 @@ fn bodies_conform_to_the_openapi_document() {
         ("/api/v1/services/catalog/forecast", "ForecastBody"),
         ("/api/v1/decisions", "DecisionsBody"),
         ("/api/v1/events", "EventsBody"),
+        ("/api/v1/events/autumn-sale", "EventBody"),
         ("/api/v1/snapshot", "Frame"),
         ("/api/v1/services/nobody", "Problem"),
     ] {
