@@ -12,8 +12,6 @@ mod mstl;
 mod naive;
 mod pointwise;
 mod profile_holt;
-#[cfg(feature = "prophet")]
-mod prophet;
 mod regression;
 pub(crate) mod residual;
 mod season;
@@ -41,8 +39,6 @@ pub use mstl::Mstl;
 pub use naive::Naive;
 pub use pointwise::{PointExpert, Pointwise};
 pub use profile_holt::ProfileHolt;
-#[cfg(feature = "prophet")]
-pub use prophet::Prophet;
 pub use regression::Regression;
 pub use seasonal_naive::{DayLevel, DayNaive, SeasonalNaive};
 pub use ses::Ses;
@@ -73,9 +69,6 @@ pub enum ModelKind {
     Arima,
     /// Daily and weekly season by repeated loess, and damped Holt on what they leave.
     Mstl,
-    /// Prophet's daily and weekly season, and damped Holt on what they leave: in builds with the feature `prophet`.
-    #[cfg(feature = "prophet")]
-    Prophet,
     /// Gradient-boosted trees on lags.
     Boosted,
     /// Encoder-decoder LSTM with a quantile head.
@@ -97,7 +90,7 @@ impl ModelKind {
     ];
 
     /// Every kind.
-    pub const EACH: [Self; if cfg!(feature = "prophet") { 14 } else { 13 }] = [
+    pub const EACH: [Self; 13] = [
         Self::SeasonalNaive,
         Self::DayNaive,
         Self::DayLevel,
@@ -109,8 +102,6 @@ impl ModelKind {
         Self::Ets,
         Self::Arima,
         Self::Mstl,
-        #[cfg(feature = "prophet")]
-        Self::Prophet,
         Self::Boosted,
         Self::Lstm,
     ];
@@ -129,8 +120,6 @@ impl ModelKind {
             Self::Ets => "ets",
             Self::Arima => "arima",
             Self::Mstl => "mstl",
-            #[cfg(feature = "prophet")]
-            Self::Prophet => "prophet",
             Self::Boosted => "boosted",
             Self::Lstm => "lstm",
         }
@@ -164,8 +153,6 @@ impl ModelKind {
             Self::Ets => Box::new(Ets::default()),
             Self::Arima => Box::new(Arima::default()),
             Self::Mstl => Box::new(Mstl::default()),
-            #[cfg(feature = "prophet")]
-            Self::Prophet => Box::new(Prophet::default()),
             Self::Boosted => Box::new(Boosted::new(seed)),
             Self::Lstm => Box::new(Lstm::new(LstmSettings::default(), seed)),
         }
@@ -188,8 +175,6 @@ impl ModelKind {
             Self::Ets => Box::new(Ets::load(bytes)?),
             Self::Arima => Box::new(Arima::load(bytes)?),
             Self::Mstl => Box::new(Mstl::load(bytes)?),
-            #[cfg(feature = "prophet")]
-            Self::Prophet => Box::new(Prophet::load(bytes)?),
             Self::Boosted => Box::new(Boosted::load(bytes)?),
             Self::Lstm => Box::new(Lstm::load(bytes)?),
         })
