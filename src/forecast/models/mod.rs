@@ -1,14 +1,20 @@
 //! The models behind one interface. Rule: closed set, deterministic under a seed, saved form is refused unless known.
 
+mod arima;
 mod boosted;
+mod ets;
 mod holt;
 pub(crate) mod lags;
+mod linear;
+mod logs;
 mod lstm;
+mod mstl;
 mod naive;
 mod pointwise;
 mod profile_holt;
 mod regression;
 pub(crate) mod residual;
+mod season;
 mod seasonal_naive;
 mod ses;
 #[cfg(test)]
@@ -24,9 +30,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ForecastCrateError, Result};
 use crate::past::Request;
 
+pub use arima::Arima;
 pub use boosted::Boosted;
+pub use ets::Ets;
 pub use holt::Holt;
 pub use lstm::{Lstm, LstmSettings};
+pub use mstl::Mstl;
 pub use naive::Naive;
 pub use pointwise::{PointExpert, Pointwise};
 pub use profile_holt::ProfileHolt;
@@ -54,6 +63,12 @@ pub enum ModelKind {
     ProfileHolt,
     /// Median regression on lags, one for each lead.
     Regression,
+    /// Exponential smoothing in state space form, its form and parameters by likelihood.
+    Ets,
+    /// ARIMA on log1p.
+    Arima,
+    /// Daily and weekly season by repeated loess, and damped Holt on what they leave.
+    Mstl,
     /// Gradient-boosted trees on lags.
     Boosted,
     /// Encoder-decoder LSTM with a quantile head.
@@ -61,7 +76,7 @@ pub enum ModelKind {
 }
 
 impl ModelKind {
-    /// Those that the online loop mixes by default: the costly [`ModelKind::Boosted`] has to be asked for.
+    /// Those that the online loop mixes by default: what costs more for little gain has to be asked for.
     pub const DEFAULT: [Self; 9] = [
         Self::SeasonalNaive,
         Self::Naive,
@@ -75,7 +90,7 @@ impl ModelKind {
     ];
 
     /// Every kind.
-    pub const EACH: [Self; 10] = [
+    pub const EACH: [Self; 13] = [
         Self::SeasonalNaive,
         Self::DayNaive,
         Self::DayLevel,
@@ -84,6 +99,9 @@ impl ModelKind {
         Self::Holt,
         Self::ProfileHolt,
         Self::Regression,
+        Self::Ets,
+        Self::Arima,
+        Self::Mstl,
         Self::Boosted,
         Self::Lstm,
     ];
@@ -99,6 +117,9 @@ impl ModelKind {
             Self::Holt => "holt",
             Self::ProfileHolt => "profile-holt",
             Self::Regression => "regression",
+            Self::Ets => "ets",
+            Self::Arima => "arima",
+            Self::Mstl => "mstl",
             Self::Boosted => "boosted",
             Self::Lstm => "lstm",
         }
@@ -106,7 +127,16 @@ impl ModelKind {
 
     /// Whether a fit takes so long, or the model is so large, that it never happens on the way of a decision.
     pub const fn is_costly(self) -> bool {
-        matches!(self, Self::Regression | Self::Boosted | Self::Lstm)
+        !matches!(
+            self,
+            Self::SeasonalNaive
+                | Self::DayNaive
+                | Self::DayLevel
+                | Self::Naive
+                | Self::Ses
+                | Self::Holt
+                | Self::ProfileHolt
+        )
     }
 
     /// An unfitted model that draws all its chance from `seed`.
@@ -120,6 +150,9 @@ impl ModelKind {
             Self::Holt => Box::new(Holt::default()),
             Self::ProfileHolt => Box::new(ProfileHolt::default()),
             Self::Regression => Box::new(Regression::default()),
+            Self::Ets => Box::new(Ets::default()),
+            Self::Arima => Box::new(Arima::default()),
+            Self::Mstl => Box::new(Mstl::default()),
             Self::Boosted => Box::new(Boosted::new(seed)),
             Self::Lstm => Box::new(Lstm::new(LstmSettings::default(), seed)),
         }
@@ -139,6 +172,9 @@ impl ModelKind {
             Self::Holt => Box::new(Holt::load(bytes)?),
             Self::ProfileHolt => Box::new(ProfileHolt::load(bytes)?),
             Self::Regression => Box::new(Regression::load(bytes)?),
+            Self::Ets => Box::new(Ets::load(bytes)?),
+            Self::Arima => Box::new(Arima::load(bytes)?),
+            Self::Mstl => Box::new(Mstl::load(bytes)?),
             Self::Boosted => Box::new(Boosted::load(bytes)?),
             Self::Lstm => Box::new(Lstm::load(bytes)?),
         })
