@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use crate::fixture::{DAY, controller_with, history, minute, polled, settings, web};
     use crate::view::View;
-    use crate::{ClockMode, Event};
+    use crate::ClockMode;
 
     /// A clock that is moved by hand.
     struct Hands(AtomicI64);
