@@ -26,7 +26,7 @@ use crate::past::Request;
 
 pub use boosted::Boosted;
 pub use holt::Holt;
-pub use lstm::{Lstm, LstmSettings};
+pub use lstm::{Lstm, LstmSettings, TrainingDevice};
 pub use naive::Naive;
 pub use pointwise::{PointExpert, Pointwise};
 pub use profile_holt::ProfileHolt;
