@@ -22,6 +22,7 @@ use prescale_controller::{
     ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
 };
 use prescale_domain::{Mode, OpeningHours, ServiceName, Span, SystemClock, Zone};
+use prescale_forecast::models::ModelKind;
 use prescale_ingest::SourceError;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
 use prescale_pipeline::Counters;
@@ -81,6 +82,9 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     if let Some(refusal) = config::refusal(config) {
         crate::cli::print(&refusal);
         return Err(Failure::No("the set-up is refused".to_owned()));
+    }
+    if config.forecast.models.contains(&ModelKind::Lstm) {
+        config.forecast.device.open().map_err(Failure::outside)?;
     }
     let mut settings = controller_settings(config, mode)?;
     let files = pipelines::files(&loaded)?;

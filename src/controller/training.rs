@@ -48,9 +48,9 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::ClockMode;
     use crate::fixture::{DAY, controller_with, history, minute, polled, settings, web};
     use crate::view::View;
-    use crate::ClockMode;
 
     /// A clock that is moved by hand.
     struct Hands(AtomicI64);

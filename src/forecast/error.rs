@@ -15,6 +15,8 @@ pub enum ForecastCrateError {
     Horizon { model: String, found: usize, asked: usize },
     #[error("training of `{model}` diverged: loss is {loss}")]
     Diverged { model: String, loss: f64 },
+    #[error("the LSTM can't be trained on a GPU: {reason}; hint: {hint}")]
+    Gpu { reason: String, hint: &'static str },
     #[error("training crashed: {0}")]
     Crashed(String),
     #[error("saved model: {0}")]

@@ -96,7 +96,8 @@ fn take_lns_wide(values: &mut [f64]) {
 #[inline(always)]
 fn take_lns_any(values: &mut [f64]) {
     for value in values {
-        *value = ln(*value) + (*value - *value);
+        // What is no finite number has no product with 0.
+        *value = ln(*value) + 0.0 * *value;
     }
 }
 
@@ -116,9 +117,8 @@ fn take_logs_wide(values: &mut [f64], unit: f64) {
 fn take_logs(values: &mut [f64], unit: f64) {
     for value in values {
         let log = ln_1p(*value / unit);
-        // A difference that is no number marks what is not finite.
-        let mark = *value - *value;
-        *value = log + mark;
+        // What is not finite has no product with 0.
+        *value = log + 0.0 * *value;
     }
 }
 

@@ -34,7 +34,7 @@ pub use arima::Arima;
 pub use boosted::Boosted;
 pub use ets::Ets;
 pub use holt::Holt;
-pub use lstm::{Lstm, LstmSettings};
+pub use lstm::{Lstm, LstmSettings, TrainingDevice};
 pub use mstl::Mstl;
 pub use naive::Naive;
 pub use pointwise::{PointExpert, Pointwise};

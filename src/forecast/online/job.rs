@@ -253,6 +253,7 @@ impl TrainingJob {
             fit_samples: budget.first_samples as usize,
             refit_samples: budget.refit_samples as usize,
             update_samples: budget.update_samples as usize,
+            device: self.settings.device,
             ..LstmSettings::default()
         };
         let seed = self.settings.seed ^ self.id.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -4,7 +4,7 @@ use prescale_domain::{DEFAULT_QUANTILES, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::models::ModelKind;
+use crate::models::{ModelKind, TrainingDevice};
 
 /// Settings of forecasting and training, for all services together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,8 @@ pub struct OnlineSettings {
     pub drift: DriftSettings,
     pub trial: TrialSettings,
     pub budget: BudgetSettings,
+    /// What the LSTM is trained on.
+    pub device: TrainingDevice,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -93,6 +95,7 @@ impl Default for OnlineSettings {
             drift: DriftSettings::default(),
             trial: TrialSettings::default(),
             budget: BudgetSettings::default(),
+            device: TrainingDevice::Cpu,
             seed: 1,
         }
     }
@@ -174,6 +177,7 @@ impl OnlineSettings {
             at_least_one("budget.first_samples", budget.first_samples),
             at_least_one("budget.refit_samples", budget.refit_samples),
             at_least_one("budget.update_samples", budget.update_samples),
+            (self.device.is_built(), "device", "gpu".to_owned(), "\"cpu\", or a build with `--features gpu`"),
         ];
         let wrong = checks.into_iter().filter(|(sound, ..)| !sound);
         wrong.map(|(_, name, value, expected)| SettingFault { name, value, expected }).collect()

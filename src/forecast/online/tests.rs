@@ -9,6 +9,7 @@ use rand_distr::{Distribution as _, Normal};
 
 use super::job::{Figures, Outcome, Trained};
 use super::*;
+use crate::models::TrainingDevice;
 
 mod campaigns;
 mod shift;
@@ -368,4 +369,6 @@ fn settings_out_of_bounds_are_named_all_at_once() {
     let budget = BudgetSettings { refit_samples: 0, ..BudgetSettings::default() };
     let all = OnlineSettings { models: vec![], update_every: Span::ZERO, drift, budget, ..settings() };
     assert_eq!(names(all), ["models", "update_every", "drift.delta", "drift.threshold", "budget.refit_samples"]);
+    let on_gpu = names(OnlineSettings { device: TrainingDevice::Gpu, ..settings() });
+    assert_eq!(on_gpu.is_empty(), cfg!(feature = "gpu"), "{on_gpu:?}");
 }

@@ -3,10 +3,16 @@
 //! break it; an untrained network forecasts the level; the same seed gives the same bytes.
 
 mod calendar;
+mod device;
 mod inputs;
 mod kernel;
 mod network;
+#[cfg(test)]
+mod one_shot;
 mod product;
+mod source;
+#[cfg(any(test, feature = "gpu"))]
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -22,6 +28,7 @@ use super::{Forecaster, Lesson, ModelKind, seal, unseal};
 use crate::error::{ForecastCrateError, Result};
 use crate::past::{Past, Request};
 
+pub use device::TrainingDevice;
 use inputs::{Scale, View};
 use network::{Batch, Layout, Room};
 
@@ -47,6 +54,9 @@ pub struct LstmSettings {
     /// Threads of a training; its result is the same with any number.
     #[serde(skip, default = "one")]
     pub threads: usize,
+    /// What a training runs on.
+    #[serde(skip)]
+    pub device: TrainingDevice,
 }
 
 fn one() -> usize {
@@ -65,6 +75,7 @@ impl Default for LstmSettings {
             refit_rate: 1e-3,
             update_rate: 1e-4,
             threads: 1,
+            device: TrainingDevice::Cpu,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::product::{Left, Sizes, add_product, turn};
 /// Width of the learnt vector of a service.
 pub(super) const EMBEDDING: usize = 4;
 /// No forecast exceeds the level by more than this many times e.
-const LOG_MAX: f32 = 5.0;
+pub(super) const LOG_MAX: f32 = 5.0;
 
 /// The sizes that decide how many weights there are and where each block begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) struct Layout {
 
 /// Blocks of the flat vector, in its order.
 #[derive(Clone, Copy, Debug)]
-enum Block {
+pub(super) enum Block {
     EncoderInput,
     EncoderState,
     EncoderBias,
@@ -69,7 +69,8 @@ impl Layout {
         }
     }
 
-    fn range(&self, block: Block) -> std::ops::Range<usize> {
+    /// Where a block lies.
+    pub(super) fn range(&self, block: Block) -> std::ops::Range<usize> {
         let start = BLOCKS.iter().take_while(|b| **b as u8 != block as u8).map(|b| self.size(*b)).sum();
         start..start + self.size(block)
     }

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use prescale_domain::{CalendarEvent, Series, ServiceName, Span, Timestamp};
 
+#[cfg(not(feature = "gpu"))]
+use super::TrainingDevice;
 use super::{Lstm, LstmSettings};
 use crate::models::{Forecaster as _, Lesson};
 use crate::past::{Past, Request};
 
 use super::network::{Batch, Layout, Room, backward, forward, loss};
+use super::tensors;
 
 fn small() -> (Layout, Vec<f32>, Batch) {
     let layout =
@@ -131,6 +134,42 @@ fn a_forecast_is_the_forward_run_of_training_to_the_bit() {
         each.flat_map(row).map(of).collect::<Vec<_>>()
     };
     assert_eq!(quantiles(super::network::predict), quantiles(forward));
+}
+
+#[test]
+fn the_network_over_tensors_is_the_kernels() {
+    let (layout, weights, mut batch) = small();
+    let device = Device::flex();
+    let mut room = Room::default();
+    forward(&layout, &weights, &batch, &mut room);
+    let own_loss = loss(&layout, &batch, &mut room, true).unwrap();
+    let (_, burn) = by_burn(&layout, &weights, &batch);
+    let (found, gradient) = tensors::loss_and_gradient(&device, &layout, &weights, &batch).unwrap().unwrap();
+    assert_eq!(tensors::loss(&device, &layout, &weights, &batch).unwrap(), Some(found));
+    assert!((own_loss.mean - found.mean).abs() < 1e-5 && own_loss.known == found.known, "{own_loss:?} {found:?}");
+    assert_eq!(gradient.len(), burn.len());
+    let largest = burn.iter().fold(0.0_f32, |m, g| m.max(g.abs()));
+    for (index, (a, b)) in gradient.iter().zip(&burn).enumerate() {
+        assert!((a - b).abs() < 2e-5 * (1.0 + largest), "weight {index}: {a} {b}");
+    }
+    // A quantile at its bound has no slope, and a batch without a target no loss.
+    let bias = layout.count() - layout.levels.len() + layout.middle();
+    let far: Vec<f32> = weights.iter().enumerate().map(|(i, w)| if i == bias { 50.0 } else { *w }).collect();
+    let (_, gradient) = tensors::loss_and_gradient(&device, &layout, &far, &batch).unwrap().unwrap();
+    assert_eq!(gradient[bias], 0.0);
+    batch.targets.fill(f32::NAN);
+    assert_eq!(tensors::loss_and_gradient(&device, &layout, &weights, &batch).unwrap(), None);
+}
+
+#[cfg(not(feature = "gpu"))]
+#[test]
+fn a_gpu_that_this_build_does_not_know_is_refused_with_the_way_out() {
+    let histories = BTreeMap::from([("a".into(), history(864, wave))]);
+    let mut model = Lstm::new(LstmSettings { device: TrainingDevice::Gpu, ..quick(320) }, 1);
+    let error = model.fit(&lesson(&histories)).unwrap_err().to_string();
+    assert!(error.contains("--features gpu") && error.contains("device = \"cpu\""), "{error}");
+    assert_eq!(TrainingDevice::Gpu.open().unwrap_err().to_string(), error);
+    assert!(!TrainingDevice::Gpu.is_built() && TrainingDevice::Cpu.open().is_ok());
 }
 
 /// Days of a wave with a campaign in every four hours that doubles the load for half an hour, announced an hour before;

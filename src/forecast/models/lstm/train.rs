@@ -1,6 +1,9 @@
 //! Training: samples drawn under a seed, Adam, a mean of the weights, early stopping. Rule: nothing from `train_until` on
 //! is trained on, and the newest part before it decides when to stop.
 
+#[cfg(test)]
+mod one_shot;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use prescale_domain::{CalendarEvent, ServiceName, Span};
@@ -10,7 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use super::inputs::{
     DECODER_INPUTS, ENCODER_INPUTS, ENCODER_STEPS, Inputs, REACH, Scale, View, at, inputs, newest, target_moments,
 };
-use super::network::{Batch, Layout, Room, backward, forward, loss};
+use super::network::{Batch, Layout};
+use super::source::Source;
 use super::weights::Trained;
 use super::{Fitted, LstmSettings, ServiceScale};
 use crate::error::{ForecastCrateError, Result};
@@ -24,8 +28,6 @@ const EVENT_WINDOWS_MIN: usize = 30;
 const PASSES_MAX: usize = 24;
 /// Samples that decide when to stop.
 const JUDGED: usize = 256;
-/// Parts of each batch whose gradients are added: fixed, so that the number of threads changes nothing.
-const PARTS: usize = 2;
 /// Times that they are looked at, and looks without progress before the end.
 const LOOKS: usize = 10;
 const PATIENCE: usize = 4;
@@ -111,7 +113,7 @@ pub(super) fn train(
     };
     let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
     let school = School { settings, effort, layout: &layout, grounds: &grounds, events: &events, horizon_steps };
-    let weights = school.run(weights, &mut random)?;
+    let weights = school.run(Source::open(settings)?, weights, &mut random)?;
     let trained_on =
         grounds.iter().map(|ground| ground.past.end().since(ground.past.start)).max().unwrap_or(Span::ZERO);
     let scales = grounds.into_iter().map(|ground| (ground.service.clone(), ground.own)).collect::<BTreeMap<_, _>>();
@@ -198,13 +200,6 @@ fn spread(ground: &Ground<'_>, lesson: &Lesson<'_>) -> Vec<f64> {
         .collect()
 }
 
-/// A part of a batch and the room that it is worked on in.
-#[derive(Clone, Debug, Default)]
-struct Part {
-    batch: Batch,
-    room: Room,
-}
-
 /// A drawn origin.
 #[derive(Clone, Copy)]
 struct Pick<'a> {
@@ -223,17 +218,19 @@ struct School<'a> {
 }
 
 impl<'a> School<'a> {
-    fn run(&self, weights: Vec<f32>, random: &mut ChaCha8Rng) -> Result<Vec<f32>> {
+    fn run(&self, mut source: Source, weights: Vec<f32>, random: &mut ChaCha8Rng) -> Result<Vec<f32>> {
         let steps = (self.effort.samples / self.settings.batch).max(1);
         let judged = self.judged();
-        let mut parts = vec![Part::default(); PARTS];
         let mut now = weights.clone();
         let mut mean = weights.clone();
-        let mut best = (self.judge(&weights, &judged, &mut parts[0].room), weights.clone());
+        let mut best = (self.judge(&weights, &judged, &mut source)?, weights.clone());
         let mut trained = Trained::new(&weights);
         let (every, mut stale) = ((steps / LOOKS).max(1), 0);
         for step in 0..steps {
-            let Some((error, gradient)) = self.gradient(&now, &mut parts, random) else { continue };
+            let picks = self.draw(random);
+            let threads = self.settings.threads;
+            let found = source.gradient(self.layout, &now, threads, &picks, &|pick: &Pick<'a>| self.sample(pick))?;
+            let Some((error, gradient)) = found else { continue };
             if !error.is_finite() {
                 return Err(ForecastCrateError::Diverged { model: ModelKind::Lstm.to_string(), loss: error });
             }
@@ -243,7 +240,7 @@ impl<'a> School<'a> {
                 *mean = decay * *mean + (1.0 - decay) * now;
             }
             if (step + 1) % every == 0 || step + 1 == steps {
-                let error = self.judge(&mean, &judged, &mut parts[0].room);
+                let error = self.judge(&mean, &judged, &mut source)?;
                 if self.effort.recent {
                     continue;
                 }
@@ -263,37 +260,6 @@ impl<'a> School<'a> {
             return Err(ForecastCrateError::Diverged { model: ModelKind::Lstm.to_string(), loss: f64::NAN });
         }
         Ok(weights)
-    }
-
-    /// Loss and gradient over a drawn batch. Its parts are fixed and are added in their order, so that the result is
-    /// the same bits with any number of threads. `None` where no target is known.
-    fn gradient(&self, weights: &[f32], parts: &mut [Part], random: &mut ChaCha8Rng) -> Option<(f64, Vec<f32>)> {
-        let picks = self.draw(random);
-        let each = picks.len().div_ceil(parts.len()).max(1);
-        let mut shares = picks.chunks(each);
-        let tasks: Vec<_> = parts.iter_mut().map(|part| (part, shares.next().unwrap_or(&[]))).collect();
-        let work = |(part, picks): (&mut Part, &[Pick<'a>])| {
-            let samples: Vec<_> = picks.iter().filter_map(|pick| self.sample(pick)).collect();
-            assemble(&mut part.batch, &samples);
-            forward(self.layout, weights, &part.batch, &mut part.room);
-            let found = loss(self.layout, &part.batch, &mut part.room, true)?;
-            Some((found, backward(self.layout, weights, &part.batch, &mut part.room)))
-        };
-        let found: Vec<_> = in_threads(self.settings.threads, tasks, &work).into_iter().flatten().collect();
-        let known = found.iter().map(|(loss, _)| loss.known).sum::<usize>();
-        let mut sum: Option<(f64, Vec<f32>)> = None;
-        for (loss, mut gradient) in found {
-            let share = loss.known as f64 / known as f64;
-            gradient.iter_mut().for_each(|value| *value *= share as f32);
-            match &mut sum {
-                None => sum = Some((share * loss.mean, gradient)),
-                Some((error, all)) => {
-                    *error += share * loss.mean;
-                    all.iter_mut().zip(gradient).for_each(|(all, value)| *all += value);
-                }
-            }
-        }
-        sum
     }
 
     /// A short rise, then half a cosine down to a fiftieth.
@@ -368,40 +334,15 @@ impl<'a> School<'a> {
         batches
     }
 
-    fn judge(&self, weights: &[f32], batches: &[Batch], room: &mut Room) -> f64 {
+    fn judge(&self, weights: &[f32], batches: &[Batch], source: &mut Source) -> Result<f64> {
         let (mut sum, mut count) = (0.0, 0);
         for batch in batches {
-            forward(self.layout, weights, batch, room);
-            if let Some(error) = loss(self.layout, batch, room, false) {
+            if let Some(error) = source.loss(self.layout, weights, batch)? {
                 sum += error.mean * batch.size as f64;
                 count += batch.size;
             }
         }
-        if count == 0 { f64::INFINITY } else { sum / count as f64 }
-    }
-}
-
-/// Runs `work` on each task, at most as many as `threads` at the same time; results are in the order of the tasks.
-fn in_threads<T: Send, R: Send>(threads: usize, tasks: Vec<T>, work: &(impl Fn(T) -> R + Sync)) -> Vec<R> {
-    if threads < 2 {
-        return tasks.into_iter().map(work).collect();
-    }
-    let mut tasks = tasks.into_iter();
-    let mut results = Vec::new();
-    loop {
-        let Some(own) = tasks.next() else { return results };
-        let others: Vec<T> = tasks.by_ref().take(threads - 1).collect();
-        std::thread::scope(|scope| {
-            let others: Vec<_> = others.into_iter().map(|task| scope.spawn(move || work(task))).collect();
-            results.push(work(own));
-            for other in others {
-                match other.join() {
-                    Ok(result) => results.push(result),
-                    // As if it had crashed here: the caller of the training handles that.
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-        });
+        Ok(if count == 0 { f64::INFINITY } else { sum / count as f64 })
     }
 }
 
