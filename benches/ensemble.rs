@@ -11,7 +11,7 @@ use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
 use prescale_forecast::calibrate::Calibrator;
 use prescale_forecast::ensemble::{Ensemble, EnsembleSettings, Said};
 use prescale_forecast::models::{Forecaster, Lesson};
-use prescale_forecast::past::{Past, Request};
+use prescale_forecast::past::{Past, Request, no_covariates};
 
 const STEP: Span = Span::from_minutes(1);
 const HORIZON: usize = 60;
@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let past = Past::all(series);
     let lesson = Lesson {
         histories: &histories,
+        covariates: no_covariates(),
         events: &[],
         train_until: past.moment((DAYS - 2) * 1440),
         end: past.moment(DAYS * 1440),

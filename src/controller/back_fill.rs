@@ -131,6 +131,7 @@ mod tests {
         let service = ServiceSettings {
             name: web(),
             signal: "requests_per_second".to_owned(),
+            covariates: vec![],
             mode: Mode::Recommend,
             policy,
             provisioning_latency: Span::from_minutes(3),

@@ -10,6 +10,7 @@ use rand_distr::{Distribution as _, Normal};
 use super::job::{Figures, Outcome, Trained};
 use super::*;
 
+mod covariates;
 mod shift;
 mod trials;
 
