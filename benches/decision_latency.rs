@@ -145,6 +145,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
         let fleet = FleetSettings { min: 1, max: 200, initial: 12, seed: index as u64, ..FleetSettings::default() };
         services.push(ServiceSettings {
             name: name.clone(),
+            covariates: vec![],
             signal: "requests_per_second".to_owned(),
             mode: Mode::Act,
             policy: policy(unit_capacity)?,

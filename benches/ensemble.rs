@@ -12,7 +12,7 @@ use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
 use prescale_forecast::calibrate::Calibrator;
 use prescale_forecast::ensemble::{Ensemble, EnsembleSettings, Said};
 use prescale_forecast::models::{Forecaster, Lesson, ModelKind};
-use prescale_forecast::past::{Past, Request};
+use prescale_forecast::past::{Past, Request, no_covariates};
 
 const STEP: Span = Span::from_minutes(1);
 const HORIZON: usize = 60;
@@ -47,6 +47,7 @@ fn minute(experts: Vec<ModelKind>) -> Result<Duration, Box<dyn std::error::Error
     let past = Past::all(series);
     let lesson = Lesson {
         histories: &histories,
+        covariates: no_covariates(),
         events: &[],
         train_until: past.moment((DAYS - 2) * 1440),
         end: past.moment(DAYS * 1440),

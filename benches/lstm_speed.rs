@@ -14,7 +14,7 @@ use std::time::Instant;
 use kit::{Result, quantile, spread};
 use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
 use prescale_forecast::models::{Forecaster as _, Lesson, Lstm, LstmSettings};
-use prescale_forecast::past::{Past, Request};
+use prescale_forecast::past::{Past, Request, no_covariates};
 
 const MINUTE: Span = Span::from_minutes(1);
 const DAY_STEPS: usize = 1440;
@@ -45,7 +45,8 @@ fn histories(services: usize, days: usize) -> BTreeMap<ServiceName, Series> {
 
 fn lesson(histories: &BTreeMap<ServiceName, Series>, days: usize) -> Lesson<'_> {
     let end = START + Span::from_minutes((days * DAY_STEPS) as i64);
-    Lesson { histories, events: &[], train_until: end, end, horizon_steps: HORIZON_STEPS, levels: &DEFAULT_QUANTILES }
+    let (covariates, horizon_steps, levels) = (no_covariates(), HORIZON_STEPS, &DEFAULT_QUANTILES);
+    Lesson { histories, covariates, events: &[], train_until: end, end, horizon_steps, levels }
 }
 
 fn forecasts(rounds: usize) -> Result<()> {

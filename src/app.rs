@@ -200,6 +200,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
         services.push(ServiceSettings {
             name: ServiceName::new(&service.name),
             signal: service.signal.clone(),
+            covariates: service.all_covariates(),
             mode: service_mode,
             policy: service.policy_settings(&config.policy),
             provisioning_latency: lead.provisioning_latency,

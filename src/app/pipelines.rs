@@ -174,7 +174,7 @@ impl PipelineSpec {
 
 /// Whether a pipeline's rows are for the controller: the SQL writes to `features`, which the configuration may name
 /// otherwise. Other topics are as the SQL names them.
-fn is_for_features(plan: &Plan, features_topic: &str) -> bool {
+pub(crate) fn is_for_features(plan: &Plan, features_topic: &str) -> bool {
     let topic = &plan.sink.options.topic;
     topic == "features" || topic == features_topic
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use prescale_actuate::TargetSettings;
 use prescale_domain::{Mode, Span};
-use prescale_pipeline::PipelineError;
+use prescale_features::{Covariate, ERROR_RATE, ERROR_RATE_OF, STANDARD_NAME};
+use prescale_pipeline::{PipelineError, Plan};
 
 use super::{Failure, print};
 use crate::app::formats::Formats;
-use crate::app::pipelines::{udfs, unfit, unshareable};
+use crate::app::pipelines::{is_for_features, udfs, unfit, unshareable};
 use crate::config::{self, Config, Loaded, State};
 
 /// Check a configuration and its feature SQL, and print the design that it amounts to.
@@ -37,12 +38,20 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
     }
     let formats = Formats::load(&loaded.config, &loaded.directory).map_err(Failure::Invalid)?;
     let mut faults = Vec::new();
-    let mut pipelines = Vec::new();
+    let (mut pipelines, mut plans) = (Vec::new(), Vec::new());
     for pipeline in &loaded.config.features.pipelines {
         match read_pipeline(&loaded, &formats, pipeline) {
-            Ok(summary) => pipelines.push(format!("{pipeline}: {summary}")),
+            Ok((summary, plan)) => {
+                pipelines.push(format!("{pipeline}: {summary}"));
+                plans.push(plan);
+            }
             Err(error) => faults.push(format!("{pipeline}: {error}")),
         }
+    }
+    plans.retain(|plan| is_for_features(plan, &loaded.config.topics.features));
+    // Where pipelines are wrong, what they make is not known, nor where others fill the topic.
+    if faults.is_empty() && !plans.is_empty() {
+        faults.extend(unmade(&loaded.config, &plans));
     }
     if !faults.is_empty() {
         return Err(Failure::Invalid(faults.join("\n")));
@@ -59,7 +68,29 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_pipeline(loaded: &Loaded, formats: &Formats, pipeline: &str) -> Result<String, String> {
+/// Columns that services name and no pipeline makes.
+fn unmade(config: &Config, plans: &[Plan]) -> Vec<String> {
+    let is_made = |column: &str| plans.iter().any(|plan| plan.makes(column));
+    let mut faults = Vec::new();
+    for (index, service) in config.services.iter().enumerate() {
+        let mut fault = |key: &str, column: &str| {
+            faults.push(format!("services[{index}].{key}: no pipeline makes a column `{column}`"));
+        };
+        if !is_made(&service.signal) {
+            fault("signal", &service.signal);
+        }
+        for (place, name) in service.covariates.iter().enumerate() {
+            let Ok(Covariate::Measure(column)) = name.parse::<Covariate>() else { continue };
+            let is_derived = column == ERROR_RATE && ERROR_RATE_OF.into_iter().all(is_made);
+            if !(column == STANDARD_NAME || is_derived || is_made(&column)) {
+                fault(&format!("covariates[{place}]"), &column);
+            }
+        }
+    }
+    faults
+}
+
+fn read_pipeline(loaded: &Loaded, formats: &Formats, pipeline: &str) -> Result<(String, Plan), String> {
     let text = std::fs::read_to_string(loaded.directory.join(pipeline)).map_err(|error| error.to_string())?;
     let udfs = udfs(loaded, pipeline).map_err(|error| error.to_string())?;
     let mut plan =
@@ -72,7 +103,7 @@ fn read_pipeline(loaded: &Loaded, formats: &Formats, pipeline: &str) -> Result<S
         None => {
             let summary = plan.summary();
             summary.warnings.iter().for_each(|warning| super::say(&format!("warning: {pipeline}: {warning}")));
-            Ok(super::sql::describe(&summary))
+            Ok((super::sql::describe(&summary), plan))
         }
     }
 }
@@ -115,6 +146,9 @@ fn design(config: &Config, pipelines: &[String]) -> Vec<String> {
             settings.quantile,
             lead.provisioning_latency + lead.warm_up + config.policy.decision_interval,
         ));
+        if !service.covariates.is_empty() {
+            lines.push(format!("    the LSTM looks at {} too, where measured", service.all_covariates().join(", ")));
+        }
         lines.push(format!(
             "    scale-in after {} of lower need by more than {} %; reactive at {} % utilization without a forecast; held when blind for {}",
             settings.stabilization_down,

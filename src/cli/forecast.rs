@@ -14,6 +14,7 @@ use prescale_domain::{Span, Timestamp};
 use prescale_forecast::ensemble::EnsembleSettings;
 use prescale_forecast::evaluate::{Contender, EvaluateSettings, Report, Stage, evaluate};
 use prescale_forecast::models::ModelKind;
+use prescale_forecast::past::{Covariate, Past};
 
 use super::history::HistoryArguments;
 use super::{Failure, print};
@@ -32,6 +33,9 @@ use super::{Failure, print};
 pub(crate) struct Arguments {
     #[command(flatten)]
     history: HistoryArguments,
+    /// Further columns of the file that the LSTM looks at, separated by commas, such as queue_length.
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    covariates: Vec<String>,
     /// Width of a window.
     #[arg(long, default_value = "1m")]
     step: Span,
@@ -92,6 +96,8 @@ fn expert(text: &str) -> Result<ModelKind, String> {
 
 pub(crate) fn forecast(arguments: &Arguments) -> Result<(), Failure> {
     let series = arguments.history.series(arguments.step)?;
+    let measured = arguments.history.columns(&arguments.covariates, arguments.step)?;
+    let covariates: Vec<_> = measured.iter().map(|(name, series)| Covariate { name, series }).collect();
     let mut ensemble = EnsembleSettings::default();
     if let Some(experts) = &arguments.experts {
         ensemble.experts.clone_from(experts);
@@ -109,7 +115,8 @@ pub(crate) fn forecast(arguments: &Arguments) -> Result<(), Failure> {
     };
     let bar = progress_bar();
     let mut watch = Watch::default();
-    let mut report = evaluate(&series, &settings, &mut |share: f64, stage: Stage| {
+    let past = Past::all(&series).with(&covariates);
+    let mut report = evaluate(past, &settings, &mut |share: f64, stage: Stage| {
         watch.hear(stage);
         bar.set_message(match stage {
             Stage::Fit(kind) => format!("fitting {kind}"),

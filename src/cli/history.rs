@@ -64,17 +64,29 @@ impl HistoryArguments {
                     "history `{place}` is a file, and --query asks a Prometheus\nhint: name the URL of one, such as http://localhost:9090"
                 )));
             }
-            (None, ..) => {
-                let columns = Columns {
-                    time: self.time_column.clone(),
-                    value: self.value_column.clone(),
-                    service: self.service_column.clone(),
-                };
-                read_history(&self.history, &columns, &[])
-            }
+            (None, ..) => read_history(&self.history, &self.named(self.value_column.as_ref()), &[]),
         };
         let service = self.service.as_deref().map(ServiceName::new);
         histories.and_then(|read| read.series(service.as_ref(), step)).map_err(failure)
+    }
+
+    /// Other columns of the file in windows of `step`, by name.
+    pub(crate) fn columns(&self, names: &[String], step: Span) -> Result<Vec<(String, Series)>, Failure> {
+        if self.query.is_some() && !names.is_empty() {
+            let reason = "covariates are columns of a file, and --query asks a Prometheus";
+            return Err(Failure::Invalid(format!("{reason}\nhint: write the answers into one file")));
+        }
+        let service = self.service.as_deref().map(ServiceName::new);
+        let column = |name: &String| {
+            let read = read_history(&self.history, &self.named(Some(name)), &[]);
+            let series = read.and_then(|read| read.series(service.as_ref(), step)).map_err(failure)?;
+            Ok((name.clone(), series))
+        };
+        names.iter().map(column).collect()
+    }
+
+    fn named(&self, value: Option<&String>) -> Columns {
+        Columns { time: self.time_column.clone(), value: value.cloned(), service: self.service_column.clone() }
     }
 }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressStyle;
+use prescale_controller::covariates;
 use prescale_controller::registry::{Draft, ModelError, ModelRegistry};
 use prescale_domain::{Clock as _, Series, ServiceName, Span, SystemClock};
 use prescale_features::{FeatureStore, HistorySettings};
 use prescale_forecast::ForecastCrateError;
 use prescale_forecast::models::ModelKind;
 use prescale_forecast::online::train_by_hand;
+use prescale_forecast::past::Known;
 use prescale_forecast::registry::{Registry, RegistryError, Version};
 use prescale_ingest::history::{Columns, read_history};
 use prescale_store::RedbStore;
@@ -251,13 +253,18 @@ fn described(version: &Version, registry: &Registry) -> Result<String, fmt::Erro
 fn trained(train: &Train) -> Result<(), Failure> {
     let (loaded, registry) = open(&train.shared)?;
     let settings = &loaded.config.forecast;
-    let histories = if train.configured {
-        configured(&loaded)?
+    let (mut named, mut kept) = (BTreeMap::new(), None);
+    if train.configured {
+        named = configured(&loaded)?;
     } else if train.history.is_empty() {
-        recorded(&loaded)?
+        kept = Some(recorded(&loaded)?);
     } else {
-        read(&train.history, &loaded)?
-    };
+        named = read(&train.history, &loaded)?;
+    }
+    // Only what the service has kept has more than loads.
+    let covariates = kept.as_ref().map(covariates).unwrap_or_default();
+    let histories = kept.as_ref().map_or(&named, FeatureStore::all);
+    let known = Known { histories, covariates: &covariates };
     let now = SystemClock.now();
     let champion = registry.read().map_err(failure)?.champion.filter(|_| !train.from_scratch);
     let base = champion.map(|number| registry.load(number)).transpose().map_err(failure)?;
@@ -268,7 +275,7 @@ fn trained(train: &Train) -> Result<(), Failure> {
     bar.set_message(format!("training on {} services", histories.len()));
     bar.enable_steady_tick(Duration::from_millis(100));
     let base = base.map(|(_, bytes)| bytes);
-    let done = train_by_hand(settings, histories, base).map_err(|error| match error {
+    let done = train_by_hand(settings, known, base).map_err(|error| match error {
         ForecastCrateError::TooShort { .. } | ForecastCrateError::Diverged { .. } => Failure::No(error.to_string()),
         other => Failure::outside(other),
     })?;
@@ -315,8 +322,8 @@ fn configured(loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure>
     Ok(histories)
 }
 
-/// The history that the service has kept.
-fn recorded(loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {
+/// What the service has kept.
+fn recorded(loaded: &Loaded) -> Result<FeatureStore, Failure> {
     let config = &loaded.config;
     let store = RedbStore::open(&loaded.directory.join(&config.state.dir)).map_err(Failure::outside)?;
     let history = HistorySettings {
@@ -325,12 +332,13 @@ fn recorded(loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {
         coarse_retention: Span::ZERO,
     };
     let signals = config.services.iter().map(|service| (ServiceName::new(&service.name), service.signal.clone()));
-    let mut features = FeatureStore::new(history, signals);
+    let covariates = config.services.iter().map(|service| (ServiceName::new(&service.name), service.all_covariates()));
+    let mut features = FeatureStore::new(history, signals).with_covariates(covariates);
     features.load(&store).map_err(Failure::outside)?;
     if features.all().is_empty() {
         return Err(Failure::No(
             "the state directory holds no history\nhint: name files with --history SERVICE=FILE".to_owned(),
         ));
     }
-    Ok(features.all().clone())
+    Ok(features)
 }

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use prescale_domain::{Span, Zone};
+use prescale_features::Covariate;
 use prescale_ingest::feed;
 
 use super::shape::Delivery;
 use super::{Config, Fault, HistorySource, ServiceConfig};
+
+/// Covariates of one service: each costs memory and time.
+const COVARIATES_MAX: usize = 16;
 
 /// Everything that is wrong with a configuration that has the right form.
 pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
@@ -104,6 +108,9 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         for (key, text) in service_faults(service, config) {
             fault(path(key), text);
         }
+        for (place, text) in covariate_faults(service, config) {
+            fault(path(&format!("covariates{place}")), text);
+        }
     }
     faults
 }
@@ -130,6 +137,28 @@ fn history_faults(history: &HistorySource, directory: &Path) -> Vec<String> {
                 faults.push(format!("from {from} is not before to {to}"));
             }
         }
+    }
+    faults
+}
+
+fn covariate_faults(service: &ServiceConfig, config: &Config) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    let count = service.all_covariates().len();
+    if count > COVARIATES_MAX {
+        faults.push((String::new(), format!("{count} exceed {COVARIATES_MAX}")));
+    }
+    for (index, name) in service.covariates.iter().enumerate() {
+        let Ok(covariate) = name.parse::<Covariate>();
+        let text = match covariate {
+            Covariate::Measure(column) if column.trim().is_empty() => "is empty".to_owned(),
+            Covariate::Measure(column) if column == service.signal => format!("`{column}` is the signal itself"),
+            Covariate::Load(other) if other.as_str() == service.name => format!("`{name}` is the service itself"),
+            Covariate::Load(other) if config.services.iter().all(|known| known.name != other.as_str()) => {
+                format!("`{name}` is no service of this configuration")
+            }
+            _ => continue,
+        };
+        faults.push((format!("[{index}]"), text));
     }
     faults
 }

@@ -208,6 +208,10 @@ pub(crate) struct ServiceConfig {
     /// The features column that is forecast.
     #[serde(default = "default_signal")]
     pub(crate) signal: String,
+    /// What the LSTM looks at beside the load: feature columns (`error_rate` is made of errors and requests), the loads of
+    /// other services as `service:NAME`, and `standard` for the usual columns, as far as they are measured.
+    #[serde(default)]
+    pub(crate) covariates: Vec<String>,
     /// Load that one unit carries within the objective, in the unit of the signal.
     pub(crate) unit_capacity: f64,
     #[serde(default)]
@@ -324,6 +328,11 @@ const VIOLATION_BUDGET: f64 = 0.01;
 const BUDGET_USED: f64 = 1.3;
 
 impl ServiceConfig {
+    /// The names of all covariates, the standard ones one by one.
+    pub(crate) fn all_covariates(&self) -> Vec<String> {
+        prescale_features::expanded(&self.covariates)
+    }
+
     /// The rules of this service: its own, or those of `[policy]`.
     pub(crate) fn policy_settings(&self, policy: &Policy) -> PolicySettings {
         let own = &self.policy;
@@ -371,6 +380,7 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
     ServiceConfig {
         name: name.to_owned(),
         signal: default_signal(),
+        covariates: Vec::new(),
         unit_capacity,
         mode: None,
         objective: Objective::default(),

@@ -72,6 +72,27 @@ fn a_service_says_where_its_users_are_and_when_they_are_at_work() {
 }
 
 #[test]
+fn a_covariate_is_neither_the_signal_nor_the_service_itself_nor_one_that_is_not_there() {
+    let named = "name = \"checkout\"\ncovariates = [\"standard\", \"requests_per_second\", \"service:checkout\", \"service:shop\", \"\"]";
+    let found = faults(&SERVICE.replace("name = \"checkout\"", named));
+    let expected = [
+        ("services[0].covariates[1]", "`requests_per_second` is the signal itself"),
+        ("services[0].covariates[2]", "`service:checkout` is the service itself"),
+        ("services[0].covariates[3]", "`service:shop` is no service of this configuration"),
+        ("services[0].covariates[4]", "is empty"),
+    ];
+    assert_eq!(found, expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
+    let both = format!(
+        "{SERVICE}{}",
+        SERVICE.replace("checkout\"", "shop\"\ncovariates = [\"standard\", \"service:checkout\"]")
+    );
+    let loaded = parse(&both, "test.toml", PathBuf::from(".")).unwrap();
+    assert_eq!(loaded.config.services[0].all_covariates(), Vec::<String>::new());
+    let all = loaded.config.services[1].all_covariates();
+    assert_eq!((all[0].as_str(), all.last().map(String::as_str)), ("queue_length_mean", Some("service:checkout")));
+}
+
+#[test]
 fn processes_that_share_pipelines_write_exactly_once() {
     let found = faults("[features]\nprocesses = 3\ndelivery = \"at-least-once\"\n");
     let text = "3: several share a pipeline only with features.delivery = \"exactly-once\"";

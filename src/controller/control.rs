@@ -13,6 +13,7 @@ use prescale_domain::{
 };
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
+use prescale_forecast::past::{Covariate, Covariates, Known, Past};
 use prescale_forecast::patterns;
 use prescale_ingest::kafka::KafkaSink;
 use prescale_ingest::{CalendarMessage, PartitionStart, Polled, RawBatch, SourceError};
@@ -122,7 +123,8 @@ impl Controller {
         let (step, retention, coarse_retention) = (settings.step, settings.retention, settings.coarse_retention);
         let history = HistorySettings { step, retention, coarse_retention };
         let signals = settings.services.iter().map(|service| (service.name.clone(), service.signal.clone()));
-        let mut features = FeatureStore::new(history, signals);
+        let covariates = settings.services.iter().map(|service| (service.name.clone(), service.covariates.clone()));
+        let mut features = FeatureStore::new(history, signals).with_covariates(covariates);
         let mut events = EventBook::default();
         let names: Vec<ServiceName> = settings.services.iter().map(|service| service.name.clone()).collect();
         features.load(parts.store.as_ref())?;
@@ -367,7 +369,9 @@ impl Controller {
             return;
         }
         let known = self.events.known(now);
-        if let Some(job) = self.online.due(now, self.features.all(), &known) {
+        let covariates = covariates(&self.features);
+        let all = Known { histories: self.features.all(), covariates: &covariates };
+        if let Some(job) = self.online.due(now, all, &known) {
             self.training = Some(Training::start(job));
             let started = self.online.started_event();
             self.record_model_events(now, started.into_iter().collect());
@@ -378,7 +382,9 @@ impl Controller {
     fn resume_training(&mut self) {
         let Some(started) = self.online.pending_since() else { return };
         let known = self.events.known(started);
-        if let Some(job) = self.online.resume(self.features.all(), &known) {
+        let covariates = covariates(&self.features);
+        let all = Known { histories: self.features.all(), covariates: &covariates };
+        if let Some(job) = self.online.resume(all, &known) {
             self.training = Some(Training::start(job));
         }
     }
@@ -501,9 +507,10 @@ impl Controller {
             return made.clone();
         }
         let known = self.events.known(now);
+        let covariates = covariates_of(&self.features, service);
         let made = match self.features.series(service) {
             None => Err("no-history".to_owned()),
-            Some(series) => match self.online.forecast(service, series, &known, now) {
+            Some(series) => match self.online.forecast(service, Past::all(series).with(&covariates), &known, now) {
                 Ok(forecast) => {
                     self.publisher.forecast(&forecast);
                     Ok(Arc::new(forecast))
@@ -532,6 +539,16 @@ impl Controller {
         happenings::SnapshotWritten { changes: writes.len() }.emit();
         Ok(())
     }
+}
+
+/// What `features` knows of the covariates of all services; a service without any is left out.
+pub fn covariates(features: &FeatureStore) -> Covariates<'_> {
+    let own = features.all().keys().map(|service| (service.clone(), covariates_of(features, service)));
+    own.filter(|(_, own)| !own.is_empty()).collect()
+}
+
+fn covariates_of<'a>(features: &'a FeatureStore, service: &ServiceName) -> Vec<Covariate<'a>> {
+    features.covariates(service).map(|(name, series)| Covariate { name, series }).collect()
 }
 
 async fn heard(models: &mut Option<Models>) -> ModelNews {

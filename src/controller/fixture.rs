@@ -68,6 +68,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
     let service = ServiceSettings {
         name: web(),
         signal: "requests_per_second".to_owned(),
+        covariates: vec![],
         mode: Mode::Recommend,
         policy,
         provisioning_latency: Span::from_minutes(3),

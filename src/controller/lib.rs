@@ -25,7 +25,7 @@ mod training;
 pub mod view;
 
 pub use archive::{StoredDecisions, decision_bytes};
-pub use control::{Controller, Event, Parts, Summary};
+pub use control::{Controller, Event, Parts, Summary, covariates};
 pub use models::ModelNews;
 pub use settings::{ClockMode, ControllerSettings, OutTopics, ServiceSettings};
 use thiserror::Error;

@@ -42,6 +42,8 @@ pub struct ServiceSettings {
     pub name: ServiceName,
     /// The features column that is forecast.
     pub signal: String,
+    /// What models may look at beside it: feature columns, and loads of other services as `service:NAME`.
+    pub covariates: Vec<String>,
     pub mode: Mode,
     pub policy: PolicySettings,
     /// Request → unit in service, and in service → full speed.

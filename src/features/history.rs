@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::FeatureError;
 use crate::coarse::{self, CoarseWindow};
+use crate::covariates::{Covariate, measure};
 
 /// How long and how finely history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +54,15 @@ enum Entry {
     Gap,
 }
 
-/// Histories of the load signals, in memory for the models and in the store for restarts.
+/// Histories of the load signals and of what is kept beside them, in memory for the models and in the store for restarts.
 pub struct FeatureStore {
     settings: HistorySettings,
     signals: BTreeMap<ServiceName, String>,
     series: BTreeMap<ServiceName, Series>,
+    /// By service in the order of the configuration: its name there, and what it is.
+    covariates: BTreeMap<ServiceName, Vec<(String, Covariate)>>,
+    /// By service and column; each begins with a known value, and may end before the load does.
+    measures: BTreeMap<ServiceName, BTreeMap<String, Series>>,
     /// Start of the oldest hour that is kept of older windows.
     coarse_from: BTreeMap<ServiceName, Timestamp>,
     unwritten: VecDeque<Write>,
@@ -70,14 +75,31 @@ impl FeatureStore {
             settings,
             signals: signals.into_iter().collect(),
             series: BTreeMap::new(),
+            covariates: BTreeMap::new(),
+            measures: BTreeMap::new(),
             coarse_from: BTreeMap::new(),
             unwritten: VecDeque::new(),
         }
     }
 
+    /// The same with covariates, by service and as the configuration names them. Rows of former runs have them too, so that
+    /// one that is named later has its past.
+    pub fn with_covariates(mut self, names: impl IntoIterator<Item = (ServiceName, Vec<String>)>) -> Self {
+        let parsed = |names: Vec<String>| {
+            let each = names.into_iter().map(|name| {
+                let Ok(covariate) = name.parse::<Covariate>();
+                (name, covariate)
+            });
+            each.collect()
+        };
+        self.covariates = names.into_iter().map(|(service, names)| (service, parsed(names))).collect();
+        self
+    }
+
     /// Reads back what [`FeatureStore::take_writes`] handed out for writing.
     pub fn load(&mut self, store: &dyn Store) -> Result<(), FeatureError> {
         self.series.clear();
+        self.measures.clear();
         self.coarse_from.clear();
         for (name, signal) in &self.signals {
             let prefix = service_time_key(name, Timestamp::MIN)[..=name.as_str().len()].to_vec();
@@ -88,6 +110,8 @@ impl FeatureStore {
                 let entry: Entry = serde_json::from_slice(&value).map_err(|error| corrupt(error.to_string()))?;
                 let load = load_of(&entry, signal);
                 place(&mut self.series, name, self.settings.step, start, load);
+                let covariates = self.covariates.get(name).map_or(&[][..], Vec::as_slice);
+                measured(&mut self.measures, name, (covariates, &entry), (start, self.settings.step));
             }
             if let Some(oldest) = coarse::oldest(store, name)? {
                 self.coarse_from.insert(name.clone(), oldest);
@@ -115,7 +139,7 @@ impl FeatureStore {
             });
         }
         let entry = match row {
-            Some(row) => Entry::Row { measures: row.measures.clone() },
+            Some(row) => Entry::Row { measures: self.completed(service, signal, row, is_gap) },
             None if !self.series.contains_key(service) => return Ok(Closed::Unknown),
             None if is_gap => Entry::Gap,
             None => Entry::Zero,
@@ -128,7 +152,9 @@ impl FeatureStore {
         };
         if let Some(held) = self.series.get(service) {
             let known = held.at(window_start);
-            if known.is_some() && row.is_none() {
+            let mut own = self.measures.get(service).into_iter().flat_map(BTreeMap::values);
+            let is_known = known.is_some() || own.any(|measure| measure.at(window_start).is_some());
+            if is_known && row.is_none() {
                 return Ok(Closed::Row(known));
             }
             // A back-fill has brought newer windows; these would be retired at once.
@@ -137,10 +163,37 @@ impl FeatureStore {
             }
         }
         place(&mut self.series, service, step, window_start, load);
+        let covariates = self.covariates.get(service).map_or(&[][..], Vec::as_slice);
+        measured(&mut self.measures, service, (covariates, &entry), (window_start, step));
         self.unwritten.push_back(written(service, window_start, &entry)?);
         let closed = closed(load);
         self.retire(service)?;
         Ok(closed)
+    }
+
+    /// The measures of a row, with the zeros of counts that were known before and that it does not have: the pipeline that
+    /// counts was silent where another had something to say.
+    fn completed(
+        &self,
+        service: &ServiceName,
+        signal: &str,
+        row: &FeatureRow,
+        is_gap: bool,
+    ) -> BTreeMap<String, Option<f64>> {
+        let mut measures = row.measures.clone();
+        if is_gap {
+            return measures;
+        }
+        let was_known = |held: Option<&Series>| held.is_some_and(|held| held.values.iter().rev().any(Option::is_some));
+        if counts_events(signal) && !measures.contains_key(signal) && was_known(self.series.get(service)) {
+            measures.insert(signal.to_owned(), Some(0.0));
+        }
+        for column in self.measures.get(service).into_iter().flat_map(BTreeMap::keys) {
+            if counts_events(column) && !measures.contains_key(column) {
+                measures.insert(column.clone(), Some(0.0));
+            }
+        }
+        measures
     }
 
     /// Enters a history from elsewhere: what it has before all windows that are held of `service`. So a history can be
@@ -194,6 +247,20 @@ impl FeatureStore {
         self.series.get(service)
     }
 
+    /// What there is of the covariates of `service`, by name, in the order of the configuration: a measure begins with its
+    /// first known window, the load of another service is all of its history. One that was never measured is left out.
+    pub fn covariates<'a>(&'a self, service: &ServiceName) -> impl Iterator<Item = (&'a str, &'a Series)> + use<'a> {
+        let own = self.measures.get(service);
+        let named = self.covariates.get(service).into_iter().flatten();
+        named.filter_map(move |(name, covariate)| {
+            let series = match covariate {
+                Covariate::Measure(column) => own?.get(column)?,
+                Covariate::Load(other) => self.series.get(other)?,
+            };
+            Some((name.as_str(), series))
+        })
+    }
+
     /// What of the history of `service` was known at `now`: the start of its first window, and the load of all that had
     /// ended by then. Whatever comes later does not change it, but that old windows are retired.
     pub fn known(&self, service: &ServiceName, now: Timestamp) -> Option<(Timestamp, &[Option<f64>])> {
@@ -245,6 +312,11 @@ impl FeatureStore {
             let start = start + Span::from_millis(step.millis() * index as i64);
             let key = service_time_key(service, start);
             self.unwritten.push_back(Write { table: Table::History, key, value: None });
+        }
+        if let Some(measures) = self.measures.get_mut(service) {
+            let fine_from = start + Span::from_millis(step.millis() * surplus as i64);
+            measures.values_mut().for_each(|measure| forget(measure, fine_from));
+            measures.retain(|_, measure| !measure.values.is_empty());
         }
         let Some(series) = self.series.get_mut(service) else { return Ok(()) };
         let old: Vec<Option<f64>> = series.values.drain(..surplus).collect();
@@ -305,9 +377,43 @@ fn place(
     start: Timestamp,
     load: Option<f64>,
 ) {
-    let series = all.entry(service.clone()).or_insert_with(|| Series { start, step, values: Vec::new() });
+    put(all.entry(service.clone()).or_insert_with(|| Series { start, step, values: Vec::new() }), start, load);
+}
+
+/// Puts what a window says of covariates at its place. Nothing is kept of one that was never measured.
+fn measured(
+    all: &mut BTreeMap<ServiceName, BTreeMap<String, Series>>,
+    service: &ServiceName,
+    (covariates, entry): (&[(String, Covariate)], &Entry),
+    (start, step): (Timestamp, Span),
+) {
+    for (_, covariate) in covariates {
+        let Covariate::Measure(column) = covariate else { continue };
+        let value = load_of(entry, column);
+        let Some(own) = all.get_mut(service).and_then(|own| own.get_mut(column)) else {
+            if value.is_some() {
+                let series = Series { start, step, values: vec![value] };
+                all.entry(service.clone()).or_default().insert(column.clone(), series);
+            }
+            continue;
+        };
+        if value.is_some() || own.at(start).is_some() {
+            put(own, start, value);
+        }
+    }
+}
+
+/// Forgets the windows before `from`, and gaps after them up to the next known one.
+fn forget(series: &mut Series, from: Timestamp) {
+    let old = series.before(from).len();
+    let gaps = series.values[old..].iter().position(Option::is_some).unwrap_or(series.values.len() - old);
+    series.values.drain(..old + gaps);
+    series.start = series.start + Span::from_millis(series.step.millis() * (old + gaps) as i64);
+}
+
+fn put(series: &mut Series, start: Timestamp, load: Option<f64>) {
     if start < series.start {
-        let missing = series.start.since(start).steps_up(step);
+        let missing = series.start.since(start).steps_up(series.step);
         series.values.splice(..0, std::iter::repeat_n(None, missing));
         series.start = start;
     }
@@ -320,7 +426,7 @@ fn place(
 
 fn load_of(entry: &Entry, signal: &str) -> Option<f64> {
     match entry {
-        Entry::Row { measures } => measures.get(signal).copied().flatten().filter(|load| load.is_finite()),
+        Entry::Row { measures } => measure(measures, signal),
         Entry::Zero => counts_events(signal).then_some(0.0),
         Entry::Gap => None,
     }

@@ -7,12 +7,14 @@
 
 mod calendar;
 mod coarse;
+mod covariates;
 mod history;
 #[cfg(test)]
 mod point_in_time;
 
 pub use calendar::EventBook;
 pub use coarse::CoarseWindow;
+pub use covariates::{Covariate, ERROR_RATE, ERROR_RATE_OF, STANDARD, STANDARD_NAME, expanded};
 pub use history::{Closed, FeatureStore, HistorySettings, first_window};
 use prescale_store::StoreError;
 use thiserror::Error;

@@ -61,18 +61,27 @@ fn web() -> ServiceName {
     ServiceName::new("web")
 }
 
-fn row(n: i64, load: f64) -> FeatureRow {
+/// Calls `web`.
+fn shop() -> ServiceName {
+    ServiceName::new("shop")
+}
+
+fn row(service: ServiceName, n: i64, load: f64) -> FeatureRow {
+    // Now and then the second is not measured.
+    let latency = (n % 5 != 0).then_some(load.sqrt());
     FeatureRow {
-        service: web(),
+        service,
         window_start: minute(n),
         window_end: minute(n + 1),
         labels: BTreeMap::new(),
-        measures: BTreeMap::from([("requests".to_owned(), Some(load))]),
+        measures: BTreeMap::from([("requests".to_owned(), Some(load)), ("latency_ms_p90".to_owned(), latency)]),
     }
 }
 
-/// What a reader sees: the loads that are known, and events.
-type Seen = (BTreeMap<Timestamp, f64>, Vec<CalendarEvent>);
+/// The values that are known of a series.
+type Values = BTreeMap<Timestamp, f64>;
+/// What a reader sees: the loads that are known, covariates by name, and events.
+type Seen = (Values, BTreeMap<String, Values>, Vec<CalendarEvent>);
 
 /// The two stores, and the bytes behind them.
 struct Kept {
@@ -83,7 +92,9 @@ struct Kept {
 
 impl Kept {
     fn new() -> Self {
-        let features = FeatureStore::new(SETTINGS, [(web(), "requests".to_owned())]);
+        let signals = [web(), shop()].map(|service| (service, "requests".to_owned()));
+        let covariates = [(web(), vec!["latency_ms_p90".to_owned(), "service:shop".to_owned()])];
+        let features = FeatureStore::new(SETTINGS, signals).with_covariates(covariates);
         Self { features, events: EventBook::default(), memory: MemoryStore::default() }
     }
 
@@ -105,22 +116,35 @@ impl Kept {
         let (start, loads) = self.features.known(&web(), now).map_or((now, &[][..]), |known| known);
         let at = |index: usize| start + Span::from_millis(STEP.millis() * index as i64);
         let loads = loads.iter().enumerate().filter_map(|(index, load)| Some((at(index), (*load)?)));
-        (loads.collect(), self.events.known(now))
+        let covariates = self.features.covariates(&web()).map(|(name, series)| {
+            let ended = series.before(now - STEP + Span::from_millis(1)).iter().enumerate();
+            let at = |index: usize| series.start + Span::from_millis(STEP.millis() * index as i64);
+            (name.to_owned(), ended.filter_map(|(index, value)| Some((at(index), (*value)?))).collect())
+        });
+        (loads.collect(), covariates.collect(), self.events.known(now))
     }
 }
 
 /// What a reader saw, but for what has been retired since and what a back-fill has told of the time before.
 #[track_caller]
 fn the_same(kept: &Kept, now: Timestamp, seen: &Seen) -> Result<(), TestCaseError> {
-    let (loads, events) = kept.seen(now);
-    let first = kept.features.series(&web()).map_or(now, |series| series.start);
-    let before: Vec<_> = seen.0.range(first..).collect();
-    let oldest = seen.0.keys().next().copied().unwrap_or(now);
-    let after: Vec<_> = loads.range(oldest..).collect();
-    if !before.is_empty() {
-        prop_assert_eq!(before, after, "loads at {}", now);
+    let (loads, covariates, events) = kept.seen(now);
+    let held_from = |service: &ServiceName| kept.features.series(service).map_or(now, |series| series.start);
+    let unchanged = |name: &str, first: Timestamp, seen: &Values, found: Option<&Values>| {
+        let before: Vec<_> = seen.range(first..).collect();
+        let oldest = seen.keys().next().copied().unwrap_or(now);
+        let after: Vec<_> = found.into_iter().flat_map(|found| found.range(oldest.max(first)..)).collect();
+        if !before.is_empty() {
+            prop_assert_eq!(before, after, "{} at {}", name, now);
+        }
+        Ok(())
+    };
+    unchanged("loads", held_from(&web()), &seen.0, Some(&loads))?;
+    for (name, seen) in &seen.1 {
+        let first = if name == "service:shop" { held_from(&shop()) } else { held_from(&web()) };
+        unchanged(name, first, seen, covariates.get(name))?;
     }
-    prop_assert_eq!(&events, &seen.1, "events at {}", now);
+    prop_assert_eq!(&events, &seen.2, "events at {}", now);
     Ok(())
 }
 
@@ -168,7 +192,9 @@ proptest! {
             }
             readers.insert(now, kept.seen(now));
             n += i64::from(jump) * 300;
-            let row = load.map(|load| row(n, load));
+            let called = (n % 3 != 0).then(|| row(shop(), n, n as f64));
+            kept.features.close(&shop(), minute(n), called.as_ref(), is_gap).unwrap();
+            let row = load.map(|load| row(web(), n, load));
             kept.features.close(&web(), minute(n), row.as_ref(), is_gap).unwrap();
             for (now, seen) in &readers {
                 the_same(&kept, *now, seen)?;

@@ -185,7 +185,7 @@ pub fn mended(
     let reach = past.steps(MENDED_MAX).min(count);
     let mut bad = vec![false; reach];
     let offset = count - reach;
-    let tail = Past { start: past.moment(offset), step: past.step, values: &past.values[offset..] };
+    let tail = Past { start: past.moment(offset), values: &past.values[offset..], ..past };
     for index in declared(tail, service, events, now) {
         bad[index] = true;
     }

@@ -1,6 +1,41 @@
-//! A history as a model may see it. Rule: nothing after the origin is reachable, so that no forecast can leak.
+//! A history as a model may see it. Rule: nothing after the origin is reachable, so that no forecast can leak; of what was
+//! measured beside the load neither.
+
+use std::collections::BTreeMap;
 
 use prescale_domain::{CalendarEvent, Series, ServiceName, Span, Timestamp};
+
+/// A measure beside the load of a service that may tell what the load will do: its queue length, its response time, or the
+/// load of a service that calls it.
+#[derive(Clone, Copy, Debug)]
+pub struct Covariate<'a> {
+    /// As the configuration names it: a feature column, or `service:` and the name of another service.
+    pub name: &'a str,
+    /// Windows of the same width as those of the load; where it begins and ends may differ.
+    pub series: &'a Series,
+}
+
+/// Covariates by service; a service without any may be left out.
+pub type Covariates<'a> = BTreeMap<ServiceName, Vec<Covariate<'a>>>;
+
+/// What is known of all services: their loads, and what was measured beside them.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    pub histories: &'a BTreeMap<ServiceName, Series>,
+    pub covariates: &'a Covariates<'a>,
+}
+
+impl<'a> From<&'a BTreeMap<ServiceName, Series>> for Known<'a> {
+    fn from(histories: &'a BTreeMap<ServiceName, Series>) -> Self {
+        Self { histories, covariates: no_covariates() }
+    }
+}
+
+/// No covariates of any service.
+pub fn no_covariates() -> &'static Covariates<'static> {
+    static NONE: Covariates<'static> = Covariates::new();
+    &NONE
+}
 
 /// The values of one service up to and with the window that starts at the origin.
 #[derive(Clone, Copy, Debug)]
@@ -8,17 +43,40 @@ pub struct Past<'a> {
     pub start: Timestamp,
     pub step: Span,
     pub values: &'a [Option<f64>],
+    /// Whole series: read by [`Past::measured`] only, which stops at the origin.
+    pub(crate) covariates: &'a [Covariate<'a>],
 }
 
 impl<'a> Past<'a> {
     /// All of `series`.
     pub fn all(series: &'a Series) -> Self {
-        Self { start: series.start, step: series.step, values: &series.values }
+        Self { start: series.start, step: series.step, values: &series.values, covariates: &[] }
     }
 
     /// The windows of `series` that start before `end`.
     pub fn before(series: &'a Series, end: Timestamp) -> Self {
-        Self { start: series.start, step: series.step, values: series.before(end) }
+        Self { values: series.before(end), ..Self::all(series) }
+    }
+
+    /// The same with what was measured beside the load, up to the same origin.
+    pub fn with(self, covariates: &'a [Covariate<'a>]) -> Self {
+        Self { covariates, ..self }
+    }
+
+    /// The same with the covariates that `all` has of `service`.
+    pub fn with_those_of(self, service: &ServiceName, all: &'a Covariates<'a>) -> Self {
+        self.with(all.get(service).map_or(&[], Vec::as_slice))
+    }
+
+    /// The covariate of that name, as known at the origin; `None` where there is none, or none of the same step.
+    pub(crate) fn measured(&self, name: &str) -> Option<Measured<'a>> {
+        let series = self.covariates.iter().find(|covariate| covariate.name == name)?.series;
+        let (ahead, step) = (self.start.millis().checked_sub(series.start.millis())?, self.step.millis());
+        if series.step != self.step || step <= 0 || ahead % step != 0 {
+            return None;
+        }
+        let offset = isize::try_from(ahead / step).ok()?;
+        Some(Measured { values: series.before(self.end()), offset })
     }
 
     /// Start of the window at `index`.
@@ -54,6 +112,29 @@ impl<'a> Past<'a> {
     /// Windows in `length`, at least 1.
     pub fn steps(&self, length: Span) -> usize {
         length.steps_up(self.step).max(1)
+    }
+}
+
+impl<'a> From<&'a Series> for Past<'a> {
+    fn from(series: &'a Series) -> Self {
+        Self::all(series)
+    }
+}
+
+/// A covariate up to an origin, by the windows of the load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured<'a> {
+    values: &'a [Option<f64>],
+    /// Its window that is the first of the load.
+    offset: isize,
+}
+
+impl<'a> Measured<'a> {
+    /// Its values in the windows `[from, to)` of the load, as far as they are there.
+    pub(crate) fn between(&self, from: isize, to: isize) -> &'a [Option<f64>] {
+        let place = |index: isize| usize::try_from(index.saturating_add(self.offset)).unwrap_or(0);
+        let end = place(to).min(self.values.len());
+        self.values.get(place(from).min(end)..end).unwrap_or(&[])
     }
 }
 

@@ -9,6 +9,7 @@ mod browser;
 mod calendars;
 mod campaigns;
 mod compose;
+mod covariates;
 mod demo;
 mod events;
 mod exactly_once;

@@ -209,3 +209,100 @@ fn windows_before_a_back_fill_are_taken_while_they_are_not_too_old() {
     assert_eq!((series.start, series.values[0], series.values[1]), (minute(960), Some(9.0), None));
     assert_eq!(reread(&memory).series(&web()), Some(series));
 }
+
+fn measured(n: i64, measures: &[(&str, Option<f64>)]) -> FeatureRow {
+    let measures = measures.iter().map(|(name, value)| ((*name).to_owned(), *value));
+    FeatureRow { measures: measures.collect(), ..row(n, 1.0) }
+}
+
+fn with_covariates(names: &[&str]) -> FeatureStore {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    store_of("requests").with_covariates([(web(), names)])
+}
+
+/// What there is of the covariates, as `name@minute=value`.
+fn covariates(features: &FeatureStore) -> Vec<String> {
+    let told = |(name, series): (&str, &Series)| {
+        let at = |index: usize| (series.start.millis() / STEP.millis()) as usize + index;
+        let known = series.values.iter().enumerate().filter_map(|(index, value)| Some((at(index), (*value)?)));
+        known.map(|(minute, value)| format!("{name}@{minute}={value}")).collect::<Vec<_>>()
+    };
+    features.covariates(&web()).flat_map(told).collect()
+}
+
+#[test]
+fn a_covariate_of_a_silent_window_is_zero_for_counts_and_unknown_for_times_and_survives_restarts() {
+    let names = ["errors", "error_rate", "latency_ms_p90", "never_measured"];
+    let (mut features, memory) = (with_covariates(&names), MemoryStore::default());
+    let told = measured(1, &[("requests", Some(8.0)), ("errors", Some(2.0)), ("latency_ms_p90", Some(30.0))]);
+    features.close(&web(), minute(0), Some(&measured(0, &[("requests", Some(8.0))])), false).unwrap();
+    features.close(&web(), minute(1), Some(&told), false).unwrap();
+    features.close(&web(), minute(2), None, false).unwrap();
+    features.close(&web(), minute(3), None, true).unwrap();
+    let late = measured(4, &[("requests", Some(1.0)), ("latency_ms_p90", Some(f64::NAN)), ("errors", Some(0.0))]);
+    features.close(&web(), minute(4), Some(&late), false).unwrap();
+    let expected =
+        ["errors@1=2", "errors@2=0", "errors@4=0", "error_rate@1=0.25", "error_rate@4=0", "latency_ms_p90@1=30"];
+    assert_eq!(covariates(&features), expected);
+    memory.write(&features.take_writes()).unwrap();
+    let mut read = with_covariates(&names);
+    read.load(&memory).unwrap();
+    assert_eq!(covariates(&read), expected);
+    // One that is named later has its past.
+    let mut read = with_covariates(&["bytes", "requests"]);
+    read.load(&memory).unwrap();
+    assert_eq!(covariates(&read), ["requests@0=8", "requests@1=8", "requests@2=0", "requests@4=1"]);
+}
+
+#[test]
+fn the_load_of_another_service_is_a_covariate_and_one_that_is_not_there_is_none() {
+    let settings = store_of("requests").settings;
+    let signals = [(web(), "requests".to_owned()), ("shop".into(), "queue_length_mean".to_owned())];
+    let names = vec!["service:shop".to_owned(), "service:nobody".to_owned()];
+    let mut features = FeatureStore::new(settings, signals).with_covariates([(web(), names)]);
+    let shop = ServiceName::new("shop");
+    features.close(&shop, minute(3), Some(&measured(3, &[("queue_length_mean", Some(5.0))])), false).unwrap();
+    features.close(&web(), minute(4), Some(&row(4, 1.0)), false).unwrap();
+    assert_eq!(covariates(&features), ["service:shop@3=5"]);
+}
+
+#[test]
+fn covariates_are_retired_with_the_load_and_one_that_fell_silent_is_forgotten() {
+    let mut features = with_covariates(&["latency_ms_p90", "queue_length_mean"]);
+    let memory = MemoryStore::default();
+    for n in 0..3 * 1440 {
+        let queue = (n < 100).then_some(9.0);
+        let told = [("requests", Some(1.0)), ("latency_ms_p90", Some(n as f64)), ("queue_length_mean", queue)];
+        features.close(&web(), minute(n), Some(&measured(n, &told)), false).unwrap();
+        memory.write(&features.take_writes()).unwrap();
+    }
+    let start = features.series(&web()).unwrap().start;
+    assert!(start > minute(1440), "{start}");
+    let found: Vec<_> = features.covariates(&web()).map(|(name, series)| (name, series.start)).collect();
+    assert_eq!(found, [("latency_ms_p90", start)]);
+    let mut read = with_covariates(&["latency_ms_p90", "queue_length_mean"]);
+    read.load(&memory).unwrap();
+    assert_eq!(covariates(&read), covariates(&features));
+}
+
+#[test]
+fn a_count_is_zero_in_a_window_that_only_another_pipeline_has_a_row_of_once_it_was_known() {
+    let queue_only = |n| measured(n, &[("queue_length_mean", Some(4.0))]);
+    let mut features = with_covariates(&["errors", "queue_length_mean"]);
+    features.close(&web(), minute(0), Some(&queue_only(0)), false).unwrap();
+    let told = measured(1, &[("requests", Some(8.0)), ("errors", Some(1.0))]);
+    features.close(&web(), minute(1), Some(&told), false).unwrap();
+    features.close(&web(), minute(2), Some(&queue_only(2)), false).unwrap();
+    features.close(&web(), minute(3), Some(&queue_only(3)), true).unwrap();
+    let null = measured(4, &[("requests", None), ("queue_length_mean", Some(4.0))]);
+    features.close(&web(), minute(4), Some(&null), false).unwrap();
+    let loads = [None, Some(8.0), Some(0.0), None, None];
+    assert_eq!(features.series(&web()).unwrap().values, loads);
+    let counts: Vec<_> = covariates(&features).into_iter().filter(|told| told.starts_with("errors")).collect();
+    assert_eq!(counts, ["errors@1=1", "errors@2=0", "errors@4=0"]);
+    let memory = MemoryStore::default();
+    memory.write(&features.take_writes()).unwrap();
+    let mut read = with_covariates(&["errors"]);
+    read.load(&memory).unwrap();
+    assert_eq!(read.series(&web()).unwrap().values, loads);
+}

@@ -21,7 +21,7 @@ fn load(count: usize) -> Vec<Option<f64>> {
 }
 
 fn past(values: &[Option<f64>]) -> Past<'_> {
-    Past { start: Timestamp::from_millis(0), step: STEP, values }
+    Past { start: Timestamp::from_millis(0), step: STEP, values, covariates: &[] }
 }
 
 fn event(kind: &str, values: &[Option<f64>], from: usize, to: usize) -> CalendarEvent {

@@ -17,7 +17,7 @@ use crate::calibrate::Calibrator;
 use crate::ensemble::{ENSEMBLE, Ensemble, EnsembleSettings, Said};
 use crate::error::{ForecastCrateError, Result};
 use crate::models::{DAY, Forecaster, Lesson, ModelKind};
-use crate::past::{Past, Request};
+use crate::past::{Covariates, Past, Request};
 
 pub use history::parse_csv;
 pub use report::{HorizonReport, Outcome, Report, horizon_name};
@@ -101,27 +101,32 @@ pub enum Stage {
     Test,
 }
 
-/// Fits the models and forecasts from every window of the test. `progress` hears the share done in [0, 1] at each change of
+/// Fits the models and forecasts from every window of the test; what `past` has beside the load is for the models that look
+/// at it. `progress` hears the share done in [0, 1] at each change of
 /// the stage and now and then within.
 ///
 /// # Errors
 /// Bounds outside the history. A model that fails is left out and named in the report.
-pub fn evaluate(series: &Series, settings: &EvaluateSettings, progress: &mut dyn FnMut(f64, Stage)) -> Result<Report> {
-    let from = series.start.max((settings.test_from - HISTORY_MAX).floor_to(series.step));
-    let until = settings.test_to.min(series.end());
+pub fn evaluate<'a>(
+    past: impl Into<Past<'a>>,
+    settings: &'a EvaluateSettings,
+    progress: &mut dyn FnMut(f64, Stage),
+) -> Result<Report> {
+    let past = past.into();
+    let from = past.start.max((settings.test_from - HISTORY_MAX).floor_to(past.step));
+    let until = settings.test_to.min(past.end());
     if settings.train_until <= from + DAY || settings.test_from < settings.train_until || until <= settings.test_from {
         return Err(ForecastCrateError::Bounds {
-            from: series.start.to_string(),
-            to: series.end().to_string(),
+            from: past.start.to_string(),
+            to: past.end().to_string(),
             needed: format!(
                 "a day before train-until {}, test-from {} not before it, and test-to {} after that",
                 settings.train_until, settings.test_from, settings.test_to
             ),
         });
     }
-    let skipped = from.since(series.start).steps_up(series.step);
-    let start = series.start + Span::from_millis(series.step.millis().saturating_mul(skipped as i64));
-    let window = Series { start, step: series.step, values: series.values[skipped..].to_vec() };
+    let skipped = from.since(past.start).steps_up(past.step);
+    let window = Series { start: past.moment(skipped), step: past.step, values: past.values[skipped..].to_vec() };
     let scale = mase_scale(window.before(settings.train_until)).ok_or_else(|| ForecastCrateError::TooShort {
         model: "any".into(),
         found: 0,
@@ -129,22 +134,23 @@ pub fn evaluate(series: &Series, settings: &EvaluateSettings, progress: &mut dyn
     })?;
     let service = ServiceName::new("history");
     let index = |moment: Timestamp| moment.since(window.start).steps_up(window.step);
-    let horizon_steps = settings.horizons.iter().map(|h| h.steps_up(series.step)).max().unwrap_or(1).max(1);
+    let horizon_steps = settings.horizons.iter().map(|h| h.steps_up(past.step)).max().unwrap_or(1).max(1);
     let mut run = Run {
         settings,
         horizon_steps,
         warm: index(settings.train_until),
         test: index(settings.test_from),
         last: index(until).min(window.values.len()),
-        day: DAY.steps_up(series.step).max(1),
-        stride: settings.origin_every.steps_up(series.step).max(1),
+        day: DAY.steps_up(past.step).max(1),
+        stride: settings.origin_every.steps_up(past.step).max(1),
         models: BTreeMap::new(),
         failed: BTreeMap::new(),
-        ensemble: Ensemble::new(&settings.ensemble, &DEFAULT_QUANTILES, series.step, horizon_steps),
+        ensemble: Ensemble::new(&settings.ensemble, &DEFAULT_QUANTILES, past.step, horizon_steps),
         calibrators: BTreeMap::new(),
         waiting: VecDeque::new(),
         outcomes: BTreeMap::new(),
         histories: BTreeMap::from([(service.clone(), window)]),
+        covariates: BTreeMap::from([(service.clone(), past.covariates.to_vec())]),
         service,
     };
     let origins = run.all(progress);
@@ -166,6 +172,7 @@ struct Run<'a> {
     horizon_steps: usize,
     service: ServiceName,
     histories: BTreeMap<ServiceName, Series>,
+    covariates: Covariates<'a>,
     /// First windows of the warm-up, of the test, and after the end.
     warm: usize,
     test: usize,
@@ -250,6 +257,7 @@ impl Run<'_> {
             progress(Stage::Fit(kind));
             let lesson = Lesson {
                 histories: &self.histories,
+                covariates: &self.covariates,
                 events: &[],
                 train_until,
                 end: end_at,
@@ -306,7 +314,7 @@ impl Run<'_> {
     /// Forecasts of all contenders from the window `origin`, which is the last that they see.
     fn forecast(&mut self, origin: usize, counted: bool, leads: &[usize]) {
         let series = &self.histories[&self.service];
-        let past = Past { start: series.start, step: series.step, values: &series.values[..=origin] };
+        let past = Past::all(series).first(origin + 1).with_those_of(&self.service, &self.covariates);
         let request = Request {
             service: &self.service,
             past,

@@ -30,7 +30,7 @@ use burn::tensor::{Device, DeviceKind};
 use network::{Batch, Layout, Room, backward, forward, loss};
 use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
 use prescale_forecast::models::{Forecaster as _, Lesson, Lstm, LstmSettings, TrainingDevice};
-use prescale_forecast::past::{Past, Request};
+use prescale_forecast::past::{Past, Request, no_covariates};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -192,6 +192,7 @@ fn learn(settings: &LstmSettings) -> Fallible<()> {
     let levels = &DEFAULT_QUANTILES[..];
     let lesson = Lesson {
         histories: &histories,
+        covariates: no_covariates(),
         events: &[],
         train_until: until,
         end: until,

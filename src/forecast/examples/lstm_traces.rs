@@ -12,7 +12,7 @@ use std::time::Instant;
 use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
 use prescale_forecast::accuracy::{Accuracy, mase_scale};
 use prescale_forecast::models::{Forecaster as _, Lesson, Lstm, LstmSettings};
-use prescale_forecast::past::{Past, Request};
+use prescale_forecast::past::{Past, Request, no_covariates};
 
 const DAY: Span = Span::from_minutes(24 * 60);
 const HOUR: Span = Span::from_minutes(60);
@@ -216,6 +216,7 @@ impl Split {
         let horizon_steps = leads[leads.len() - 1];
         let lesson = |until: Timestamp| Lesson {
             histories: &self.histories,
+            covariates: no_covariates(),
             events: &[],
             train_until: until,
             end: until,

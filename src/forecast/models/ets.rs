@@ -188,7 +188,8 @@ mod tests {
         let values: Vec<Option<f64>> = (0..1_200)
             .map(|i| Some((5.0 + 0.002 * f64::from(i) + 0.02 * rng.sample::<f64, _>(StandardNormal)).exp_m1()))
             .collect();
-        let past = Past { start: Timestamp::from_millis(0), step: Span::from_minutes(1), values: &values };
+        let past =
+            Past { start: Timestamp::from_millis(0), step: Span::from_minutes(1), values: &values, covariates: &[] };
         let points = Smoother::choose(past.first(1_000), 60).unwrap().points(past.first(1_140), 60).unwrap();
         let (found, truth) = ((points[59] / points[0]).ln(), 0.002 * 59.0);
         assert!((found - truth).abs() < 0.3 * truth, "{found} against {truth}");

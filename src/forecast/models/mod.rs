@@ -28,7 +28,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ForecastCrateError, Result};
-use crate::past::Request;
+use crate::past::{Covariates, Request};
 
 pub use arima::Arima;
 pub use boosted::Boosted;
@@ -199,10 +199,12 @@ impl std::str::FromStr for ModelKind {
     }
 }
 
-/// What models learn from: the histories of all services and what was known of the calendar.
+/// What models learn from: the histories of all services, what was measured beside them, and what was known of the calendar.
 #[derive(Clone, Copy, Debug)]
 pub struct Lesson<'a> {
     pub histories: &'a BTreeMap<ServiceName, Series>,
+    /// What was measured beside the loads: for models that look at it.
+    pub covariates: &'a Covariates<'a>,
     pub events: &'a [CalendarEvent],
     /// Parameters are chosen on windows before this moment, error quantiles are measured from it to `end`.
     pub train_until: Timestamp,

@@ -87,7 +87,7 @@ mod tests {
 
     /// Mean absolute error of the logs an hour ahead, from origins all over the last day.
     fn error(known: &Decomposed, values: &[Option<f64>]) -> f64 {
-        let past = Past { start: Timestamp::from_millis(0), step: Span::from_minutes(5), values };
+        let past = Past { start: Timestamp::from_millis(0), step: Span::from_minutes(5), values, covariates: &[] };
         let origins = (values.len() - DAY_STEPS..values.len() - 12).step_by(7);
         let misses: Vec<f64> = origins
             .map(|origin| {
@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn a_daily_wave_on_a_trend_is_forecast_an_hour_ahead_up_to_its_noise() {
         let values = values(6);
-        let past = Past { start: Timestamp::from_millis(0), step: Span::from_minutes(5), values: &values };
+        let past =
+            Past { start: Timestamp::from_millis(0), step: Span::from_minutes(5), values: &values, covariates: &[] };
         // Four working days are learnt from, the fifth is asked.
         let known = Decomposed::choose(past.first(4 * DAY_STEPS), 12).unwrap();
         let error = error(&known, &values[..5 * DAY_STEPS]);
@@ -111,7 +112,8 @@ mod tests {
     #[test]
     fn from_two_weeks_on_a_weekend_is_known() {
         let values = values(20);
-        let past = Past { start: Timestamp::from_millis(0), step: Span::from_minutes(5), values: &values };
+        let past =
+            Past { start: Timestamp::from_millis(0), step: Span::from_minutes(5), values: &values, covariates: &[] };
         // The twentieth day is a Saturday, as two before it were.
         let known = Decomposed::choose(past.first(19 * DAY_STEPS), 12).unwrap();
         let error = error(&known, &values);
@@ -121,7 +123,8 @@ mod tests {
     #[test]
     fn a_history_below_two_days_is_refused() {
         let values = values(2);
-        let past = Past { start: Timestamp::from_millis(0), step: Span::from_minutes(5), values: &values };
+        let past =
+            Past { start: Timestamp::from_millis(0), step: Span::from_minutes(5), values: &values, covariates: &[] };
         assert!(Decomposed::choose(past.first(2 * DAY_STEPS - 1), 12).is_none());
         assert!(Decomposed::choose(past, 12).is_some());
     }

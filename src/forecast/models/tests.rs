@@ -6,7 +6,7 @@ use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
 use proptest::prelude::*;
 
 use super::{Forecaster, Lesson, Lstm, LstmSettings, ModelKind};
-use crate::past::{Past, Request};
+use crate::past::{Past, Request, no_covariates};
 
 const HORIZON: usize = 12;
 
@@ -36,6 +36,7 @@ fn fit(model: &mut dyn Forecaster, series: &Series) -> crate::Result<BTreeMap<Se
     let histories = BTreeMap::from([(ServiceName::new("a"), series.clone())]);
     let lesson = Lesson {
         histories: &histories,
+        covariates: no_covariates(),
         events: &[],
         train_until: series.start + Span::from_minutes(2 * 24 * 60),
         end: series.end(),
@@ -133,6 +134,7 @@ fn what_comes_after_the_end_of_a_lesson_changes_no_byte() {
             let histories = BTreeMap::from([(ServiceName::new("a"), series.clone())]);
             let lesson = Lesson {
                 histories: &histories,
+                covariates: no_covariates(),
                 events: &[],
                 train_until: series.start + Span::from_minutes(600 * 5),
                 end: series.start + Span::from_minutes(700 * 5),

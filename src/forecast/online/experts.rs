@@ -9,6 +9,7 @@ use prescale_domain::{Series, ServiceName, Span};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::models::{DAY, Forecaster, Lesson, ModelKind};
+use crate::past::no_covariates;
 
 /// Fitted models of one service; what they have learnt does not change until they are fitted again.
 #[derive(Clone, Default)]
@@ -41,7 +42,8 @@ impl Experts {
         let length = end.since(start);
         let measured = Span::from_millis((length.millis() / 3).min(2 * DAY.millis()));
         let train_until = (end - measured).floor_to(step);
-        let lesson = Lesson { histories, events: &[], train_until, end, horizon_steps, levels };
+        let covariates = no_covariates();
+        let lesson = Lesson { histories, covariates, events: &[], train_until, end, horizon_steps, levels };
         // Yesterday is unknown on the first day.
         let has_day = |kind: &ModelKind| *kind != ModelKind::SeasonalNaive || length >= DAY;
         let fitted = kinds.filter(has_day).filter_map(|kind| {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::anomaly;
 use crate::error::{ForecastCrateError, Result};
 use crate::models::{Forecaster, Lesson, Lstm, LstmSettings, ModelKind};
-use crate::past::{Past, Request};
+use crate::past::{Covariate, Covariates, Known, Past, Request};
 use crate::registry::Training;
 
 use super::experts::Experts;
@@ -90,6 +90,7 @@ pub struct TrainingJob {
     until: Timestamp,
     settings: OnlineSettings,
     histories: BTreeMap<ServiceName, Series>,
+    covariates: BTreeMap<ServiceName, Vec<(String, Series)>>,
     events: Vec<CalendarEvent>,
     base: Option<Arc<Vec<u8>>>,
     /// A challenger takes the same small steps as the model that serves: its trial, and itself.
@@ -148,7 +149,7 @@ impl TrainingJob {
     pub(super) fn new(
         pending: &PendingJob,
         settings: &OnlineSettings,
-        histories: &BTreeMap<ServiceName, Series>,
+        known: Known<'_>,
         events: &[CalendarEvent],
         base: Option<Arc<Vec<u8>>>,
         trial: Option<&Trial>,
@@ -162,11 +163,14 @@ impl TrainingJob {
             let values = past.values.get(skipped..).unwrap_or(&[]).to_vec();
             Series { start: past.moment(skipped), step: series.step, values }
         };
-        let histories = histories
-            .iter()
-            .filter(|(service, _)| pending.services.contains(*service))
-            .map(|(service, series)| (service.clone(), part(series)))
-            .collect();
+        let (histories, covariates) = (known.histories.iter(), known.covariates.iter());
+        let histories = histories.filter(|(service, _)| pending.services.contains(*service));
+        let histories = histories.map(|(service, series)| (service.clone(), part(series))).collect();
+        // The models beside the LSTM don't look at them.
+        let is_read = pending.kind != TrainingKind::Experts;
+        let covariates = covariates.filter(|(service, _)| is_read && pending.services.contains(*service));
+        let parts = |own: &Vec<Covariate<'_>>| own.iter().map(|one| (one.name.to_owned(), part(one.series))).collect();
+        let covariates = covariates.map(|(service, own)| (service.clone(), parts(own))).collect();
         let events = events.iter().filter(|event| event.known_at <= pending.started).cloned().collect();
         Self {
             id: pending.id,
@@ -176,6 +180,7 @@ impl TrainingJob {
             until: pending.until,
             settings: settings.clone(),
             histories,
+            covariates,
             events,
             base,
             shadow,
@@ -240,8 +245,10 @@ impl TrainingJob {
             _ => HOLDOUT_MAX.min(Span::from_millis(longest.millis() / 6)),
         };
         let split = (self.until - holdout).floor_to(self.settings.step);
+        let covariates = borrowed(&self.covariates);
         let lesson = Lesson {
             histories: &self.histories,
+            covariates: &covariates,
             events: &self.events,
             train_until: split,
             end: self.until,
@@ -325,7 +332,7 @@ impl TrainingJob {
             let mut own = [0.0_f64; 3];
             let mut scored = 0;
             for origin in (from..count).step_by(stride) {
-                let past = Past::all(series).first(origin);
+                let past = Past::all(series).first(origin).with_those_of(service, lesson.covariates);
                 let (horizon_steps, levels) = (lesson.horizon_steps, lesson.levels);
                 let request = Request { service, past, horizon_steps, levels, events: &self.events, now: past.end() };
                 let by_champion = champion.and_then(|model| model.predict(&request).ok());
@@ -380,15 +387,17 @@ pub struct Handmade {
     pub training: Training,
 }
 
-/// Trains the LSTM on whole histories, from `base` where it is given, as the loop would.
+/// Trains the LSTM on all that is known, from `base` where it is given, as the loop would.
 ///
 /// # Errors
 /// Too little history, a base that can't be read, or a training that diverged or crashed.
-pub fn train_by_hand(
+pub fn train_by_hand<'a>(
     settings: &OnlineSettings,
-    histories: BTreeMap<ServiceName, Series>,
+    known: impl Into<Known<'a>>,
     base: Option<Vec<u8>>,
 ) -> Result<Handmade> {
+    let known = known.into();
+    let histories = known.histories;
     let until = histories.values().map(Series::end).max().unwrap_or_default();
     let step = settings.step;
     if let Some((service, series)) = histories.iter().find(|(_, series)| series.step != step) {
@@ -398,10 +407,18 @@ pub fn train_by_hand(
     let kind = if base.is_some() { TrainingKind::Scheduled } else { TrainingKind::Initial };
     let services = histories.keys().cloned().collect();
     let pending = PendingJob { id: 0, kind, started: until, effective: until, until, services, generation: 0 };
-    let job = TrainingJob::new(&pending, settings, &histories, &[], base.map(Arc::new), None);
+    let job = TrainingJob::new(&pending, settings, known, &[], base.map(Arc::new), None);
     let trained = catch_unwind(AssertUnwindSafe(|| job.train()))
         .unwrap_or_else(|panic| Err(ForecastCrateError::Crashed(crash_text(&*panic))))?;
     Ok(Handmade { metrics: trained.figures.metrics(), model: trained.model, training: trained.training })
+}
+
+fn borrowed(covariates: &BTreeMap<ServiceName, Vec<(String, Series)>>) -> Covariates<'_> {
+    let each = covariates.iter().map(|(service, own)| {
+        let own = own.iter().map(|(name, series)| Covariate { name, series });
+        (service.clone(), own.collect())
+    });
+    each.collect()
 }
 
 fn crash_text(panic: &(dyn Any + Send)) -> String {

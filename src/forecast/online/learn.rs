@@ -14,7 +14,7 @@ use super::trial::{Role, Trial, Verdict};
 use super::{Online, OnlineEvent};
 use crate::error::Result;
 use crate::models::{DAY, Lstm, ModelKind};
-use crate::past::Past;
+use crate::past::{Known, Past};
 
 /// The first model of a service is accepted up to this multiple of Holt's loss: online calibration and updates follow.
 const ACCEPT_FIRST: f64 = 1.10;
@@ -85,19 +85,21 @@ impl Online {
         }
     }
 
-    /// A training that should start now, if any; only one at a time. The histories are those of all services up to the
-    /// last closed window.
-    pub fn due(
+    /// A training that should start now, if any; only one at a time. What is known is of all services up to the last closed
+    /// window.
+    pub fn due<'a>(
         &mut self,
         now: Timestamp,
-        histories: &BTreeMap<ServiceName, Series>,
+        known: impl Into<Known<'a>>,
         events: &[CalendarEvent],
     ) -> Option<TrainingJob> {
         if self.state.pending.is_some() {
             return None;
         }
+        let known = known.into();
         let length = |series: &Series| series.end().since(series.start);
-        let ready: BTreeMap<&ServiceName, &Series> = histories
+        let ready: BTreeMap<&ServiceName, &Series> = known
+            .histories
             .iter()
             .filter(|(service, series)| self.state.services.contains_key(*service) && series.step == self.settings.step)
             .filter(|(_, series)| length(series) >= self.settings.min_history)
@@ -133,7 +135,7 @@ impl Online {
         }
         self.state.pending = Some(pending);
         happenings::TrainingStarted { kind: kind.name() }.emit();
-        self.resume(histories, events)
+        self.resume(known, events)
     }
 
     fn kind_due(&self, now: Timestamp, ready: &BTreeMap<&ServiceName, &Series>, longest: Span) -> Option<TrainingKind> {
@@ -192,10 +194,10 @@ impl Online {
     }
 
     /// The pending training once more, from the same inputs: for after a restart.
-    pub fn resume(&self, histories: &BTreeMap<ServiceName, Series>, events: &[CalendarEvent]) -> Option<TrainingJob> {
+    pub fn resume<'a>(&self, known: impl Into<Known<'a>>, events: &[CalendarEvent]) -> Option<TrainingJob> {
         let pending = self.state.pending.as_ref()?;
         let base = self.state.lstm.clone();
-        Some(TrainingJob::new(pending, &self.settings, histories, events, base, self.state.trial.as_ref()))
+        Some(TrainingJob::new(pending, &self.settings, known.into(), events, base, self.state.trial.as_ref()))
     }
 
     /// The start of the pending training, as an event.

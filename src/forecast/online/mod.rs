@@ -148,15 +148,15 @@ impl Online {
         events
     }
 
-    /// The forecast from the last window of `history`: what the models say, mixed and calibrated, and whether the LSTM takes
+    /// The forecast from the last window of `past`, which is all that is known of the service: what the models say, mixed and calibrated, and whether the LSTM takes
     /// part or why not.
     ///
     /// # Errors
     /// The reason why there is none, as a code, and the time until there will be one where that is known.
-    pub fn forecast(
+    pub fn forecast<'a>(
         &mut self,
         service: &ServiceName,
-        history: &Series,
+        past: impl Into<Past<'a>>,
         events: &[CalendarEvent],
         now: Timestamp,
     ) -> std::result::Result<QuantileForecast, Missing> {
@@ -164,7 +164,7 @@ impl Online {
         if !self.state.services.contains_key(service) {
             return missing("unknown-service", None);
         }
-        let past = Past::all(history);
+        let past = past.into();
         if past.newest(past.values.len()).is_none() {
             return missing("no-history", Some(Span::from_millis(KNOWN_MIN as i64 * past.step.millis())));
         }
@@ -175,7 +175,7 @@ impl Online {
         if known < KNOWN_MIN {
             return missing("no-history", Some(Span::from_millis((KNOWN_MIN - known) as i64 * past.step.millis())));
         }
-        self.fit_quick(service, history, events, known);
+        self.fit_quick(service, past, events, known);
         let levels = self.settings.levels.clone();
         let horizon_steps = self.settings.horizon();
         let request = Request { service, past, horizon_steps, levels: &levels, events, now };
@@ -237,7 +237,7 @@ impl Online {
 
     /// Fits the quick models of a service until it has a day of history, each time that has doubled, and where there are
     /// none: milliseconds. After that they are fitted by trainings.
-    fn fit_quick(&mut self, service: &ServiceName, history: &Series, events: &[CalendarEvent], known: usize) {
+    fn fit_quick(&mut self, service: &ServiceName, past: Past<'_>, events: &[CalendarEvent], known: usize) {
         let Some(own) = self.state.services.get_mut(service) else { return };
         let kinds: Vec<ModelKind> = self.settings.models.iter().copied().filter(|kind| !kind.is_costly()).collect();
         if kinds.is_empty() {
@@ -248,15 +248,14 @@ impl Online {
         if !own.experts.is_empty() && !grown {
             return;
         }
-        let end = history.end();
+        let end = past.end();
         // Older outliers weigh little, and this is on the way of a decision.
-        let past = Past::all(history);
         let skipped = past.values.len().saturating_sub(past.steps(CLEANED));
         let newest = Past { start: past.moment(skipped), values: &past.values[skipped..], ..past };
         let found = anomaly::find(newest, service, events, end);
-        let mut cleaned = history.clone();
-        cleaned.values.truncate(skipped);
-        cleaned.values.extend(anomaly::without(newest, &found));
+        let mut values = past.values[..skipped].to_vec();
+        values.extend(anomaly::without(newest, &found));
+        let cleaned = Series { start: past.start, step: past.step, values };
         let histories = BTreeMap::from([(service.clone(), cleaned)]);
         let shape = (self.settings.horizon(), &*self.settings.levels, self.settings.seed);
         own.experts.replace(Experts::fit(kinds.into_iter(), &histories, shape));

@@ -12,6 +12,7 @@ use super::*;
 use crate::models::TrainingDevice;
 
 mod campaigns;
+mod covariates;
 mod shift;
 mod trials;
 

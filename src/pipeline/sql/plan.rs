@@ -227,6 +227,20 @@ impl Plan {
 }
 
 impl Plan {
+    /// Whether the rows that it writes have a measure of this name: a column that is a number or a truth value or, where a
+    /// column `metric` says what was measured, its text, `_` and such a column.
+    pub fn makes(&self, measure: &str) -> bool {
+        let fields = self.sink.schema.fields();
+        let is_measure = |field: &&FieldRef| field.data_type().is_numeric() || *field.data_type() == DataType::Boolean;
+        let mut columns = fields.iter().filter(is_measure).map(|field| field.name().as_str());
+        if fields.iter().all(|field| field.name() != "metric" || is_measure(&field)) {
+            return columns.any(|column| column == measure);
+        }
+        columns.any(|column| {
+            measure.strip_suffix(column).and_then(|rest| rest.strip_suffix('_')).is_some_and(|it| !it.is_empty())
+        })
+    }
+
     /// The first moment at which a row of this time is late: the end of the first window that holds it. A session that
     /// ends before a row can't be the row's, and one that the row could join ends after it.
     pub(crate) fn late_from(&self, time: i64) -> i64 {

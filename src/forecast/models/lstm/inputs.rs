@@ -5,12 +5,13 @@ use prescale_domain::{CalendarEvent, ServiceName, Span};
 use serde::{Deserialize, Serialize};
 
 use super::calendar::{MOMENT_WIDTH, moments, seen};
+use super::covariates::{self, Gauge};
 use crate::log::take_lns;
 use crate::models::{DAY, event_at};
 use crate::past::Past;
 
 /// Windows that each step of the encoder averages over, oldest first: three hours of minutes in 36 steps.
-const BUCKETS: [usize; 36] = [
+pub(super) const BUCKETS: [usize; 36] = [
     15, 15, 15, 15, 15, 15, 15, 15, 5, 5, 5, 5, 5, 5, 5, 5, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
 ];
 /// Windows before the origin that the encoder sees.
@@ -125,6 +126,8 @@ fn level_error(past: Past<'_>, scale: &Scale, horizon_steps: usize) -> f64 {
 pub(super) struct Inputs {
     pub encoder: [[f32; ENCODER_INPUTS]; ENCODER_STEPS],
     pub decoder: Vec<[f32; DECODER_INPUTS]>,
+    /// What the encoder sees beside, as [`covariates::inputs`] has it.
+    pub covariates: Vec<f32>,
     pub level: f64,
 }
 
@@ -132,6 +135,8 @@ pub(super) struct Inputs {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
     pub scale: &'a Scale,
+    /// Of its covariates, by channel.
+    pub gauges: &'a [Option<Gauge>],
     pub service: &'a ServiceName,
     /// Those that the network may use.
     pub events: &'a [CalendarEvent],
@@ -163,7 +168,8 @@ pub(super) fn inputs(past: Past<'_>, view: &View<'_>) -> Option<Inputs> {
     };
     let encoder = frame.encoder(&lift);
     let decoder = frame.decoder(view.moments, &lift);
-    Some(Inputs { encoder, decoder, level })
+    let covariates = covariates::inputs(past, view.gauges);
+    Some(Inputs { encoder, decoder, covariates, level })
 }
 
 /// A history with the origin and the level that everything is relative to.
@@ -360,7 +366,7 @@ impl Seasons {
     }
 }
 
-fn bounded(value: f64) -> f32 {
+pub(super) fn bounded(value: f64) -> f32 {
     value.clamp(-LOG_MAX, LOG_MAX) as f32
 }
 

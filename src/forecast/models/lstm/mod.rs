@@ -3,6 +3,7 @@
 //! break it; an untrained network forecasts the level; the same seed gives the same bytes.
 
 mod calendar;
+mod covariates;
 mod device;
 mod inputs;
 mod kernel;
@@ -28,6 +29,7 @@ use super::{Forecaster, Lesson, ModelKind, seal, unseal};
 use crate::error::{ForecastCrateError, Result};
 use crate::past::{Past, Request};
 
+use covariates::Gauge;
 pub use device::TrainingDevice;
 use inputs::{Scale, View};
 use network::{Batch, Layout, Room};
@@ -95,6 +97,9 @@ struct Fitted {
     scales: BTreeMap<ServiceName, ServiceScale>,
     /// Kinds of events that covered enough training windows for the weights to know their effect.
     event_kinds: BTreeSet<String>,
+    /// Covariates that the encoder sees, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    channels: Vec<String>,
     /// Length of the longest training history.
     trained_on: Span,
     #[serde(with = "crate::hex")]
@@ -105,6 +110,9 @@ struct Fitted {
 struct ServiceScale {
     index: usize,
     scale: Scale,
+    /// What it has for each channel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gauges: Vec<Option<Gauge>>,
 }
 
 impl Lstm {
@@ -125,8 +133,15 @@ impl Lstm {
                 return Err(ForecastCrateError::Format(format!("{found} weights, the layout needs {expected}")));
             }
             let shape = (fitted.layout.encoder_inputs, fitted.layout.decoder_inputs);
-            if shape != (inputs::ENCODER_INPUTS, inputs::DECODER_INPUTS) {
+            let channels = fitted.channels.len();
+            let encoder_inputs = inputs::ENCODER_INPUTS + covariates::CHANNEL_INPUTS * channels;
+            if shape != (encoder_inputs, inputs::DECODER_INPUTS) || channels > covariates::CHANNELS_MAX {
                 return Err(ForecastCrateError::Format(format!("the layout is of {shape:?} inputs")));
+            }
+            let fits =
+                |own: &ServiceScale| own.gauges.len() == channels && own.gauges.iter().flatten().all(Gauge::is_sound);
+            if !fitted.scales.values().all(fits) {
+                return Err(ForecastCrateError::Format(format!("covariates that are not of {channels} channels")));
             }
             if let Some(own) = fitted.scales.values().find(|own| own.index >= fitted.layout.services) {
                 return Err(ForecastCrateError::Format(format!("service {} of {}", own.index, fitted.layout.services)));
@@ -216,7 +231,8 @@ impl Lstm {
         }
         let events = train::usable_events(request.events, &fitted.event_kinds);
         let moments = calendar.of(request.past, fitted.horizon_steps);
-        let view = View { scale: &own.scale, service: request.service, events: &events, moments, shift: 0.0 };
+        let (scale, gauges, service) = (&own.scale, &*own.gauges, request.service);
+        let view = View { scale, gauges, service, events: &events, moments, shift: 0.0 };
         let inputs = inputs::inputs(request.past, &view).ok_or_else(|| ForecastCrateError::TooShort {
             model: model(),
             found: 0,

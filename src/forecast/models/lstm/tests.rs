@@ -9,10 +9,12 @@ use prescale_domain::{CalendarEvent, Series, ServiceName, Span, Timestamp};
 use super::TrainingDevice;
 use super::{Lstm, LstmSettings};
 use crate::models::{Forecaster as _, Lesson};
-use crate::past::{Past, Request};
+use crate::past::{Past, Request, no_covariates};
 
 use super::network::{Batch, Layout, Room, backward, forward, loss};
 use super::tensors;
+
+mod covariates;
 
 fn small() -> (Layout, Vec<f32>, Batch) {
     let layout =
@@ -205,6 +207,7 @@ fn the_effect_of_campaigns_is_learnt_and_forecast_for_the_windows_that_they_cove
     let mut model = Lstm::new(LstmSettings { fit_samples: 16_000, ..LstmSettings::default() }, 1);
     let lesson = Lesson {
         histories: &histories,
+        covariates: no_covariates(),
         events: &events,
         train_until: series.start + Span::from_minutes(3 * 1440),
         end: series.end(),
@@ -245,7 +248,8 @@ const HORIZON: usize = 12;
 
 fn lesson(histories: &BTreeMap<ServiceName, Series>) -> Lesson<'_> {
     let end = histories.values().next().unwrap().end();
-    Lesson { histories, events: &[], train_until: end, end, horizon_steps: HORIZON, levels: &LEVELS }
+    let covariates = no_covariates();
+    Lesson { histories, covariates, events: &[], train_until: end, end, horizon_steps: HORIZON, levels: &LEVELS }
 }
 
 fn request<'a>(service: &'a ServiceName, past: Past<'a>) -> Request<'a> {
@@ -420,7 +424,15 @@ fn an_announced_campaign_lowers_the_error_of_its_windows_by_half() {
             Lstm::new(LstmSettings { fit_samples: 6_000, hidden: 16, fit_rate: 1e-2, ..LstmSettings::default() }, 1);
         let (horizon_steps, levels) = (6, &[0.1, 0.5, 0.9][..]);
         model
-            .fit(&Lesson { histories: &histories, events, train_until, end: series.end(), horizon_steps, levels })
+            .fit(&Lesson {
+                histories: &histories,
+                covariates: no_covariates(),
+                events,
+                train_until,
+                end: series.end(),
+                horizon_steps,
+                levels,
+            })
             .unwrap();
         let mut sum = 0.0;
         for target in 5 * 288 + 6..6 * 288 {

@@ -10,6 +10,7 @@ use prescale_domain::{CalendarEvent, ServiceName, Span};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::covariates::{self, CHANNEL_INPUTS};
 use super::inputs::{
     DECODER_INPUTS, ENCODER_INPUTS, ENCODER_STEPS, Inputs, REACH, Scale, View, at, inputs, newest, target_moments,
 };
@@ -76,7 +77,19 @@ pub(super) fn train(
     effort: Effort,
 ) -> Result<Fitted> {
     let horizon_steps = lesson.horizon_steps;
-    let grounds = grounds(lesson, start, effort)?;
+    let mut grounds = grounds(lesson, start, effort)?;
+    let channels = match start {
+        // An update sees too little to learn what a new one means.
+        Some(start) if effort.recent => start.channels.clone(),
+        _ => covariates::channels(grounds.iter().map(|ground| ground.past)),
+    };
+    for ground in &mut grounds {
+        let known = start.and_then(|start| start.scales.get(ground.service)).filter(|_| effort.recent);
+        ground.own.gauges = match known {
+            Some(known) => known.gauges.clone(),
+            None => covariates::gauges(ground.past, &channels),
+        };
+    }
     let event_kinds = learnable_kinds(lesson, &grounds);
     let event_kinds = match start {
         // An update sees too little to forget a kind.
@@ -85,7 +98,7 @@ pub(super) fn train(
     };
     let events = usable_events(lesson.events, &event_kinds);
     let layout = Layout {
-        encoder_inputs: ENCODER_INPUTS,
+        encoder_inputs: ENCODER_INPUTS + CHANNEL_INPUTS * channels.len(),
         decoder_inputs: DECODER_INPUTS,
         hidden: settings.hidden,
         services: grounds.len(),
@@ -94,12 +107,14 @@ pub(super) fn train(
     let knows_as_much = |start: &&Fitted| {
         grounds.iter().all(|ground| {
             let cycles = |scale: &Scale| (scale.days, scale.weeks, scale.months);
-            let before = start.scales.get(ground.service).map(|own| (own.index, cycles(&own.scale)));
-            before == Some((ground.own.index, cycles(&ground.own.scale)))
+            let measured = |own: &ServiceScale| own.gauges.iter().map(Option::is_some).collect::<Vec<_>>();
+            let seen = |own: &ServiceScale| (own.index, cycles(&own.scale), measured(own));
+            start.scales.get(ground.service).map(seen) == Some(seen(&ground.own))
         })
     };
-    let same =
-        start.filter(|start| start.layout == layout && start.horizon_steps == horizon_steps).filter(knows_as_much);
+    let is_alike =
+        |start: &&Fitted| (&start.layout, start.horizon_steps, &start.channels) == (&layout, horizon_steps, &channels);
+    let same = start.filter(is_alike).filter(knows_as_much);
     // Weights of inputs that were never seen are worth nothing: then from scratch, with the effort that takes.
     let mut effort = match same {
         None if !effort.recent => Effort { samples: settings.fit_samples, rate: settings.fit_rate, recent: false },
@@ -117,7 +132,7 @@ pub(super) fn train(
     let trained_on =
         grounds.iter().map(|ground| ground.past.end().since(ground.past.start)).max().unwrap_or(Span::ZERO);
     let scales = grounds.into_iter().map(|ground| (ground.service.clone(), ground.own)).collect::<BTreeMap<_, _>>();
-    Ok(Fitted { layout, horizon_steps, scales, event_kinds, trained_on, weights })
+    Ok(Fitted { layout, horizon_steps, scales, event_kinds, channels, trained_on, weights })
 }
 
 fn grounds<'a>(lesson: &Lesson<'a>, start: Option<&Fitted>, effort: Effort) -> Result<Vec<Ground<'a>>> {
@@ -125,7 +140,7 @@ fn grounds<'a>(lesson: &Lesson<'a>, start: Option<&Fitted>, effort: Effort) -> R
     let mut grounds = Vec::new();
     let mut longest = 0;
     for (service, series) in lesson.histories {
-        let past = Past::before(series, lesson.train_until.min(lesson.end));
+        let past = Past::before(series, lesson.train_until.min(lesson.end)).with_those_of(service, lesson.covariates);
         longest = longest.max(past.values.len());
         let count = past.values.len();
         let judged = (count / 8).min(past.steps(DAY));
@@ -143,7 +158,7 @@ fn grounds<'a>(lesson: &Lesson<'a>, start: Option<&Fitted>, effort: Effort) -> R
         if let Some(scale) = scale
             && train.len() >= horizon_steps
         {
-            let own = ServiceScale { index: grounds.len(), scale };
+            let own = ServiceScale { index: grounds.len(), scale, gauges: Vec::new() };
             grounds.push(Ground { service, past, own, train, judge: split..last });
         }
     }
@@ -305,8 +320,8 @@ impl<'a> School<'a> {
         let Pick { ground, origin, shift } = *pick;
         let past = ground.past.first(origin);
         let moments = target_moments(past, self.horizon_steps);
-        let (scale, service) = (&ground.own.scale, ground.service);
-        let inputs = inputs(past, &View { scale, service, events: self.events, moments: &moments, shift })?;
+        let (scale, gauges, service) = (&ground.own.scale, &*ground.own.gauges, ground.service);
+        let inputs = inputs(past, &View { scale, gauges, service, events: self.events, moments: &moments, shift })?;
         let targets = (0..self.horizon_steps)
             .map(|k| at(ground.past, (origin + k) as isize).map_or(f32::NAN, |value| (value / scale.unit) as f32))
             .collect();
@@ -357,7 +372,11 @@ pub(super) fn assemble(batch: &mut Batch, samples: &[Sample<'_>]) {
     batch.decoder.clear();
     batch.targets.clear();
     for step in 0..ENCODER_STEPS {
-        samples.iter().for_each(|sample| batch.encoder.extend_from_slice(&sample.inputs.encoder[step]));
+        for Sample { inputs, .. } in samples {
+            batch.encoder.extend_from_slice(&inputs.encoder[step]);
+            let width = inputs.covariates.len() / ENCODER_STEPS;
+            batch.encoder.extend_from_slice(&inputs.covariates[step * width..(step + 1) * width]);
+        }
     }
     for step in 0..horizon {
         samples.iter().for_each(|sample| batch.decoder.extend_from_slice(&sample.inputs.decoder[step]));

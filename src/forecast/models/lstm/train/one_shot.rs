@@ -10,6 +10,7 @@ use super::super::one_shot;
 use super::*;
 use crate::evaluate::parse_csv;
 use crate::measured::say;
+use crate::past::no_covariates;
 
 /// A trace, its step in minutes, the first day of the test and how many days it has, as in the example `lstm_traces`.
 const TRACES: [(&str, i64, &str, usize); 5] = [
@@ -53,7 +54,15 @@ fn compare(series: &Series, test: usize, apart: usize) -> Vec<f64> {
     let (histories, levels) = (BTreeMap::from([(ServiceName::new("a"), series.clone())]), &DEFAULT_QUANTILES[..]);
     let horizon_steps = Span::from_minutes(30).steps_up(series.step);
     let until = Past::all(series).moment(test - apart);
-    let lesson = Lesson { histories: &histories, events: &[], train_until: until, end: until, horizon_steps, levels };
+    let lesson = Lesson {
+        histories: &histories,
+        covariates: no_covariates(),
+        events: &[],
+        train_until: until,
+        end: until,
+        horizon_steps,
+        levels,
+    };
     let effort = Effort { samples: settings.fit_samples, rate: settings.fit_rate, recent: false };
     let seed = 7;
     let grounds = grounds(&lesson, None, effort).unwrap();
