@@ -8,8 +8,6 @@ mod device;
 mod inputs;
 mod kernel;
 mod network;
-#[cfg(test)]
-mod one_shot;
 mod product;
 mod source;
 #[cfg(any(test, feature = "gpu"))]

@@ -29,9 +29,6 @@ pub(super) enum Source {
         device: burn::tensor::Device,
         batch: Box<Batch>,
     },
-    /// Another network, for comparison.
-    #[cfg(test)]
-    OneShot(Batch),
 }
 
 impl Source {
@@ -72,13 +69,6 @@ impl Source {
                 let found = tensors::loss_and_gradient(device, layout, weights, batch)?;
                 Ok(found.map(|(loss, gradient)| (loss.mean, gradient)))
             }
-            #[cfg(test)]
-            Self::OneShot(batch) => {
-                let samples: Vec<_> = picks.iter().filter_map(sample).collect();
-                assemble(batch, &samples);
-                let found = super::one_shot::loss_and_gradient(layout, weights, batch)?;
-                Ok(found.map(|(loss, gradient)| (loss.mean, gradient)))
-            }
         }
     }
 
@@ -95,8 +85,6 @@ impl Source {
             }
             #[cfg(feature = "gpu")]
             Self::Gpu { device, .. } => tensors::loss(device, layout, weights, batch),
-            #[cfg(test)]
-            Self::OneShot(_) => Ok(super::one_shot::loss_and_gradient(layout, weights, batch)?.map(|(loss, _)| loss)),
         }
     }
 }

@@ -1,9 +1,6 @@
 //! Training: samples drawn under a seed, Adam, a mean of the weights, early stopping. Rule: nothing from `train_until` on
 //! is trained on, and the newest part before it decides when to stop.
 
-#[cfg(test)]
-mod one_shot;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use prescale_domain::{CalendarEvent, ServiceName, Span};
