@@ -69,6 +69,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "the figures, for who wants to see them")]
     fn no_decision_waits_for_a_training() {
         let start = 10 * DAY;
         let clock = Arc::new(Hands(AtomicI64::new(minute(start).millis())));
