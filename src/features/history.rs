@@ -391,7 +391,8 @@ fn measured(
         let Covariate::Measure(column) = covariate else { continue };
         let value = load_of(entry, column);
         let Some(own) = all.get_mut(service).and_then(|own| own.get_mut(column)) else {
-            if value.is_some() {
+            // The zero of a silent window is no measure.
+            if value.is_some() && matches!(entry, Entry::Row { .. }) {
                 let series = Series { start, step, values: vec![value] };
                 all.entry(service.clone()).or_default().insert(column.clone(), series);
             }
