@@ -94,6 +94,23 @@ impl Bernstein {
         if !actual.is_finite() {
             return;
         }
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the feature.
+            unsafe { self.learn_wide(said, mixed, actual, level) };
+            return;
+        }
+        self.learn_any(said, mixed, actual, level);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn learn_wide(&mut self, said: &[f64], mixed: f64, actual: f64, level: f64) {
+        self.learn_any(said, mixed, actual, level);
+    }
+
+    #[inline(always)]
+    fn learn_any(&mut self, said: &[f64], mixed: f64, actual: f64, level: f64) {
         let keep = self.keep;
         let slope = if actual < mixed { 1.0 - level } else { -level };
         let loss = pinball(actual, mixed, level);
@@ -131,6 +148,7 @@ impl Bernstein {
         }
     }
 
+    #[inline(always)]
     fn weigh(&mut self) {
         let mut highest = f64::NEG_INFINITY;
         for (eta, regret) in self.rate.iter().zip(&self.regret) {
