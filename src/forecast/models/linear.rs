@@ -1,5 +1,7 @@
 //! Least squares by the normal equations, for a handful of unknowns.
 
+use super::regression::solve as cholesky;
+
 /// Sums of a regression, added up row by row.
 #[derive(Clone, Debug)]
 pub(super) struct LeastSquares {
@@ -25,32 +27,16 @@ impl LeastSquares {
     }
 
     /// The coefficients, by Cholesky; a hair of ridge keeps inputs that repeat each other from blowing up. `None` when a sum
-    /// is not finite.
+    /// is not finite or the inputs say too little.
     pub(super) fn solve(&self) -> Option<Vec<f64>> {
         const RIDGE: f64 = 1e-10;
         let width = self.width;
         let trace: f64 = (0..width).map(|i| self.square[i * width + i]).sum();
-        let mut lower = self.square.clone();
-        for row in 0..width {
-            for column in 0..=row {
-                let done: f64 = (0..column).map(|k| lower[row * width + k] * lower[column * width + k]).sum();
-                let left = lower[row * width + column] - done;
-                lower[row * width + column] = if row == column {
-                    (left + RIDGE * trace + f64::MIN_POSITIVE).max(RIDGE * RIDGE * trace + f64::MIN_POSITIVE).sqrt()
-                } else {
-                    left / lower[column * width + column]
-                };
-            }
+        let mut square = self.square.clone();
+        for i in 0..width {
+            square[i * width + i] += RIDGE * trace + f64::MIN_POSITIVE;
         }
-        let mut answer = self.product.clone();
-        for row in 0..width {
-            let done: f64 = (0..row).map(|k| lower[row * width + k] * answer[k]).sum();
-            answer[row] = (answer[row] - done) / lower[row * width + row];
-        }
-        for row in (0..width).rev() {
-            let done: f64 = (row + 1..width).map(|k| lower[k * width + row] * answer[k]).sum();
-            answer[row] = (answer[row] - done) / lower[row * width + row];
-        }
+        let answer = cholesky(&mut square, &self.product, width)?;
         answer.iter().all(|value| value.is_finite()).then_some(answer)
     }
 }

@@ -190,7 +190,7 @@ impl Rows {
 }
 
 /// Solves a symmetric positive definite system by Cholesky; `square` holds the lower triangle.
-fn solve(square: &mut [f64], product: &[f64], width: usize) -> Option<Vec<f64>> {
+pub(super) fn solve(square: &mut [f64], product: &[f64], width: usize) -> Option<Vec<f64>> {
     for i in 0..width {
         for j in 0..=i {
             let dot: f64 = (0..j).map(|k| square[i * width + k] * square[j * width + k]).sum();
