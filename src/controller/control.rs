@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prescale_actuate::{ActuateError, Target};
-use prescale_decide::{decide, forecast_input};
+use prescale_decide::{Moment, decide};
 use prescale_domain::{
-    CalendarEvent, Clock, Decision, DecisionInputs, FeaturesRecord, LeadTime, QuantileForecast, Series, ServiceName,
-    Span, Timestamp,
+    CalendarEvent, Clock, Decision, FeatureRow, FeaturesRecord, QuantileForecast, Series, ServiceName, Span, Timestamp,
 };
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
@@ -330,6 +329,7 @@ impl Controller {
             }
             let state = self.state.services.entry(service.name.clone()).or_default();
             state.load = closed.load();
+            state.signals = signals(&service, window.rows.get(&service.name));
             if state.load.is_some() {
                 state.load_window_end = Some(end);
             }
@@ -471,34 +471,25 @@ impl Controller {
 
     fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp) -> Decision {
         let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
-        let lead_time = LeadTime {
-            data_age: self.state.window_end.map_or(Span::ZERO, |end| now.since(end)),
-            decision_interval: self.settings.decision_interval,
-            provisioning_latency: service.provisioning_latency,
-            warm_up: service.warm_up,
-        };
         let forecast = self.forecast(&service.name, now);
-        let quantile = service.policy.quantile;
-        let input = forecast.and_then(|forecast| {
-            forecast_input(&forecast, now, &lead_time, quantile).map_err(|error| error.code().to_owned())
-        });
-        let (forecast, forecast_missing) = match input {
-            Ok(input) => (Some(input), String::new()),
-            Err(code) => (None, code),
-        };
-        decide(&DecisionInputs {
-            service: service.name.clone(),
+        let moment = Moment {
+            service: &service.name,
             at: now,
             mode: service.mode,
-            settings: service.policy.clone(),
+            settings: &service.policy,
             load: state.load,
             load_window_end: state.load_window_end,
-            forecast,
-            forecast_missing,
-            lead_time,
+            window_end: self.state.window_end,
+            signals: state.signals,
+            forecast: forecast.as_deref().map_err(String::as_str),
+            decision_interval: self.settings.decision_interval,
+            provisioning_latency: service.provisioning_latency,
+            provisioning_median: service.provisioning_median,
+            warm_up: service.warm_up,
             target: state.target,
             memory: state.memory,
-        })
+        };
+        decide(&moment.inputs())
     }
 
     /// The forecast from the last closed window, made once.
@@ -539,6 +530,13 @@ impl Controller {
         happenings::SnapshotWritten { changes: writes.len() }.emit();
         Ok(())
     }
+}
+
+/// The features of a window that the rules of a service look at.
+fn signals(service: &ServiceSettings, row: Option<&FeatureRow>) -> BTreeMap<String, f64> {
+    let wanted = service.policy.planning.triggers.iter();
+    let measured = |name: &String| row?.measures.get(name).copied().flatten();
+    wanted.filter_map(|trigger| Some((trigger.signal.clone(), measured(&trigger.signal)?))).collect()
 }
 
 /// What `features` knows of the covariates of all services; a service without any is left out.

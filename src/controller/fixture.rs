@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use prescale_actuate::{SimulatedSettings, TargetSettings};
 use prescale_domain::{
-    Clock, FeatureRow, FeaturesRecord, Mode, OpeningHours, PolicySettings, Progress, Series, ServiceName, Span,
-    Timestamp, Zone,
+    Clock, FeatureRow, FeaturesRecord, Mode, OpeningHours, PlanningSettings, PolicySettings, Progress, Series,
+    ServiceName, Span, Timestamp, Zone,
 };
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::{Polled, RawBatch};
@@ -64,6 +64,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         reactive_utilization: 0.7,
         stale_after: Span::from_minutes(5),
         blind_after: Span::from_minutes(10),
+        planning: PlanningSettings::default(),
     };
     let service = ServiceSettings {
         name: web(),

@@ -49,6 +49,8 @@ pub struct ServiceSettings {
     /// Request → unit in service, and in service → full speed.
     pub provisioning_latency: Span,
     pub warm_up: Span,
+    /// The median of the first, where it is known apart from the p90.
+    pub provisioning_median: Option<Span>,
     /// When its users are at work, and in whose zone the patterns of its load are told.
     pub opening_hours: OpeningHours,
     pub target: TargetSettings,

@@ -33,6 +33,9 @@ pub(crate) struct ServiceState {
     pub(crate) target: Option<TargetState>,
     /// Load of the last closed window; `None` = gap or not known yet.
     pub(crate) load: Option<f64>,
+    /// Other features of that window that rules look at.
+    #[serde(default)]
+    pub(crate) signals: BTreeMap<String, f64>,
     /// End of the last window whose load is known.
     pub(crate) load_window_end: Option<Timestamp>,
     /// A simulated fleet as a whole: it has no other home.

@@ -1,8 +1,9 @@
 //! The decision itself: every policy in its order, then what to remember. Rule: a pure function of the inputs.
 
-use prescale_domain::{Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory};
+use prescale_domain::{Alternative, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory};
 
 use crate::plan::{Context, Plan};
+use crate::planner::Outlook;
 use crate::policy;
 
 /// Decides the capacity of one service at one moment. Total: any inputs give a decision with at least one reason.
@@ -25,15 +26,49 @@ pub fn decide(inputs: &DecisionInputs) -> Decision {
         kind,
         desired: plan.units,
         need: plan.need,
+        binding: binding(&plan),
+        alternatives: alternatives(&context, &plan),
         memory: remember(&context, kind, plan.need),
         reasons: plan.reasons,
         inputs: inputs.clone(),
     }
 }
 
+/// The reason that set the number: the first of those after which it did not change any more.
+fn binding(plan: &Plan) -> String {
+    let last = plan.reasons.iter().rev().take_while(|reason| reason.units == plan.units).last();
+    last.map(|reason| reason.code.clone()).unwrap_or_default()
+}
+
+/// What the present capacity, the desired one and its neighbours would mean.
+fn alternatives(context: &Context, plan: &Plan) -> Vec<Alternative> {
+    let inputs = context.inputs;
+    let capacity = inputs.settings.unit_capacity;
+    let outlook = context.forecast().ok().and_then(|f| Outlook::determined(f, inputs.at, &inputs.lead_time));
+    let Some(outlook) = outlook.filter(|_| capacity.is_finite() && capacity > 0.0) else { return Vec::new() };
+    let around = [plan.units.saturating_sub(1), plan.units, plan.units.saturating_add(1)];
+    let mut weighed: Vec<u32> = around.into_iter().chain(context.present()).chain(plan.need).collect();
+    weighed.sort_unstable();
+    weighed.dedup();
+    let planning = &inputs.settings.planning;
+    let alternative = |units: u32| {
+        let there = f64::from(units) * capacity;
+        let shortage = outlook.shortage(there);
+        let prices = planning.price_usd_hour.zip(planning.missed_usd_hour);
+        let cost_usd_hour = prices.map(|(price, missed)| price * f64::from(units) + missed * shortage);
+        Alternative { units, overload: outlook.overload(there), shortage, cost_usd_hour }
+    };
+    weighed.into_iter().map(alternative).collect()
+}
+
 fn remember(context: &Context, kind: DecisionKind, need: Option<u32>) -> DecisionMemory {
     let inputs = context.inputs;
-    let mut memory = DecisionMemory { needs: context.recent_needs(), ..inputs.memory.clone() };
+    let mut memory = DecisionMemory {
+        needs: context.recent_needs(),
+        risk: Some(context.risk_account()),
+        smoothed_load: context.smoothed_load().or(inputs.memory.smoothed_load),
+        ..inputs.memory.clone()
+    };
     match kind {
         DecisionKind::ScaleUp => memory.last_scale_up = Some(inputs.at),
         DecisionKind::ScaleDown => memory.last_scale_down = Some(inputs.at),

@@ -22,7 +22,9 @@
 
 mod decision;
 mod explain;
+mod inputs;
 mod plan;
+pub mod planner;
 pub mod policy;
 mod recompute;
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod words;
 
 pub use decision::decide;
 pub use explain::explain;
+pub use inputs::Moment;
 pub use plan::{Context, Plan};
 pub use recompute::{Difference, recompute};
 pub use window::{WindowError, forecast_input};

@@ -1,7 +1,8 @@
 //! What policies read and what they hand on. Rule: reading is total; a number that makes no sense counts as absent.
 
-use prescale_domain::{DecisionInputs, ForecastInput, Reason, Span, Timestamp};
+use prescale_domain::{DecisionInputs, ForecastInput, Reason, RiskAccount, Span, Timestamp};
 
+use crate::planner::risk;
 use crate::words::number;
 
 /// The inputs of one decision, with the questions that several policies ask of them.
@@ -33,6 +34,23 @@ impl<'a> Context<'a> {
     /// The load of the last closed window.
     pub fn load(&self) -> Option<f64> {
         self.inputs.load.filter(|load| load.is_finite() && *load >= 0.0)
+    }
+
+    /// The load after exponential smoothing, which dampens noise by the configured weight of the newest value.
+    pub fn smoothed_load(&self) -> Option<f64> {
+        let load = self.load()?;
+        let weight = self.inputs.settings.planning.smoothing;
+        match self.inputs.memory.smoothed_load {
+            Some(before) if weight > 0.0 && weight < 1.0 && before.is_finite() => {
+                Some(before + weight * (load - before))
+            }
+            _ => Some(load),
+        }
+    }
+
+    /// The violation budget's account with the last window in it.
+    pub fn risk_account(&self) -> RiskAccount {
+        risk::accounted(self.inputs)
     }
 
     /// The forecast, if it is fresh, sound and reaches the moment at which capacity asked for now is effective;

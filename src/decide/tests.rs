@@ -1,5 +1,7 @@
 //! What holds for the whole chain, over random inputs, and how explanations read.
 
+use std::collections::BTreeMap;
+
 use prescale_domain::*;
 use proptest::prelude::*;
 
@@ -23,6 +25,7 @@ fn settings() -> PolicySettings {
         reactive_utilization: 0.7,
         stale_after: Span::from_secs(300),
         blind_after: Span::from_secs(300),
+        planning: PlanningSettings::default(),
     }
 }
 
@@ -37,6 +40,8 @@ fn forecast(upper: &[f64], effective_index: usize) -> ForecastInput {
         upper: upper.to_vec(),
         median: upper.iter().map(|value| value * 0.8).collect(),
         effective_index,
+        levels: Vec::new(),
+        values: Vec::new(),
     }
 }
 
@@ -48,6 +53,7 @@ fn inputs(load: f64, present: u32) -> DecisionInputs {
         settings: settings(),
         load: Some(load),
         load_window_end: Some(NOW),
+        signals: BTreeMap::new(),
         forecast: Some(forecast(&[500.0, 520.0, 540.0, 560.0, 580.0, 600.0], 4)),
         forecast_missing: String::new(),
         lead_time: LeadTime {
@@ -55,6 +61,7 @@ fn inputs(load: f64, present: u32) -> DecisionInputs {
             decision_interval: Span::from_secs(60),
             provisioning_latency: Span::from_secs(180),
             warm_up: Span::from_secs(60),
+            provisioning_median: None,
         },
         target: Some(TargetState {
             desired: present,
@@ -221,6 +228,7 @@ prop_compose! {
             cooldown_up: Span::from_minutes(cooldown_up), cooldown_down: Span::from_minutes(cooldown_down),
             stabilization_down: Span::from_minutes(window), hysteresis, reactive_utilization,
             stale_after: Span::from_minutes(stale), blind_after: Span::from_minutes(blind),
+            planning: PlanningSettings::default(),
         }
     }
 }
@@ -253,6 +261,7 @@ prop_compose! {
             memory: DecisionMemory {
                 last_scale_up: up.map(ago), last_scale_down: down.map(ago),
                 needs: needs.into_iter().map(|(minutes, units)| (ago(minutes), units)).collect(),
+                ..DecisionMemory::default()
             },
             ..inputs(0.0, 0)
         }

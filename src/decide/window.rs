@@ -23,16 +23,20 @@ impl WindowError {
     }
 }
 
+/// The quantile 0.95 of the standard normal distribution: lead times longer than that at this level are not looked at.
+const Z_LATE: f64 = 1.644_853_627;
+
 /// Cuts the window of a decision at `at` out of `forecast`, at the quantile `level` and the median.
 ///
 /// Capacity asked for at `at` is effective from `at + lead_time.until_effective()`; that of the next decision one decision
 /// interval later. A forecast that ends between the two is used as far as it goes; one that ends before the first is an
-/// error.
+/// error. Later windows are there as far as a late unit, or a unit that is worth keeping for `churn` longer, would count.
 pub fn forecast_input(
     forecast: &QuantileForecast,
     at: Timestamp,
     lead_time: &LeadTime,
     level: f64,
+    churn: Span,
 ) -> Result<ForecastInput, WindowError> {
     let step = forecast.step;
     if step.millis() <= 0 {
@@ -42,7 +46,9 @@ pub fn forecast_input(
     let effective = at + lead_time.until_effective();
     let until = effective + lead_time.decision_interval;
     let effective_index = usize::try_from(effective.since(from).millis() / step.millis()).unwrap_or(usize::MAX);
-    let end_index = until.since(from).steps_up(step).max(effective_index.saturating_add(1));
+    let late = at + lead_time.until_effective_at(Z_LATE) + lead_time.decision_interval;
+    let latest = until.max(late).max(effective + churn);
+    let end_index = latest.since(from).steps_up(step).max(effective_index.saturating_add(1));
     if effective_index >= forecast.values.len() {
         return Err(WindowError::Short { last: forecast.last(), needed: until });
     }
@@ -61,6 +67,8 @@ pub fn forecast_input(
         upper: at_level(level),
         median: at_level(0.5),
         effective_index,
+        levels: forecast.levels.clone(),
+        values: forecast.values[..count].to_vec(),
     })
 }
 
@@ -86,13 +94,14 @@ mod tests {
             decision_interval: Span::from_secs(interval_secs),
             provisioning_latency: Span::from_secs(provisioning_secs),
             warm_up: Span::from_secs(60),
+            provisioning_median: None,
         }
     }
 
     #[track_caller]
     fn cut(steps: usize, at_secs: i64, lead_time: LeadTime) -> (usize, Vec<f64>) {
         let at = Timestamp::from_millis(at_secs * 1000);
-        let input = forecast_input(&forecast(steps), at, &lead_time, 0.9).unwrap();
+        let input = forecast_input(&forecast(steps), at, &lead_time, 0.9, Span::ZERO).unwrap();
         (input.effective_index, input.upper)
     }
 
@@ -109,7 +118,7 @@ mod tests {
     #[test]
     fn a_forecast_that_ends_early_is_used_as_far_as_it_goes() {
         assert_eq!(cut(5, 75, lead(60, 180)), (4, vec![10.0, 20.0, 30.0, 40.0, 50.0]));
-        let short = forecast_input(&forecast(4), Timestamp::from_millis(60_000), &lead(60, 180), 0.9);
+        let short = forecast_input(&forecast(4), Timestamp::from_millis(60_000), &lead(60, 180), 0.9, Span::ZERO);
         assert_eq!(short.unwrap_err().code(), "horizon-short");
     }
 }

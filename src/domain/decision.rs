@@ -1,12 +1,13 @@
 //! Decisions and all that they are computed from. Rule: a decision is a pure function of its [`DecisionInputs`], which
 //! it carries, so that it can be recomputed and compared byte for byte.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LeadTime, ServiceName, Span, TargetState, Timestamp};
+use crate::{Alternative, LeadTime, PlanningSettings, RiskAccount, ServiceName, Span, TargetState, Timestamp};
 
 /// What Prescale may do with a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +45,8 @@ pub struct PolicySettings {
     /// A forecast older than this is stale; data older than this is blindness.
     pub stale_after: Span,
     pub blind_after: Span,
+    #[serde(default)]
+    pub planning: PlanningSettings,
 }
 
 /// The forecast as a decision sees it: the configured quantile and the median along the window that matters.
@@ -61,6 +64,12 @@ pub struct ForecastInput {
     pub median: Vec<f64>,
     /// Index in the lists of the first window in which capacity asked for now is effective.
     pub effective_index: usize,
+    /// All that is forecast for these windows: `values[k][q]` is the quantile `levels[q]` of the k-th window. Empty in
+    /// records of before the planner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<Vec<f64>>,
 }
 
 /// What the rules remember between decisions; passed in and returned.
@@ -70,6 +79,12 @@ pub struct DecisionMemory {
     pub last_scale_down: Option<Timestamp>,
     /// Recent needs before stability rules, newest last, no older than the stabilization window.
     pub needs: Vec<(Timestamp, u32)>,
+    /// How much of the violation budget was used of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<RiskAccount>,
+    /// The load after exponential smoothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoothed_load: Option<f64>,
 }
 
 /// Everything that a decision depends on.
@@ -84,6 +99,9 @@ pub struct DecisionInputs {
     pub load: Option<f64>,
     /// End of the last closed window; `None` = nothing yet.
     pub load_window_end: Option<Timestamp>,
+    /// Other features of that window, as far as a rule looks at them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, f64>,
     pub forecast: Option<ForecastInput>,
     /// Why there is no forecast, as a reason code; empty when there is one.
     pub forecast_missing: String,
@@ -130,6 +148,12 @@ pub struct Decision {
     pub need: Option<u32>,
     /// In the order in which the rules spoke.
     pub reasons: Vec<Reason>,
+    /// The code of the reason that set the number; empty in records of before the planner.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub binding: String,
+    /// What was weighed: the need, its neighbours and the present capacity, by units.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
     /// What the rules remember after this decision.
     pub memory: DecisionMemory,
     pub inputs: DecisionInputs,

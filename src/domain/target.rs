@@ -28,6 +28,9 @@ pub struct LeadTime {
     pub provisioning_latency: Span,
     /// In service → full speed.
     pub warm_up: Span,
+    /// Request → unit in service, the median, where it is known apart from the p90.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning_median: Option<Span>,
 }
 
 impl LeadTime {
@@ -35,8 +38,22 @@ impl LeadTime {
         self.data_age + self.decision_interval + self.provisioning_latency + self.warm_up
     }
 
-    /// From now until a unit asked for now carries load.
+    /// From now until a unit asked for now carries load, nine times out of ten.
     pub fn until_effective(&self) -> Span {
         self.provisioning_latency + self.warm_up
+    }
+
+    /// The same time at `level` of its distribution: log-normal between median and p90, without a median always the p90.
+    /// `z` is the quantile of the standard normal distribution at that level.
+    pub fn until_effective_at(&self, z: f64) -> Span {
+        /// The quantile 0.9 of the standard normal distribution.
+        const Z_P90: f64 = 1.281_551_565_545;
+        let p90 = self.provisioning_latency.millis() as f64;
+        let median = self.provisioning_median.map_or(0.0, |median| median.millis() as f64);
+        if median <= 0.0 || p90 <= median {
+            return self.until_effective();
+        }
+        let latency = median * ((p90 / median).ln() * z / Z_P90).exp();
+        Span::from_millis(latency.round() as i64) + self.warm_up
     }
 }

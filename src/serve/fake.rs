@@ -10,8 +10,8 @@ use prescale_controller::view::{
 };
 use prescale_domain::{
     Actuation, CalendarEvent, DEFAULT_QUANTILES, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory,
-    ForecastInput, LeadTime, Mode, OpeningHours, Outcome, PolicySettings, QuantileForecast, Reason, Series,
-    ServiceName, Span, TargetState, Timestamp, Zone,
+    ForecastInput, LeadTime, Mode, OpeningHours, Outcome, PlanningSettings, PolicySettings, QuantileForecast, Reason,
+    Series, ServiceName, Span, TargetState, Timestamp, Zone,
 };
 use tokio::sync::watch;
 
@@ -213,6 +213,8 @@ impl Made {
                 upper: values(6),
                 median: values(3),
                 effective_index: 4,
+                levels: Vec::new(),
+                values: Vec::new(),
             }
         });
         let silent = self.state == State::Silent;
@@ -234,9 +236,11 @@ impl Made {
                 reactive_utilization: 0.6,
                 stale_after: Span::from_minutes(5),
                 blind_after: Span::from_minutes(10),
+                planning: PlanningSettings::default(),
             },
             load: self.load(minute, if silent { minute } else { i64::MAX }),
             load_window_end: Some(moment(minute + 1 - if silent { 12 } else { 0 })),
+            signals: BTreeMap::new(),
             forecast,
             forecast_missing: if self.state == State::Sound { String::new() } else { "cold-start".to_owned() },
             lead_time: LeadTime {
@@ -244,6 +248,7 @@ impl Made {
                 decision_interval: MINUTE,
                 provisioning_latency: Span::from_minutes(3),
                 warm_up: MINUTE,
+                provisioning_median: None,
             },
             target: Some(TargetState {
                 desired: self.desired(minute - 1),
@@ -305,6 +310,8 @@ impl Made {
                 .into_iter()
                 .map(|(code, units, text)| Reason { code: code.to_owned(), units, text })
                 .collect(),
+            binding: String::new(),
+            alternatives: Vec::new(),
             memory: inputs.memory.clone(),
             inputs,
         }

@@ -3,11 +3,11 @@
 
 mod seasonal;
 
+use std::collections::BTreeMap;
+
 use prescale_actuate::FleetSettings;
-use prescale_decide::{decide, forecast_input};
-use prescale_domain::{
-    DecisionInputs, DecisionMemory, LeadTime, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp,
-};
+use prescale_decide::{Moment, decide};
+use prescale_domain::{DecisionMemory, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp};
 
 use crate::arena::{Bout, Demand};
 use crate::workload::{LoadModel, LoadSettings, MINUTE, Workload};
@@ -106,32 +106,26 @@ pub fn simulate_service(
         if !due || window_end <= bout.demand.start {
             return None;
         }
-        let lead_time = LeadTime {
-            data_age: tick.now.since(window_end),
-            decision_interval: settings.decision_interval,
-            provisioning_latency: bout.fleet.provisioning_latency_p90,
-            warm_up: bout.fleet.warm_up,
-        };
-        let quantile = settings.policy.quantile;
-        let input = forecast(window_end).map(|f| forecast_input(&f, tick.now, &lead_time, quantile));
-        let (input, missing) = match input {
-            Some(Ok(input)) => (Some(input), String::new()),
-            Some(Err(error)) => (None, error.code().to_owned()),
-            None => (None, "cold-start".to_owned()),
-        };
-        let decision = decide(&DecisionInputs {
-            service: name.clone(),
+        let made = forecast(window_end);
+        let policy = PolicySettings { unit_capacity: bout.unit_capacity, ..settings.policy.clone() };
+        let moment = Moment {
+            service: name,
             at: tick.now,
             mode: Mode::Act,
-            settings: PolicySettings { unit_capacity: bout.unit_capacity, ..settings.policy.clone() },
+            settings: &policy,
             load: Some(bout.demand.at(window_end - bout.demand.step)),
             load_window_end: Some(window_end),
-            forecast: input,
-            forecast_missing: missing,
-            lead_time,
+            window_end: Some(window_end),
+            signals: BTreeMap::new(),
+            forecast: made.as_ref().ok_or("cold-start"),
+            decision_interval: settings.decision_interval,
+            provisioning_latency: bout.fleet.provisioning_latency_p90,
+            provisioning_median: Some(bout.fleet.provisioning_latency),
+            warm_up: bout.fleet.warm_up,
             target: Some(tick.state),
             memory: std::mem::take(&mut memory),
-        });
+        };
+        let decision = decide(&moment.inputs());
         memory = decision.memory;
         timeline.push((tick.now, decision.desired));
         Some(decision.desired)

@@ -1,8 +1,11 @@
 //! What is removed is gone at once, while capacity asked for now comes later. Rule: scale in only to what the forecast
 //! needs from now on, not only from the moment at which new capacity would be effective.
 
+use prescale_domain::PlanningRule;
+
 use crate::plan::{Context, Plan};
-use crate::words::{number, units};
+use crate::planner::{Outlook, risk};
+use crate::words::units;
 
 /// `cover-until-effective`
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
@@ -12,16 +15,26 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     if plan.held || plan.units >= present {
         return plan;
     }
-    let until = &forecast.upper[..forecast.effective_index];
-    let peak = until.iter().copied().fold(0.0, f64::max);
-    let floor = context.units_for(peak, 1.0).min(present);
+    let inputs = context.inputs;
+    let planning = &inputs.settings.planning;
+    let until = inputs.at + inputs.lead_time.until_effective() + planning.churn;
+    let windows = Outlook::each_until(forecast, until);
+    let needed = if planning.rule == PlanningRule::RiskBudget && !windows.is_empty() {
+        let capacity = inputs.settings.unit_capacity;
+        let (allowed, _) = risk::allowed(planning, &context.risk_account(), capacity);
+        windows.iter().map(|window| window.units_within(allowed, capacity, present)).max().unwrap_or(0)
+    } else {
+        let peak = forecast.upper[..forecast.effective_index].iter().copied().fold(0.0, f64::max);
+        context.units_for(peak, 1.0)
+    };
+    let floor = needed.min(present);
     if floor <= plan.units {
         return plan;
     }
     let text = format!(
-        "the forecast peaks at {} before capacity asked for later could replace what is removed now: {} kept instead of {}",
-        number(peak),
+        "the forecast needs {} again before what is removed now could be replaced: {} kept instead of {}",
         units(floor),
+        floor,
         plan.units,
     );
     plan.because("cover-until-effective", floor, text)

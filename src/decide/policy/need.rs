@@ -1,34 +1,31 @@
-//! The need: from the forecast where it is usable, otherwise from the last load. Rule: capacity counts over the whole
-//! interval until the next decision can take effect, not at one point.
+//! The need: by the configured rule from the forecast where it is usable, otherwise from the last load. Rule: a rule is a
+//! plain function from the context and a usable forecast to a number of units and the words for it.
+
+mod buffered;
+mod ceiling;
+mod confidence_aware;
+mod risk_budget;
+mod target_utilization;
+mod weighted_triggers;
+
+use prescale_domain::{ForecastInput, PlanningRule};
 
 use crate::plan::{Context, Plan};
 use crate::words::{number, percent, units};
+
+/// What a rule asks for; `Err` = why it has nothing to say, as a code and a sentence: then the reactive rule decides.
+pub(super) type Asked = Result<(u32, String), (&'static str, String)>;
 
 /// `forecast-need`, or the code of what is wrong with the forecast followed by `reactive-need`.
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     if plan.held {
         return plan;
     }
-    match context.forecast() {
-        Ok(forecast) => {
-            let window = &forecast.upper[forecast.effective_index..];
-            let peak = window.iter().copied().fold(0.0, f64::max);
-            let need = context.units_for(peak, 1.0);
-            let text = format!(
-                "{}: the {} quantile peaks at {} within {} windows once capacity asked for now is effective; at {} per \
-                 unit that needs {}",
-                forecast.model,
-                forecast.quantile,
-                number(peak),
-                window.len(),
-                context.per_unit(),
-                units(need),
-            );
-            Plan { need: Some(need), ..plan.because("forecast-need", need, text) }
-        }
+    match context.forecast().and_then(|forecast| asked(context, forecast)) {
+        Ok((need, text)) => Plan { need: Some(need), ..plan.because("forecast-need", need, text) },
         Err((code, why)) => {
             let present = plan.units;
-            let load = context.load().unwrap_or(0.0);
+            let load = context.smoothed_load().unwrap_or(0.0);
             let utilization = context.reactive_utilization();
             let need = context.units_for(load, utilization);
             let text = format!(
@@ -42,4 +39,20 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
             Plan { need: Some(need), ..plan.because("reactive-need", need, text) }
         }
     }
+}
+
+fn asked(context: &Context, forecast: &ForecastInput) -> Asked {
+    match context.inputs.settings.planning.rule {
+        PlanningRule::Ceiling => ceiling::asks(context, forecast),
+        PlanningRule::Buffered => buffered::asks(context, forecast),
+        PlanningRule::ConfidenceAware => confidence_aware::asks(context, forecast),
+        PlanningRule::RiskBudget => risk_budget::asks(context, forecast),
+        PlanningRule::TargetUtilization => target_utilization::asks(context, forecast),
+        PlanningRule::WeightedTriggers => weighted_triggers::asks(context, forecast),
+    }
+}
+
+/// The highest of `values` in the windows in which capacity asked for now is effective; they have been checked to exist.
+fn peak(forecast: &ForecastInput, values: &[f64]) -> f64 {
+    values.iter().skip(forecast.effective_index).copied().fold(0.0, f64::max)
 }

@@ -40,6 +40,7 @@ fn experiment() -> ExperimentSettings {
             reactive_utilization: 0.7,
             stale_after: Span::from_secs(300),
             blind_after: Span::from_secs(180),
+            planning: PlanningSettings::default(),
         },
         decision_interval: Span::from_secs(60),
         data_age: Span::from_secs(60),
