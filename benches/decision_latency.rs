@@ -151,6 +151,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
             policy: policy(unit_capacity)?,
             provisioning_latency: fleet.provisioning_latency_p90,
             warm_up: fleet.warm_up,
+            provisioning_median: Some(fleet.provisioning_latency),
             opening_hours: OpeningHours::usual(Zone::UTC),
             target: TargetSettings::Simulated(SimulatedSettings { fleet, allow_replay: true }),
         });

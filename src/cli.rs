@@ -1,5 +1,6 @@
 //! Commands. Rule: results go to stdout, everything else to stderr; the exit code says what kind of end it was.
 
+mod backtest;
 mod check;
 mod demo;
 mod explain;
@@ -38,6 +39,7 @@ enum Command {
     Sql(sql::Arguments),
     Udf(udf::Arguments),
     Forecast(forecast::Arguments),
+    Backtest(backtest::Arguments),
     Explain(explain::Arguments),
     #[command(subcommand)]
     Model(model::Arguments),
@@ -98,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Sql(arguments) => sql::sql(arguments),
         Command::Udf(arguments) => udf::udf(arguments),
         Command::Forecast(arguments) => forecast::forecast(&arguments),
+        Command::Backtest(arguments) => backtest::backtest(&arguments),
         Command::Model(arguments) => model::model(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Config(arguments) => schema::config(&arguments),

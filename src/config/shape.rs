@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use prescale_actuate::TargetSettings;
-use prescale_domain::{Mode, OpeningHours, PolicySettings, Span, Timestamp, Zone};
+use prescale_domain::{
+    Mode, OpeningHours, PlanningRule, PlanningSettings, PolicySettings, Span, Timestamp, Trigger, Zone,
+};
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::history::Columns;
 use prescale_ingest::registry::RegistrySettings;
@@ -181,6 +183,13 @@ pub(crate) struct Serve {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Policy {
+    pub(crate) rule: PlanningRule,
+    pub(crate) budget_period: Span,
+    pub(crate) churn: Span,
+    pub(crate) headroom: f64,
+    pub(crate) confidence_min: f64,
+    pub(crate) target_utilization: f64,
+    pub(crate) smoothing: f64,
     pub(crate) decision_interval: Span,
     pub(crate) step_up_units: u32,
     pub(crate) step_down_units: u32,
@@ -279,18 +288,40 @@ pub(crate) struct Objective {
     pub(crate) latency: Option<Span>,
     #[serde(default)]
     pub(crate) quantile: Option<f64>,
-    /// Share of time that may be under-provisioned. Capacity covers the forecast's quantile 1 − 1.3 × budget.
+    /// Share of time that may be under-provisioned; default 0.01.
     #[serde(default)]
     pub(crate) violation_budget: Option<f64>,
+    /// What a missed unit of load costs while it lasts an hour, in USD: with it and the target's price risk follows from
+    /// costs instead of from the budget.
+    #[serde(default)]
+    pub(crate) missed_usd_hour: Option<f64>,
 }
 
 /// What one service does otherwise than `[policy]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PolicyOverride {
-    /// Quantile of the forecast that capacity must cover; overrides the objective's.
+    #[serde(default)]
+    pub(crate) rule: Option<PlanningRule>,
+    /// Quantile of the forecast that capacity must cover by the rule `ceiling`, and above which a load is a surprise;
+    /// overrides the objective's.
     #[serde(default)]
     pub(crate) quantile: Option<f64>,
+    #[serde(default)]
+    pub(crate) budget_period: Option<Span>,
+    #[serde(default)]
+    pub(crate) churn: Option<Span>,
+    #[serde(default)]
+    pub(crate) headroom: Option<f64>,
+    #[serde(default)]
+    pub(crate) confidence_min: Option<f64>,
+    #[serde(default)]
+    pub(crate) target_utilization: Option<f64>,
+    /// Of the rule `weighted-triggers`.
+    #[serde(default)]
+    pub(crate) triggers: Vec<Trigger>,
+    #[serde(default)]
+    pub(crate) smoothing: Option<f64>,
     #[serde(default)]
     pub(crate) step_up_units: Option<u32>,
     #[serde(default)]
@@ -314,8 +345,12 @@ pub(crate) struct PolicyOverride {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LeadTimeOverride {
+    /// Nine times out of ten it takes no longer.
     #[serde(default)]
     pub(crate) provisioning_latency: Option<Span>,
+    /// Every second time it takes no longer; default: not known.
+    #[serde(default)]
+    pub(crate) provisioning_median: Option<Span>,
     #[serde(default)]
     pub(crate) warm_up: Option<Span>,
 }
@@ -351,7 +386,29 @@ impl ServiceConfig {
             reactive_utilization: own.reactive_utilization.unwrap_or(policy.reactive_utilization),
             stale_after: own.stale_after.unwrap_or(policy.stale_after),
             blind_after: own.blind_after.unwrap_or(policy.blind_after),
+            planning: PlanningSettings {
+                rule: own.rule.unwrap_or(policy.rule),
+                violation_budget: budget,
+                budget_period: own.budget_period.unwrap_or(policy.budget_period),
+                missed_usd_hour: self.objective.missed_usd_hour,
+                price_usd_hour: self.target.price_usd_hour(),
+                churn: own.churn.unwrap_or(policy.churn),
+                headroom: own.headroom.unwrap_or(policy.headroom),
+                confidence_min: own.confidence_min.unwrap_or(policy.confidence_min),
+                target_utilization: own.target_utilization.unwrap_or(policy.target_utilization),
+                triggers: own.triggers.clone(),
+                smoothing: own.smoothing.unwrap_or(policy.smoothing),
+            },
         }
+    }
+
+    /// The median of the provisioning latency, where it is known apart from the p90.
+    pub(crate) fn provisioning_median(&self) -> Option<Span> {
+        let of_target = match &self.target {
+            TargetSettings::Simulated(settings) => Some(settings.fleet.provisioning_latency),
+            TargetSettings::AwsAsg(_) => None,
+        };
+        self.lead_time.provisioning_median.or(of_target.filter(|_| self.lead_time.provisioning_latency.is_none()))
     }
 
     /// When its users are at work.

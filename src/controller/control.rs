@@ -311,7 +311,7 @@ impl Controller {
     }
 
     /// Enters one closed window into history and models.
-    async fn close(&mut self, window: &ClosedWindow, now: Timestamp) -> Result<(), ControllerError> {
+    pub(crate) async fn close(&mut self, window: &ClosedWindow, now: Timestamp) -> Result<(), ControllerError> {
         if self.settings.clock == ClockMode::Event {
             self.wait_for_training(now).await;
         }
@@ -493,7 +493,7 @@ impl Controller {
     }
 
     /// The forecast from the last closed window, made once.
-    fn forecast(&mut self, service: &ServiceName, now: Timestamp) -> Result<Arc<QuantileForecast>, String> {
+    pub(crate) fn forecast(&mut self, service: &ServiceName, now: Timestamp) -> Result<Arc<QuantileForecast>, String> {
         if let Some(made) = self.forecasts.get(service) {
             return made.clone();
         }

@@ -74,6 +74,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         policy,
         provisioning_latency: Span::from_minutes(3),
         warm_up: Span::ZERO,
+        provisioning_median: None,
         opening_hours: OpeningHours::usual(Zone::UTC),
         target: target(),
     };

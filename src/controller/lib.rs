@@ -17,6 +17,7 @@ mod intake;
 mod models;
 mod publish;
 pub mod registry;
+pub mod replay;
 mod settings;
 mod shares;
 mod show;

@@ -57,6 +57,9 @@ impl<'a> Context<'a> {
     /// otherwise why not, as code and sentence.
     pub fn forecast(&self) -> Result<&'a ForecastInput, (&'static str, String)> {
         let inputs = self.inputs;
+        if !inputs.settings.planning.predictive {
+            return Err(("not-predictive", "forecasts are not heeded by this policy".to_owned()));
+        }
         let Some(forecast) = &inputs.forecast else {
             let why = if inputs.forecast_missing.is_empty() { "no reason given" } else { &inputs.forecast_missing };
             return Err(("forecast-missing", format!("there is no forecast ({why})")));

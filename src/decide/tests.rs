@@ -222,13 +222,34 @@ prop_compose! {
         hysteresis in 0.0..0.5,
         reactive_utilization in 0.3..1.0,
         (stale, blind) in (1i64..10, 1i64..10),
+        planning in any_planning(),
     ) -> PolicySettings {
         PolicySettings {
             unit_capacity, min_units, max_units: min_units + extra, quantile: 0.9, step_up_units, step_down_units,
             cooldown_up: Span::from_minutes(cooldown_up), cooldown_down: Span::from_minutes(cooldown_down),
             stabilization_down: Span::from_minutes(window), hysteresis, reactive_utilization,
             stale_after: Span::from_minutes(stale), blind_after: Span::from_minutes(blind),
-            planning: PlanningSettings::default(),
+            planning,
+        }
+    }
+}
+
+prop_compose! {
+    fn any_planning()(
+        rule in prop::sample::select(PlanningRule::ALL.to_vec()),
+        violation_budget in 0.0001..0.2,
+        (headroom, confidence_min, target_utilization) in (0.0..0.5, 0.0..1.0, 0.3..1.0),
+        prices in prop::option::of((0.01..2.0, 0.001..0.2)),
+        churn in 0i64..10,
+        predictive in prop::bool::weighted(0.8),
+        smoothing in prop_oneof![Just(1.0), 0.1..1.0],
+    ) -> PlanningSettings {
+        PlanningSettings {
+            rule, violation_budget, headroom, confidence_min, target_utilization, smoothing,
+            price_usd_hour: prices.map(|(price, _)| price), missed_usd_hour: prices.map(|(_, missed)| missed),
+            churn: Span::from_minutes(churn), predictive,
+            triggers: vec![Trigger { signal: "queue_length".to_owned(), target: 5.0, weight: 0.4 }],
+            ..PlanningSettings::default()
         }
     }
 }
@@ -238,9 +259,14 @@ prop_compose! {
         upper in prop::collection::vec(0.0..3000.0, 0..10),
         effective_index in 0usize..8,
         age in 0i64..12,
+        with_quantiles in prop::bool::weighted(0.8),
     ) -> ForecastInput {
         let origin = NOW - Span::from_minutes(age + 1);
-        ForecastInput { origin, from: origin + Span::from_minutes(1), ..forecast(&upper, effective_index) }
+        let quantiles = |upper: &f64| [0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.2].map(|share| share * upper).to_vec();
+        let values = if with_quantiles { upper.iter().map(quantiles).collect() } else { Vec::new() };
+        let levels = if with_quantiles { DEFAULT_QUANTILES.to_vec() } else { Vec::new() };
+        let from = origin + Span::from_minutes(1);
+        ForecastInput { origin, from, levels, values, ..forecast(&upper, effective_index) }
     }
 }
 
@@ -253,6 +279,8 @@ prop_compose! {
         target in prop::option::weighted(0.9, (0u32..60, prop::option::of(0u32..10), prop::option::of(10u32..60))),
         needs in prop::collection::vec((0i64..30, 0u32..60), 0..10),
         (up, down) in (prop::option::of(0i64..15), prop::option::of(0i64..15)),
+        queue in prop::option::of(0.0..500.0),
+        median in prop::option::of(30i64..180),
     ) -> DecisionInputs {
         let ago = |minutes: i64| NOW - Span::from_millis(minutes * MINUTE);
         DecisionInputs {
@@ -263,6 +291,8 @@ prop_compose! {
                 needs: needs.into_iter().map(|(minutes, units)| (ago(minutes), units)).collect(),
                 ..DecisionMemory::default()
             },
+            signals: queue.map(|queue| ("queue_length".to_owned(), queue)).into_iter().collect(),
+            lead_time: LeadTime { provisioning_median: median.map(Span::from_secs), ..inputs(0.0, 0).lead_time },
             ..inputs(0.0, 0)
         }
     }
@@ -277,7 +307,8 @@ fn scaled(inputs: &DecisionInputs, load: f64, forecast: f64) -> DecisionInputs {
     let mut more = inputs.clone();
     more.load = more.load.map(|value| value * load);
     if let Some(input) = &mut more.forecast {
-        input.upper.iter_mut().for_each(|value| *value *= forecast);
+        input.upper.iter_mut().chain(&mut input.median).for_each(|value| *value *= forecast);
+        input.values.iter_mut().flatten().for_each(|value| *value *= forecast);
     }
     more
 }
@@ -328,6 +359,38 @@ proptest! {
         let (less, more) = (decide(&inputs), decide(&scaled(&inputs, 1.0, by)));
         let surprised = crate::Context::new(&inputs).surprise().is_some();
         prop_assert!(surprised || more.desired >= less.desired, "{}{}", explain(&less), explain(&more));
+    }
+
+    #[test]
+    fn less_budget_never_gives_less(mut inputs in any_inputs(), by in 1.0..20.0) {
+        inputs.settings.planning.rule = PlanningRule::RiskBudget;
+        let mut tight = inputs.clone();
+        tight.settings.planning.violation_budget /= by;
+        let (less, more) = (decide(&inputs), decide(&tight));
+        prop_assert!(more.need >= less.need, "{}{}", explain(&less), explain(&more));
+    }
+
+    #[test]
+    fn deciding_twice_changes_nothing(inputs in any_inputs()) {
+        // Once the target wants what was decided, the same moment asks for nothing more.
+        let first = decide(&inputs);
+        let mut again = inputs.clone();
+        again.target = inputs.target.map(|target| TargetState { desired: first.desired, ..target });
+        again.memory = first.memory.clone();
+        let second = decide(&again);
+        // What a step limit held back goes on in the next decision, which is another moment.
+        let stepped = first.reasons.iter().any(|reason| reason.code.starts_with("step-"));
+        prop_assert!(stepped || second.desired == first.desired, "{}{}", explain(&first), explain(&second));
+    }
+
+    #[test]
+    fn alternatives_are_ordered_in_units_and_risk(inputs in any_inputs()) {
+        let alternatives = decide(&inputs).alternatives;
+        prop_assert!(alternatives.windows(2).all(|pair| {
+            pair[0].units < pair[1].units
+                && pair[1].overload <= pair[0].overload + 1e-12
+                && pair[1].shortage <= pair[0].shortage + 1e-6
+        }), "{alternatives:?}");
     }
 
     #[test]

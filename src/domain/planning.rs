@@ -25,16 +25,19 @@ pub enum PlanningRule {
     TargetUtilization,
     /// Several signals, each against its target, by weight.
     WeightedTriggers,
+    /// No change while utilization lies between two thresholds.
+    Thresholds,
 }
 
 impl PlanningRule {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ceiling,
         Self::Buffered,
         Self::ConfidenceAware,
         Self::RiskBudget,
         Self::TargetUtilization,
         Self::WeightedTriggers,
+        Self::Thresholds,
     ];
 
     pub fn name(self) -> &'static str {
@@ -45,6 +48,7 @@ impl PlanningRule {
             Self::RiskBudget => "risk-budget",
             Self::TargetUtilization => "target-utilization",
             Self::WeightedTriggers => "weighted-triggers",
+            Self::Thresholds => "thresholds",
         }
     }
 }
@@ -104,6 +108,11 @@ pub struct PlanningSettings {
     /// Of `weighted-triggers`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
+    /// Of `thresholds`: utilization from which units are added, and below which they are removed.
+    pub scale_up_at: f64,
+    pub scale_down_at: f64,
+    /// Whether forecasts are heeded at all.
+    pub predictive: bool,
     /// Weight of the newest load in what the reactive rule looks at; 1 = no smoothing.
     pub smoothing: f64,
 }
@@ -122,6 +131,9 @@ impl Default for PlanningSettings {
             confidence_min: 0.8,
             target_utilization: 0.7,
             triggers: Vec::new(),
+            scale_up_at: 0.8,
+            scale_down_at: 0.3,
+            predictive: true,
             smoothing: 1.0,
         }
     }

@@ -5,9 +5,9 @@ mod seasonal;
 
 use std::collections::BTreeMap;
 
-use prescale_actuate::FleetSettings;
+use prescale_actuate::{Fleet, FleetSettings};
 use prescale_decide::{Moment, decide};
-use prescale_domain::{DecisionMemory, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp};
+use prescale_domain::{Decision, DecisionMemory, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp};
 
 use crate::arena::{Bout, Demand};
 use crate::workload::{LoadModel, LoadSettings, MINUTE, Workload};
@@ -76,61 +76,67 @@ pub fn simulate_prescale(stage: &Stage, settings: &ExperimentSettings) -> Vec<Ve
             let known = if settings.knows_events { stage.workload.events() } else { Vec::new() };
             let mut forecaster = SeasonalLevel::fit(name.clone(), stage.history_start, &stage.histories[index], known);
             let mut loads = stage.bouts[index].demand.load.iter();
-            simulate_service(&stage.bouts[index], &name, settings, |window_end| {
+            let mut timeline = Vec::new();
+            let forecast = |window_end| {
                 while forecaster.end() < window_end {
                     match loads.next() {
                         Some(load) => forecaster.update(*load),
                         None => break,
                     }
                 }
-                Some(forecaster.forecast(15))
-            })
+                Ok(forecaster.forecast(15))
+            };
+            simulate_service(&stage.bouts[index], &name, settings, forecast, |decision| {
+                timeline.push((decision.at, decision.desired));
+            });
+            timeline
         })
         .collect()
 }
 
-/// Drives one fleet by decisions on what `forecast` answers for the end of the last closed window; the desired capacity
-/// by time comes out.
+/// Decides for one fleet after each window, as the loop does on the event clock, on what `forecast` answers for the end of
+/// the last closed window; the decisions come out. The fleet lives at the moments of the decisions; flying their timeline
+/// in the arena counts what came of them.
 pub fn simulate_service(
     bout: &Bout,
     name: &ServiceName,
     settings: &ExperimentSettings,
-    mut forecast: impl FnMut(Timestamp) -> Option<QuantileForecast>,
-) -> Vec<(Timestamp, u32)> {
+    mut forecast: impl FnMut(Timestamp) -> Result<QuantileForecast, String>,
+    mut take: impl FnMut(Decision),
+) {
+    let policy = PolicySettings { unit_capacity: bout.unit_capacity, ..settings.policy.clone() };
+    let Demand { start, step, .. } = bout.demand;
+    let mut fleet = Fleet::new(bout.fleet, start);
     let mut memory = DecisionMemory::default();
-    let mut timeline = Vec::new();
-    let interval = settings.decision_interval.millis().max(1);
-    bout.drive(|tick| {
-        let window_end = (tick.now - settings.data_age).floor_to(bout.demand.step);
-        let due = tick.now.since(bout.demand.start).millis() % interval == settings.data_age.millis() % interval;
-        if !due || window_end <= bout.demand.start {
-            return None;
-        }
+    let mut load_window_end = None;
+    for (index, load) in bout.demand.load.iter().enumerate() {
+        let window_end = start + Span::from_millis(step.millis().saturating_mul(index as i64 + 1));
+        let at = window_end + settings.data_age;
+        let load = Some(*load).filter(|load| load.is_finite());
+        load_window_end = if load.is_some() { Some(window_end) } else { load_window_end };
         let made = forecast(window_end);
-        let policy = PolicySettings { unit_capacity: bout.unit_capacity, ..settings.policy.clone() };
         let moment = Moment {
             service: name,
-            at: tick.now,
-            mode: Mode::Act,
+            at,
+            mode: Mode::Recommend,
             settings: &policy,
-            load: Some(bout.demand.at(window_end - bout.demand.step)),
-            load_window_end: Some(window_end),
+            load,
+            load_window_end,
             window_end: Some(window_end),
             signals: BTreeMap::new(),
-            forecast: made.as_ref().ok_or("cold-start"),
+            forecast: made.as_ref().map_err(String::as_str),
             decision_interval: settings.decision_interval,
             provisioning_latency: bout.fleet.provisioning_latency_p90,
             provisioning_median: Some(bout.fleet.provisioning_latency),
             warm_up: bout.fleet.warm_up,
-            target: Some(tick.state),
+            target: Some(fleet.state(at)),
             memory: std::mem::take(&mut memory),
         };
         let decision = decide(&moment.inputs());
-        memory = decision.memory;
-        timeline.push((tick.now, decision.desired));
-        Some(decision.desired)
-    });
-    timeline
+        fleet.set_desired(at, decision.desired);
+        memory = decision.memory.clone();
+        take(decision);
+    }
 }
 
 #[cfg(test)]

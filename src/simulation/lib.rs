@@ -22,5 +22,6 @@ pub mod baselines;
 pub mod experiment;
 pub mod score;
 mod seeded;
+pub mod stream;
 pub mod sweep;
 pub mod workload;

@@ -6,6 +6,7 @@ mod ceiling;
 mod confidence_aware;
 mod risk_budget;
 mod target_utilization;
+mod thresholds;
 mod weighted_triggers;
 
 use prescale_domain::{ForecastInput, PlanningRule};
@@ -23,6 +24,22 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     }
     match context.forecast().and_then(|forecast| asked(context, forecast)) {
         Ok((need, text)) => Plan { need: Some(need), ..plan.because("forecast-need", need, text) },
+        Err((code, why)) if context.inputs.settings.planning.rule == PlanningRule::Thresholds => {
+            let plan = match code {
+                "not-predictive" => plan,
+                _ => {
+                    let present = plan.units;
+                    plan.because(code, present, why)
+                }
+            };
+            match thresholds::asks(context, None) {
+                Ok((need, text)) => Plan { need: Some(need), ..plan.because("reactive-need", need, text) },
+                Err((code, why)) => {
+                    let present = plan.units;
+                    plan.because(code, present, why)
+                }
+            }
+        }
         Err((code, why)) => {
             let present = plan.units;
             let load = context.smoothed_load().unwrap_or(0.0);
@@ -49,6 +66,7 @@ fn asked(context: &Context, forecast: &ForecastInput) -> Asked {
         PlanningRule::RiskBudget => risk_budget::asks(context, forecast),
         PlanningRule::TargetUtilization => target_utilization::asks(context, forecast),
         PlanningRule::WeightedTriggers => weighted_triggers::asks(context, forecast),
+        PlanningRule::Thresholds => thresholds::asks(context, Some(forecast)),
     }
 }
 

@@ -183,7 +183,8 @@ impl OnlineSettings {
         wrong.map(|(_, name, value, expected)| SettingFault { name, value, expected }).collect()
     }
 
-    pub(crate) fn horizon(&self) -> usize {
+    /// Windows ahead that are forecast.
+    pub fn horizon(&self) -> usize {
         self.horizon_steps as usize
     }
 

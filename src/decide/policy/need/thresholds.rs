@@ -1,0 +1,35 @@
+//! `thresholds`: no change while utilization lies between two thresholds. Rule: utilization is of the capacity that is
+//! wanted at present, by the higher of the load and, where forecasts are heeded, of what is most likely to come.
+
+use prescale_domain::ForecastInput;
+
+use super::{Asked, peak};
+use crate::plan::Context;
+use crate::words::{number, percent, units};
+
+pub(super) fn asks(context: &Context, forecast: Option<&ForecastInput>) -> Asked {
+    let planning = &context.inputs.settings.planning;
+    let (up, down) = (planning.scale_up_at.clamp(0.01, 1.0), planning.scale_down_at.clamp(0.0, 1.0));
+    let load = context.smoothed_load().unwrap_or(0.0);
+    let coming = forecast.map_or(load, |forecast| peak(forecast, &forecast.median).max(load));
+    let present = context.present().unwrap_or(context.inputs.settings.min_units);
+    let there = f64::from(present) * context.inputs.settings.unit_capacity;
+    let utilization = if there > 0.0 { coming / there } else { f64::from(u8::from(coming > 0.0)) };
+    let at_most = context.units_for(coming, up);
+    let (need, what) = if utilization > up {
+        (at_most.max(present), format!("above {}", percent(up)))
+    } else if utilization < down {
+        (at_most.min(present), format!("below {}", percent(down)))
+    } else {
+        (present, format!("between {} and {}", percent(down), percent(up)))
+    };
+    let text = format!(
+        "{} at {} per unit uses {} of {}, {what}: {}",
+        number(coming),
+        context.per_unit(),
+        percent(utilization),
+        units(present),
+        units(need),
+    );
+    Ok((need, text))
+}
