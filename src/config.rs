@@ -5,6 +5,7 @@ mod check;
 mod merge;
 mod shape;
 mod size;
+mod template;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use prescale_domain::{Span, Zone};
+use prescale_domain::{PlanningRule, PlanningSettings, Span, Trigger, Zone};
 use prescale_features::Covariate;
 use prescale_ingest::feed;
 
@@ -181,6 +181,56 @@ fn service_faults(service: &ServiceConfig, config: &Config) -> Vec<(&'static str
     }
     if !(settings.reactive_utilization > 0.0 && settings.reactive_utilization <= 1.0) {
         faults.push(("policy.reactive_utilization", format!("{} is not in (0, 1]", settings.reactive_utilization)));
+    }
+    faults.extend(planning_faults(&settings.planning));
+    faults
+}
+
+fn planning_faults(planning: &PlanningSettings) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    let mut expect = |holds: bool, key: &'static str, value: f64, expected: &str| {
+        if !holds {
+            faults.push((key, format!("{value} is not {expected}")));
+        }
+    };
+    let share = |value: f64| value > 0.0 && value <= 1.0;
+    let budget = planning.violation_budget;
+    expect(budget > 0.0 && budget < 0.5, "objective.violation_budget", budget, "between 0 and 0.5");
+    expect(share(planning.target_utilization), "policy.target_utilization", planning.target_utilization, "in (0, 1]");
+    expect(share(planning.smoothing), "policy.smoothing", planning.smoothing, "in (0, 1]");
+    expect(
+        (0.0..=1.0).contains(&planning.confidence_min),
+        "policy.confidence_min",
+        planning.confidence_min,
+        "in [0, 1]",
+    );
+    expect(
+        planning.headroom >= 0.0 && planning.headroom.is_finite(),
+        "policy.headroom",
+        planning.headroom,
+        "0 or more",
+    );
+    let (down, up) = (planning.scale_down_at, planning.scale_up_at);
+    expect(share(up), "policy.scale_up_at", up, "in (0, 1]");
+    expect(down >= 0.0 && down < up, "policy.scale_down_at", down, "below policy.scale_up_at");
+    if let Some(missed) = planning.missed_usd_hour {
+        expect(missed > 0.0 && missed.is_finite(), "objective.missed_usd_hour", missed, "above 0");
+    }
+    if planning.budget_period < Span::from_minutes(60) {
+        faults.push(("policy.budget_period", format!("{} is shorter than 1h", planning.budget_period)));
+    }
+    if planning.rule == PlanningRule::WeightedTriggers && planning.triggers.is_empty() {
+        faults.push(("policy.triggers", "is empty, and the rule weighted-triggers needs some".to_owned()));
+    }
+    for trigger in &planning.triggers {
+        let sound = |value: f64| value > 0.0 && value.is_finite();
+        if !(sound(trigger.target) && sound(trigger.weight)) {
+            let Trigger { signal, target, weight } = trigger;
+            faults.push((
+                "policy.triggers",
+                format!("`{signal}`: target {target} and weight {weight} are to be above 0"),
+            ));
+        }
     }
     faults
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
-use super::{Config, DEFAULTS, Fault};
+use super::{Config, DEFAULTS, Fault, template};
 
 /// Every value of a configuration as a line, with where it came from; secrets are masked.
 #[derive(Clone, Debug, Default)]
@@ -15,12 +15,15 @@ pub(crate) struct Resolved {
 /// Puts `text` over the defaults and gives it its types.
 pub(crate) fn resolve(text: &str) -> Result<(Config, Resolved), Vec<Fault>> {
     let fault = |path: &str, text: String| Fault { path: path.to_owned(), text };
-    let own: Table = toml::from_str(text).map_err(|error| vec![fault("", error.to_string().trim_end().to_owned())])?;
+    let mut own: Table =
+        toml::from_str(text).map_err(|error| vec![fault("", error.to_string().trim_end().to_owned())])?;
     let mut merged: Table = toml::from_str(DEFAULTS).map_err(|error| vec![fault("defaults", error.to_string())])?;
+    let mut filled = BTreeSet::new();
+    let wrong = template::expand(&mut own, &mut filled);
     let mut mine = BTreeSet::new();
     overlay(&mut merged, &own, "", &mut mine);
-    let resolved = describe(&merged, &mine);
-    let mut faults = Vec::new();
+    let resolved = describe(&merged, &mine, &filled);
+    let mut faults = wrong;
     let mut merged = Value::Table(merged);
     references(&mut merged, "", &mut faults);
     loop {
@@ -154,13 +157,17 @@ fn remove(root: &mut Value, path: &str) -> bool {
     }
 }
 
-fn describe(merged: &Table, mine: &BTreeSet<String>) -> Resolved {
+fn describe(merged: &Table, mine: &BTreeSet<String>, filled: &BTreeSet<String>) -> Resolved {
     let mut lines = Vec::new();
     leaves(&Value::Table(merged.clone()), "", &mut |path, value| {
         let own = mine.iter().any(|prefix| {
             path == prefix || path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
         });
-        let origin = if own { "file" } else { "default" };
+        let origin = match own {
+            _ if filled.contains(path) => "template",
+            true => "file",
+            false => "default",
+        };
         lines.push(format!("{path} = {}  # {origin}", masked(path, value)));
     });
     Resolved { lines }

@@ -183,12 +183,21 @@ pub(crate) struct Serve {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Policy {
+    /// A ready-made policy, whose fields are those that are not said here.
+    #[serde(default)]
+    pub(crate) template: Option<String>,
+    /// The template by what the units do: `general`, `embedding`, `generation`, `classification`.
+    #[serde(default)]
+    pub(crate) pool: Option<String>,
     pub(crate) rule: PlanningRule,
     pub(crate) budget_period: Span,
     pub(crate) churn: Span,
     pub(crate) headroom: f64,
     pub(crate) confidence_min: f64,
     pub(crate) target_utilization: f64,
+    pub(crate) scale_up_at: f64,
+    pub(crate) scale_down_at: f64,
+    pub(crate) predictive: bool,
     pub(crate) smoothing: f64,
     pub(crate) decision_interval: Span,
     pub(crate) step_up_units: u32,
@@ -301,6 +310,12 @@ pub(crate) struct Objective {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PolicyOverride {
+    /// A ready-made policy, whose fields are those that are not said here.
+    #[serde(default)]
+    pub(crate) template: Option<String>,
+    /// The template by what the units do: `general`, `embedding`, `generation`, `classification`.
+    #[serde(default)]
+    pub(crate) pool: Option<String>,
     #[serde(default)]
     pub(crate) rule: Option<PlanningRule>,
     /// Quantile of the forecast that capacity must cover by the rule `ceiling`, and above which a load is a surprise;
@@ -320,6 +335,12 @@ pub(crate) struct PolicyOverride {
     /// Of the rule `weighted-triggers`.
     #[serde(default)]
     pub(crate) triggers: Vec<Trigger>,
+    #[serde(default)]
+    pub(crate) scale_up_at: Option<f64>,
+    #[serde(default)]
+    pub(crate) scale_down_at: Option<f64>,
+    #[serde(default)]
+    pub(crate) predictive: Option<bool>,
     #[serde(default)]
     pub(crate) smoothing: Option<f64>,
     #[serde(default)]
@@ -397,6 +418,9 @@ impl ServiceConfig {
                 confidence_min: own.confidence_min.unwrap_or(policy.confidence_min),
                 target_utilization: own.target_utilization.unwrap_or(policy.target_utilization),
                 triggers: own.triggers.clone(),
+                scale_up_at: own.scale_up_at.unwrap_or(policy.scale_up_at),
+                scale_down_at: own.scale_down_at.unwrap_or(policy.scale_down_at),
+                predictive: own.predictive.unwrap_or(policy.predictive),
                 smoothing: own.smoothing.unwrap_or(policy.smoothing),
             },
         }

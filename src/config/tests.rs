@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use prescale_domain::OpeningHours;
+use prescale_domain::{OpeningHours, PlanningRule, Span};
 use prescale_ingest::history::Columns;
 
 use super::{HistorySource, TableFormat, parse, refusal};
@@ -29,6 +29,28 @@ fn the_smallest_useful_file_is_enough() {
     assert_eq!((settings.min_units, settings.max_units), (2, 200));
     assert!((settings.quantile - 0.987).abs() < 1e-12, "{}", settings.quantile);
     assert!(refusal(&loaded.config).is_none());
+}
+
+#[test]
+fn a_template_says_what_the_file_does_not_say() {
+    let policy = |more: &str| {
+        let loaded = parse(&format!("{SERVICE}{more}"), "test.toml", PathBuf::from(".")).unwrap();
+        let settings = loaded.config.services[0].policy_settings(&loaded.config.policy);
+        let lines = loaded.resolved.lines.join("\n");
+        (settings, lines)
+    };
+    let (conservative, lines) = policy("policy = { template = \"conservative\", step_up_units = 4 }\n");
+    assert_eq!((conservative.step_up_units, conservative.step_down_units), (4, 1));
+    assert_eq!((conservative.cooldown_up, conservative.cooldown_down), (Span::from_secs(300), Span::from_secs(600)));
+    assert_eq!(conservative.planning.rule, PlanningRule::Thresholds);
+    assert!(!conservative.planning.predictive);
+    assert!(lines.contains("services[0].policy.scale_up_at = 0.8  # template"), "{lines}");
+    assert!(lines.contains("services[0].policy.step_up_units = 4  # file"), "{lines}");
+    let (of_pool, _) = policy("[policy]\npool = \"embedding\"\n");
+    assert_eq!((of_pool.planning.scale_up_at, of_pool.step_up_units), (0.6, 2));
+    let wrong = faults(&format!("{SERVICE}[policy]\ntemplate = \"bold\"\n"));
+    let said = "`bold` is none of conservative, aggressive, cost-optimized, high-performance";
+    assert!(wrong.contains(&("policy.template".into(), said.into())), "{wrong:?}");
 }
 
 #[test]
