@@ -7,6 +7,7 @@ mod explain;
 mod forecast;
 mod history;
 mod model;
+mod plan;
 mod run;
 mod schema;
 mod sql;
@@ -40,6 +41,7 @@ enum Command {
     Udf(udf::Arguments),
     Forecast(forecast::Arguments),
     Backtest(backtest::Arguments),
+    Plan(plan::Arguments),
     Explain(explain::Arguments),
     #[command(subcommand)]
     Model(model::Arguments),
@@ -102,6 +104,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Forecast(arguments) => forecast::forecast(&arguments),
         Command::Backtest(arguments) => backtest::backtest(&arguments),
         Command::Model(arguments) => model::model(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Config(arguments) => schema::config(&arguments),
     };

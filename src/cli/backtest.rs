@@ -12,7 +12,7 @@ use prescale_ingest::history::{Columns, read_history};
 use super::forecast::progress_bar;
 use super::{Failure, say};
 use crate::app::{self, RunMode};
-use crate::config;
+use crate::config::{self, Config};
 
 /// Replay a history through the same forecasts and decisions that act, against a simulated fleet, beside other autoscalers.
 #[derive(Args)]
@@ -44,9 +44,7 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
         service.mode = Some(Mode::Recommend);
     }
     let step = loaded.config.features.step;
-    let names: Vec<ServiceName> = loaded.config.services.iter().map(|s| ServiceName::new(&s.name)).collect();
-    let signals: Vec<&str> = loaded.config.services.iter().map(|service| service.signal.as_str()).collect();
-    let histories = histories(&arguments.history, &names, &signals, step)?;
+    let histories = histories(&arguments.history, &loaded.config)?;
     let first = histories.values().map(|series| series.start).min().unwrap_or_default();
     let last = histories.values().map(Series::end).max().unwrap_or_default();
     let to = arguments.to.unwrap_or(last).floor_to(step);
@@ -65,20 +63,54 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The history of each service: by the names in the file, or that of the only service.
-fn histories(
-    paths: &[PathBuf],
-    names: &[ServiceName],
-    signals: &[&str],
-    step: Span,
-) -> Result<BTreeMap<ServiceName, Series>, Failure> {
+/// Windows begin at multiples of their width, in the loop and so here: a history that begins between two of them is taken
+/// to begin at the one before.
+fn on_the_grid(name: &ServiceName, series: Series) -> Series {
+    let start = series.start.floor_to(series.step);
+    if start != series.start {
+        say(&format!(
+            "note: {name}: windows of {} that begin at {} are taken to begin at {start}",
+            series.step, series.start
+        ));
+    }
+    Series { start, ..series }
+}
+
+/// The history of each service: by the names in the files, or that of the only service.
+///
+/// # Errors
+/// A file that can't be read, or one in which none of the services is found.
+pub(super) fn histories(paths: &[PathBuf], config: &Config) -> Result<BTreeMap<ServiceName, Series>, Failure> {
+    let signals: Vec<&str> = config.services.iter().map(|service| service.signal.as_str()).collect();
+    let names: Vec<ServiceName> = config.services.iter().map(|service| ServiceName::new(&service.name)).collect();
     let mut histories = BTreeMap::new();
     for path in paths {
-        let read = read_history(path, &Columns::default(), signals).map_err(Failure::invalid)?;
-        for name in names {
-            if let Ok(series) = read.series(if names.len() == 1 { None } else { Some(name) }, step) {
-                histories.insert(name.clone(), series);
+        let read = read_history(path, &Columns::default(), &signals).map_err(Failure::invalid)?;
+        let told: Vec<ServiceName> = read.services().map(ServiceName::from).collect();
+        let mut found = false;
+        for name in &names {
+            let wanted = if told.is_empty() && names.len() == 1 { None } else { Some(name) };
+            if told.is_empty() && wanted.is_some() {
+                return Err(Failure::Invalid(format!(
+                    "history `{}` names no services, and the configuration has {}\nhint: add a column `service`",
+                    path.display(),
+                    names.len(),
+                )));
             }
+            if wanted.is_some_and(|name| !told.contains(name)) {
+                continue;
+            }
+            found = true;
+            let series = read.series(wanted, config.features.step).map_err(Failure::invalid)?;
+            histories.insert(name.clone(), on_the_grid(name, series));
+        }
+        if !found {
+            let told: Vec<&str> = told.iter().map(ServiceName::as_str).collect();
+            let path = path.display();
+            return Err(Failure::Invalid(format!(
+                "history `{path}` has {}, none of the configuration",
+                told.join(", ")
+            )));
         }
     }
     Ok(histories)

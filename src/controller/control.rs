@@ -469,7 +469,7 @@ impl Controller {
         Ok(())
     }
 
-    fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp) -> Decision {
+    pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp) -> Decision {
         let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
         let forecast = self.forecast(&service.name, now);
         let moment = Moment {

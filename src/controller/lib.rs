@@ -15,6 +15,7 @@ mod control;
 mod fixture;
 mod intake;
 mod models;
+mod plan;
 mod publish;
 pub mod registry;
 pub mod replay;

@@ -1,6 +1,6 @@
 //! A decision in words and numbers. Rule: everything said is in the record; nothing is looked up.
 
-use prescale_domain::{Decision, DecisionKind, ForecastInput, Mode};
+use prescale_domain::{Alternative, Decision, DecisionKind, ForecastInput, Mode};
 
 use crate::words::{number, units};
 
@@ -27,11 +27,42 @@ pub fn explain(decision: &Decision) -> String {
         lead.warm_up,
     ));
     line(format!("  target    {}", target(decision)));
+    if let Some(price) = inputs.settings.planning.price_usd_hour {
+        line(format!("  cost      {}", cost(decision, price)));
+    }
     line("  reasons".to_owned());
     for (index, reason) in decision.reasons.iter().enumerate() {
         line(format!("    {}. {:<22} {:>5}  {}", index + 1, reason.code, reason.units, reason.text));
     }
+    if !decision.binding.is_empty() {
+        line(format!("  binding   {}", decision.binding));
+    }
+    if !decision.alternatives.is_empty() {
+        line("  weighed".to_owned());
+    }
+    for alternative in &decision.alternatives {
+        let Alternative { units: count, overload, shortage, cost_usd_hour } = *alternative;
+        let chosen = if count == decision.desired { "  <- chosen" } else { "" };
+        let cost = cost_usd_hour.map(|cost| format!(", {} USD an hour with what is missed", number(cost)));
+        line(format!(
+            "    {:>12}  overload {:>7.3} %, {} of load missed on average{}{chosen}",
+            units(count),
+            100.0 * overload,
+            number(shortage),
+            cost.unwrap_or_default(),
+        ));
+    }
     out
+}
+
+fn cost(decision: &Decision, price: f64) -> String {
+    let of = |units: u32| format!("{} USD an hour", number(f64::from(units) * price));
+    match decision.inputs.target.map(|target| target.desired) {
+        Some(present) if present != decision.desired => {
+            format!("{} instead of {} (at {price} for a unit)", of(decision.desired), of(present))
+        }
+        _ => format!("{} (at {price} for a unit)", of(decision.desired)),
+    }
 }
 
 fn headline(decision: &Decision) -> String {
