@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use prescale_decide::Refusal;
 use prescale_domain::{PlanningRule, PlanningSettings, Span, Trigger, Zone};
 use prescale_features::Covariate;
 use prescale_ingest::feed;
@@ -235,24 +236,19 @@ fn planning_faults(planning: &PlanningSettings) -> Vec<(&'static str, String)> {
     faults
 }
 
-/// Why predictive scaling of a service is physically impossible, if it is (§6.9): its JSON is the whole answer.
+/// Why predictive scaling of a service is impossible, if it is (§6.9): its JSON is the whole answer. A service that may run
+/// by the reactive rule alone is not refused.
 pub(crate) fn refusal(config: &Config) -> Option<String> {
-    let horizon = Span::from_millis(config.forecast.step.millis() * i64::from(config.forecast.horizon_steps));
-    let mut whole = None;
-    for service in &config.services {
+    let refused = |service: &ServiceConfig| {
         let lead = service.lead_times(config.lead_time);
-        if lead.provisioning_latency > horizon {
-            let error = "Forecasting horizon SLA violation: Node provisioning exceeds predictive lead time";
-            return Some(serde_json::json!({ "error": error }).to_string());
-        }
-        let needed = lead.provisioning_latency + lead.warm_up + config.policy.decision_interval;
-        if needed > horizon && whole.is_none() {
-            let error = format!(
-                "lead time of `{}` (provisioning, warm-up, decision interval: {needed}) exceeds the forecasting horizon {horizon}",
-                service.name
-            );
-            whole = Some(serde_json::json!({ "error": error, "code": "lead-time-beyond-horizon" }).to_string());
-        }
-    }
-    whole
+        let needed =
+            config.features.lateness + config.policy.decision_interval + lead.provisioning_latency + lead.warm_up;
+        let refusal = prescale_decide::refusal(lead.provisioning_latency, needed, service.horizon(config))?;
+        Some((refusal, refusal.json(&service.name)))
+    };
+    let scaled_ahead = config.services.iter().filter(|service| !service.allow_reactive_only);
+    let mut all: Vec<(Refusal, String)> = scaled_ahead.filter_map(refused).collect();
+    // What is physically impossible is said first.
+    all.sort_by_key(|(refusal, _)| *refusal != Refusal::Provisioning);
+    all.into_iter().next().map(|(_, json)| json)
 }

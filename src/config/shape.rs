@@ -240,6 +240,12 @@ pub(crate) struct ServiceConfig {
     pub(crate) policy: PolicyOverride,
     #[serde(default)]
     pub(crate) lead_time: LeadTimeOverride,
+    /// How far ahead its load can be forecast with confidence, where that is known to be less than the whole horizon.
+    #[serde(default)]
+    pub(crate) confident_horizon: Option<Span>,
+    /// Where units come later than that, the reactive rule alone may scale it.
+    #[serde(default)]
+    pub(crate) allow_reactive_only: bool,
     /// The IANA zone of its users; default: calendars.time_zone.
     #[serde(default)]
     pub(crate) time_zone: Option<String>,
@@ -426,6 +432,12 @@ impl ServiceConfig {
         }
     }
 
+    /// How far ahead its load is forecast with confidence.
+    pub(crate) fn horizon(&self, config: &Config) -> Span {
+        let whole = Span::from_millis(config.forecast.step.millis() * i64::from(config.forecast.horizon_steps));
+        self.confident_horizon.map_or(whole, |confident| confident.min(whole))
+    }
+
     /// The median of the provisioning latency, where it is known apart from the p90.
     pub(crate) fn provisioning_median(&self) -> Option<Span> {
         let of_target = match &self.target {
@@ -467,6 +479,8 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         objective: Objective::default(),
         policy: PolicyOverride::default(),
         lead_time: LeadTimeOverride::default(),
+        confident_horizon: None,
+        allow_reactive_only: false,
         time_zone: None,
         business_hours: None,
         history: None,

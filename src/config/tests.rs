@@ -177,6 +177,23 @@ fn a_lead_time_beyond_the_horizon_is_refused_with_the_specified_json() {
 }
 
 #[test]
+fn provisioning_beyond_the_confident_horizon_is_refused_to_the_second() {
+    let refused = |latency: &str, more: &str| {
+        let text = format!(
+            "[forecast]\nmodels = [\"arima\"]\n[features]\nlateness = \"0s\"\n[policy]\ndecision_interval = \"1s\"\n\
+             {SERVICE}confident_horizon = \"20m\"\nlead_time = {{ provisioning_latency = \"{latency}\", warm_up = \"0s\" }}\n{more}"
+        );
+        refusal(&parse(&text, "test.toml", PathBuf::from(".")).unwrap().config)
+    };
+    let exact = r#"{"error":"Forecasting horizon SLA violation: Node provisioning exceeds predictive lead time"}"#;
+    assert_eq!(refused("1199s", ""), None);
+    // Equal is not physically impossible, though with the decision interval it is too late.
+    assert!(refused("1200s", "").unwrap().contains("lead-time-beyond-horizon"));
+    assert_eq!(refused("1201s", "").as_deref(), Some(exact));
+    assert_eq!(refused("1201s", "allow_reactive_only = true\n"), None);
+}
+
+#[test]
 fn formats_and_the_registry_of_tables_are_read() {
     let text = "[features.formats]\na = { kind = \"protobuf\", descriptor_set = \"a.binpb\", message = \"shop.A\" }\n\
         b = { kind = \"protobuf-registry\" }\n[schema_registry]\nendpoint = \"https://registry\"\napi_key = \"me\"\napi_secret = \"hush\"\n";

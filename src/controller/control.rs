@@ -486,6 +486,7 @@ impl Controller {
             provisioning_latency: service.provisioning_latency,
             provisioning_median: service.provisioning_median,
             warm_up: service.warm_up,
+            confident_horizon: service.confident_horizon,
             target: state.target,
             memory: state.memory,
         };

@@ -29,6 +29,8 @@ pub struct Moment<'a> {
     pub provisioning_latency: Span,
     pub provisioning_median: Option<Span>,
     pub warm_up: Span,
+    /// How far ahead the forecast can be trusted, where that is not as far as it goes.
+    pub confident_horizon: Option<Span>,
     pub target: Option<TargetState>,
     pub memory: DecisionMemory,
 }
@@ -44,7 +46,9 @@ impl Moment<'_> {
             provisioning_median: self.provisioning_median,
         };
         let (quantile, churn) = (self.settings.quantile, self.settings.planning.churn);
-        let input = self.forecast.map_err(str::to_owned).and_then(|forecast| {
+        let trusted = self.confident_horizon.is_none_or(|horizon| self.provisioning_latency <= horizon);
+        let forecast = if trusted { self.forecast } else { Err("horizon-short") };
+        let input = forecast.map_err(str::to_owned).and_then(|forecast| {
             forecast_input(forecast, self.at, &lead_time, quantile, churn).map_err(|error| error.code().to_owned())
         });
         let (forecast, forecast_missing) = match input {

@@ -27,6 +27,7 @@ mod plan;
 pub mod planner;
 pub mod policy;
 mod recompute;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -37,4 +38,5 @@ pub use explain::explain;
 pub use inputs::Moment;
 pub use plan::{Context, Plan};
 pub use recompute::{Difference, recompute};
+pub use refusal::{Refusal, refusal};
 pub use window::{WindowError, forecast_input};

@@ -129,6 +129,7 @@ pub fn simulate_service(
             provisioning_latency: bout.fleet.provisioning_latency_p90,
             provisioning_median: Some(bout.fleet.provisioning_latency),
             warm_up: bout.fleet.warm_up,
+            confident_horizon: None,
             target: Some(fleet.state(at)),
             memory: std::mem::take(&mut memory),
         };

@@ -1,5 +1,5 @@
 //! `weighted-triggers`: several signals, each against its target for each unit, by weight. Rule: a signal that is not
-//! measured leaves its say to the others; the forecast lifts the sum by what the load is expected to grow.
+//! measured leaves its say to the others; what is most likely to come, at the target utilization, is a floor.
 
 use prescale_domain::ForecastInput;
 
@@ -22,19 +22,19 @@ pub(super) fn asks(context: &Context, forecast: &ForecastInput) -> Asked {
     if weights <= 0.0 {
         return Err(("triggers-missing", "none of the triggers' signals is measured".to_owned()));
     }
-    let load = context.smoothed_load().unwrap_or(0.0);
-    let growth = if load > 0.0 { (peak(forecast, &forecast.median) / load).max(1.0) } else { 1.0 };
     let ready = inputs.target.map_or(1, |target| target.ready.unwrap_or(target.desired)).max(1);
-    let ratio = sum / weights * growth;
     // The cast saturates; bounds follow.
-    let need = (f64::from(ready) * ratio * (1.0 - 1e-12)).ceil() as u32;
+    let seen = (f64::from(ready) * sum / weights * (1.0 - 1e-12)).ceil() as u32;
+    let target = inputs.settings.planning.target_utilization;
+    let coming = context.units_for(peak(forecast, &forecast.median), if target > 0.0 { target.min(1.0) } else { 1.0 });
+    let need = seen.max(coming);
     let text = format!(
-        "{}: {:.2} times what {} should have, which the forecast lets grow by {:.2}: needs {}",
+        "{}: {:.2} times what {} should have, which needs {}; what is most likely to come needs {}",
         said.join(", "),
         sum / weights,
         units(ready),
-        growth,
-        units(need),
+        units(seen),
+        units(coming),
     );
     Ok((need, text))
 }
