@@ -152,6 +152,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
             provisioning_latency: fleet.provisioning_latency_p90,
             warm_up: fleet.warm_up,
             provisioning_median: Some(fleet.provisioning_latency),
+            learn_lead_time: false,
             confident_horizon: None,
             opening_hours: OpeningHours::usual(Zone::UTC),
             target: TargetSettings::Simulated(SimulatedSettings { fleet, allow_replay: true }),

@@ -206,6 +206,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             provisioning_latency: lead.provisioning_latency,
             warm_up: lead.warm_up,
             provisioning_median: service.provisioning_median(),
+            learn_lead_time: lead.learn && service.target.lead_time().is_none(),
             confident_horizon: service.confident_horizon,
             opening_hours: service.opening_hours(zone).unwrap_or_else(|_| OpeningHours::usual(zone)),
             target: service.target.clone(),

@@ -216,6 +216,7 @@ pub(crate) struct Policy {
 pub(crate) struct LeadTimes {
     pub(crate) provisioning_latency: Span,
     pub(crate) warm_up: Span,
+    pub(crate) learn: bool,
 }
 
 /// One service.
@@ -380,6 +381,9 @@ pub(crate) struct LeadTimeOverride {
     pub(crate) provisioning_median: Option<Span>,
     #[serde(default)]
     pub(crate) warm_up: Option<Span>,
+    /// Whether what its units took replaces what is said here, once enough were seen.
+    #[serde(default)]
+    pub(crate) learn: Option<bool>,
 }
 
 /// Share of time that may be under-provisioned where a service does not say.
@@ -464,6 +468,7 @@ impl ServiceConfig {
         LeadTimes {
             provisioning_latency: self.lead_time.provisioning_latency.unwrap_or(defaults.provisioning_latency),
             warm_up: self.lead_time.warm_up.unwrap_or(defaults.warm_up),
+            learn: self.lead_time.learn.unwrap_or(defaults.learn),
         }
     }
 }

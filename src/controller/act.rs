@@ -32,7 +32,11 @@ impl Controller {
                 happenings::TargetUnobservable { service: name.clone(), error: text.clone() }.emit();
             }
             self.show.degrade(&key, failure);
-            self.state.services.entry(name).or_default().target = observed.ok();
+            let state = self.state.services.entry(name).or_default();
+            state.target = observed.ok();
+            if let Some(target) = &state.target {
+                state.lead.observe(target);
+            }
         }
     }
 
@@ -82,6 +86,7 @@ impl Controller {
             if let Outcome::Applied { units, .. } | Outcome::Unchanged { units } = &outcome {
                 let state = self.state.services.entry(decision.service.clone()).or_default();
                 state.target = state.target.map(|known| TargetState { desired: *units, ..known });
+                state.lead.asked(now, *units);
             }
             let actuation = self.actuation(decision, now, outcome);
             self.unwritten.push(actuation_write(&actuation));

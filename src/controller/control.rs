@@ -472,6 +472,8 @@ impl Controller {
     pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp) -> Decision {
         let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
         let forecast = self.forecast(&service.name, now);
+        // A target that knows how long its units take is not watched.
+        let learnt = if service.learn_lead_time { state.lead.learnt() } else { None };
         let moment = Moment {
             service: &service.name,
             at: now,
@@ -483,8 +485,8 @@ impl Controller {
             signals: state.signals,
             forecast: forecast.as_deref().map_err(String::as_str),
             decision_interval: self.settings.decision_interval,
-            provisioning_latency: service.provisioning_latency,
-            provisioning_median: service.provisioning_median,
+            provisioning_latency: learnt.map_or(service.provisioning_latency, |learnt| learnt.p90),
+            provisioning_median: learnt.map(|learnt| learnt.median).or(service.provisioning_median),
             warm_up: service.warm_up,
             confident_horizon: service.confident_horizon,
             target: state.target,

@@ -51,6 +51,8 @@ pub struct ServiceSettings {
     pub warm_up: Span,
     /// The median of the first, where it is known apart from the p90.
     pub provisioning_median: Option<Span>,
+    /// Whether what its units took replaces what is configured, once enough were seen.
+    pub learn_lead_time: bool,
     /// How far ahead its load can be forecast with confidence, where that is known to be less than the whole horizon.
     pub confident_horizon: Option<Span>,
     /// When its users are at work, and in whose zone the patterns of its load are told.

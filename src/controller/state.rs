@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prescale_decide::learn::lead::LeadLearner;
 use prescale_domain::{DecisionMemory, ServiceName, TargetState, Timestamp};
 use prescale_store::{Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub(crate) struct ServiceState {
     pub(crate) signals: BTreeMap<String, f64>,
     /// End of the last window whose load is known.
     pub(crate) load_window_end: Option<Timestamp>,
+    /// How long its units took so far.
+    #[serde(default)]
+    pub(crate) lead: LeadLearner,
     /// A simulated fleet as a whole: it has no other home.
     pub(crate) fleet: Option<String>,
 }

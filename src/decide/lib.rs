@@ -23,6 +23,7 @@
 mod decision;
 mod explain;
 mod inputs;
+pub mod learn;
 mod plan;
 pub mod planner;
 pub mod policy;
