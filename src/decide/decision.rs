@@ -3,7 +3,6 @@
 use prescale_domain::{Alternative, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory};
 
 use crate::plan::{Context, Plan};
-use crate::planner::Outlook;
 use crate::policy;
 
 /// Decides the capacity of one service at one moment. Total: any inputs give a decision with at least one reason.
@@ -44,8 +43,7 @@ fn binding(plan: &Plan) -> String {
 fn alternatives(context: &Context, plan: &Plan) -> Vec<Alternative> {
     let inputs = context.inputs;
     let capacity = inputs.settings.unit_capacity;
-    let outlook = context.forecast().ok().and_then(|f| Outlook::determined(f, inputs.at, &inputs.lead_time));
-    let Some(outlook) = outlook.filter(|_| capacity.is_finite() && capacity > 0.0) else { return Vec::new() };
+    let Some(outlook) = context.outlook() else { return Vec::new() };
     let around = [plan.units.saturating_sub(1), plan.units, plan.units.saturating_add(1)];
     let mut weighed: Vec<u32> = around.into_iter().chain(context.present()).chain(plan.need).collect();
     weighed.sort_unstable();
@@ -66,6 +64,7 @@ fn remember(context: &Context, kind: DecisionKind, need: Option<u32>) -> Decisio
     let mut memory = DecisionMemory {
         needs: context.recent_needs(),
         risk: Some(context.risk_account()),
+        prices: context.risk_prices().or_else(|| inputs.memory.prices.clone()),
         smoothed_load: context.smoothed_load().or(inputs.memory.smoothed_load),
         ..inputs.memory.clone()
     };

@@ -1,8 +1,8 @@
 //! What policies read and what they hand on. Rule: reading is total; a number that makes no sense counts as absent.
 
-use prescale_domain::{DecisionInputs, ForecastInput, Reason, RiskAccount, Span, Timestamp};
+use prescale_domain::{DecisionInputs, ForecastInput, PlanningRule, Reason, RiskAccount, RiskPrices, Span, Timestamp};
 
-use crate::planner::risk;
+use crate::planner::{Outlook, risk, worth};
 use crate::words::number;
 
 /// The inputs of one decision, with the questions that several policies ask of them.
@@ -51,6 +51,39 @@ impl<'a> Context<'a> {
     /// The violation budget's account with the last window in it.
     pub fn risk_account(&self) -> RiskAccount {
         risk::accounted(self.inputs)
+    }
+
+    /// The windows that this decision determines, if the forecast is usable and has quantiles.
+    pub fn outlook(&self) -> Option<Outlook<'a>> {
+        let capacity = self.inputs.settings.unit_capacity;
+        let forecast = self.forecast().ok().filter(|_| capacity.is_finite() && capacity > 0.0)?;
+        Outlook::determined(forecast, self.inputs.at, &self.inputs.lead_time)
+    }
+
+    /// What prices for an overload would have risked of late, this decision included.
+    pub fn risk_prices(&self) -> Option<RiskPrices> {
+        let inputs = self.inputs;
+        let settings = &inputs.settings;
+        if settings.planning.rule != PlanningRule::RiskBudget || settings.planning.risk_max <= 0.0 {
+            return None;
+        }
+        let interval = inputs.lead_time.decision_interval.seconds();
+        Some(worth::noted(inputs.memory.prices.as_ref(), &self.outlook()?, settings.unit_capacity, interval))
+    }
+
+    /// The probability of overload that this decision may take, and why in words.
+    pub fn allowed_risk(&self) -> (f64, String) {
+        let settings = &self.inputs.settings;
+        let (allowed, why) = risk::allowed(&settings.planning, &self.risk_account(), settings.unit_capacity);
+        // Prices decide by themselves where risk is worth it, and without a past there is nothing to weigh against.
+        let priced = settings.planning.missed_usd_hour.is_some();
+        let (Some(_), Some(prices), Some(outlook), false) =
+            (&self.inputs.memory.prices, self.risk_prices(), self.outlook(), priced)
+        else {
+            return (allowed, why);
+        };
+        let taken = worth::taken(&prices, &outlook, settings.unit_capacity, allowed, settings.planning.risk_max);
+        (taken, format!("{:.2} % on average: {why}", 100.0 * allowed))
     }
 
     /// The forecast, if it is fresh, sound and reaches the moment at which capacity asked for now is effective;

@@ -247,7 +247,7 @@ prop_compose! {
         PlanningSettings {
             rule, violation_budget, headroom, confidence_min, target_utilization, smoothing,
             price_usd_hour: prices.map(|(price, _)| price), missed_usd_hour: prices.map(|(_, missed)| missed),
-            churn: Span::from_minutes(churn), predictive,
+            churn: Span::from_minutes(churn), predictive, risk_max: 0.25,
             triggers: vec![Trigger { signal: "queue_length".to_owned(), target: 5.0, weight: 0.4 }],
             ..PlanningSettings::default()
         }

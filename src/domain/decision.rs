@@ -7,7 +7,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Alternative, LeadTime, PlanningSettings, RiskAccount, ServiceName, Span, TargetState, Timestamp};
+use crate::{
+    Alternative, LeadTime, PlanningSettings, RiskAccount, RiskPrices, ServiceName, Span, TargetState, Timestamp,
+};
 
 /// What Prescale may do with a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -82,6 +84,9 @@ pub struct DecisionMemory {
     /// How much of the violation budget was used of late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<RiskAccount>,
+    /// Where that is best used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<RiskPrices>,
     /// The load after exponential smoothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoothed_load: Option<f64>,

@@ -26,7 +26,7 @@ pub use event::{CALENDAR_PREFIX, CalendarEvent};
 pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};
-pub use planning::{Alternative, PlanningRule, PlanningSettings, RiskAccount, Trigger};
+pub use planning::{Alternative, PlanningRule, PlanningSettings, RiskAccount, RiskPrices, Trigger};
 pub use score::{ForecastScore, ScoreCard, SystemScore, Violations};
 pub use series::{RowsError, Series};
 pub use service::ServiceName;

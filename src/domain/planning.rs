@@ -89,6 +89,9 @@ pub struct PlanningSettings {
     pub violation_budget: f64,
     /// The time over which it is kept: what was used longer ago is forgotten.
     pub budget_period: Span,
+    /// Most that one decision may risk of an overload while the budget is kept on average: the budget as a whole is used
+    /// where that saves most capacity. 0 = the same risk at all times.
+    pub risk_max: f64,
     /// What a missed unit of load costs while it lasts an hour, in USD; with a price, risk follows from costs instead of
     /// from the budget (the newsvendor's rule).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +127,7 @@ impl Default for PlanningSettings {
             rule: PlanningRule::Ceiling,
             violation_budget: 0.01,
             budget_period: Span::from_minutes(7 * 24 * 60),
+            risk_max: 0.0,
             missed_usd_hour: None,
             price_usd_hour: None,
             churn: Span::ZERO,
@@ -148,6 +152,15 @@ pub struct RiskAccount {
     pub until: Option<Timestamp>,
     /// Units in service when it began.
     pub ready: Option<u32>,
+}
+
+/// What a ladder of prices for an overload would have risked of late.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RiskPrices {
+    /// Time that counts in it, faded.
+    pub seconds: f64,
+    /// Mean probability of overload by price.
+    pub risks: Vec<f64>,
 }
 
 /// A number of units that was weighed, and what it would have meant.

@@ -85,6 +85,18 @@ impl<'a> Outlook<'a> {
         low
     }
 
+    /// A load that is exceeded with a probability of about `risk`, far beyond the highest quantile: the largest over the
+    /// windows.
+    pub fn tail(&self, risk: f64) -> f64 {
+        let last = self.levels.len() - 1;
+        let of = |values: &[f64]| {
+            let rate = tail_rate(self.levels, values);
+            let beyond = ((1.0 - self.levels[last]) / risk).ln().max(0.0);
+            values[last] + if rate.is_finite() { beyond / rate } else { 0.0 }
+        };
+        self.windows.iter().map(|(_, values)| of(values)).fold(0.0, f64::max)
+    }
+
     /// How wide the forecast is: the difference of the quantiles `high` and `low`, averaged over the windows.
     pub fn width(&self, low: f64, high: f64) -> f64 {
         self.mean(high) - self.mean(low)

@@ -4,7 +4,7 @@
 use prescale_domain::PlanningRule;
 
 use crate::plan::{Context, Plan};
-use crate::planner::{Outlook, risk};
+use crate::planner::Outlook;
 use crate::words::units;
 
 /// `cover-until-effective`
@@ -21,7 +21,7 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     let windows = Outlook::each_until(forecast, until);
     let needed = if planning.rule == PlanningRule::RiskBudget && !windows.is_empty() {
         let capacity = inputs.settings.unit_capacity;
-        let (allowed, _) = risk::allowed(planning, &context.risk_account(), capacity);
+        let (allowed, _) = context.allowed_risk();
         windows.iter().map(|window| window.units_within(allowed, capacity, present)).max().unwrap_or(0)
     } else {
         let peak = forecast.upper[..forecast.effective_index].iter().copied().fold(0.0, f64::max);

@@ -5,17 +5,15 @@ use prescale_domain::ForecastInput;
 
 use super::{Asked, ceiling};
 use crate::plan::Context;
-use crate::planner::{Outlook, risk};
 use crate::words::{number, units};
 
 pub(super) fn asks(context: &Context, forecast: &ForecastInput) -> Asked {
-    let inputs = context.inputs;
-    let Some(outlook) = Outlook::determined(forecast, inputs.at, &inputs.lead_time) else {
+    let Some(outlook) = context.outlook() else {
         // A record of before the planner, or of a forecast of one quantile.
         return ceiling::asks(context, forecast);
     };
-    let capacity = inputs.settings.unit_capacity;
-    let (allowed, why) = risk::allowed(&inputs.settings.planning, &context.risk_account(), capacity);
+    let capacity = context.inputs.settings.unit_capacity;
+    let (allowed, why) = context.allowed_risk();
     let need = outlook.units_within(allowed, capacity, MOST);
     let overload = |units: u32| 100.0 * outlook.overload(f64::from(units) * capacity);
     let less = match need.checked_sub(1) {
