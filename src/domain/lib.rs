@@ -25,7 +25,7 @@ pub use event::{CALENDAR_PREFIX, CalendarEvent};
 pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};
-pub use score::{ForecastScore, ScoreCard, SystemScore, Violations};
+pub use score::{ForecastScore, ScoreCard, SeedScores, Spread, SystemScore, Violations};
 pub use series::{RowsError, Series};
 pub use service::ServiceName;
 pub use target::{LeadTime, TargetState};
