@@ -27,7 +27,7 @@ pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};
 pub use planning::{Alternative, PlanningRule, PlanningSettings, RiskAccount, RiskPrices, Trigger};
-pub use score::{ForecastScore, ScoreCard, SystemScore, Violations};
+pub use score::{ForecastScore, ScoreCard, SeedScores, Spread, SystemScore, Violations};
 pub use series::{RowsError, Series};
 pub use service::ServiceName;
 pub use target::{LeadTime, TargetState};

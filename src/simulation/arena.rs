@@ -1,10 +1,20 @@
 //! One controller drives one fleet through one load. Rule: every controller meets the same load, the same fleet and the
 //! same latency for the n-th unit; only its decisions differ.
 
+mod gauge;
+mod meter;
+mod spikes;
+mod tally;
+
 use prescale_actuate::{Fleet, FleetSettings};
-use prescale_domain::{Span, SystemScore, TargetState, Timestamp, Violations};
+use prescale_domain::{Span, TargetState, Timestamp};
 
 use crate::baselines::{Hpa, HpaSettings, Observation};
+
+pub use gauge::Gauge;
+use meter::{Meter, Sample};
+pub use spikes::spikes;
+pub use tally::Tally;
 
 /// Controllers are asked this often, and capacity is compared with load this often.
 pub const TICK: Span = Span::from_secs(15);
@@ -38,19 +48,6 @@ pub enum Pilot<'a> {
     Fixed(u32),
 }
 
-/// What came of one or several bouts; sums, so that services add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tally {
-    pub ticks: u64,
-    pub short_ticks: u64,
-    /// Load times seconds: requests where the load is requests per second.
-    pub demanded: f64,
-    pub missed: f64,
-    pub cost_usd: f64,
-    pub unit_hours: f64,
-    pub actions: u64,
-}
-
 /// What a controller sees at one tick.
 #[derive(Clone, Copy, Debug)]
 pub struct Tick {
@@ -61,9 +58,14 @@ pub struct Tick {
 impl Demand {
     /// The load at `moment`; the first or last one outside.
     pub fn at(&self, moment: Timestamp) -> f64 {
+        self.load.get(self.index(moment)).copied().unwrap_or(0.0)
+    }
+
+    /// The step that holds `moment`; the first or last one outside.
+    fn index(&self, moment: Timestamp) -> usize {
         let index = moment.since(self.start).millis() / self.step.millis().max(1);
         let last = self.load.len().saturating_sub(1);
-        self.load.get(usize::try_from(index).map_or(last, |index| index.min(last))).copied().unwrap_or(0.0)
+        usize::try_from(index).map_or(last, |index| index.min(last))
     }
 
     pub fn end(&self) -> Timestamp {
@@ -104,60 +106,57 @@ impl Bout {
         }
     }
 
-    /// Asks `decide` at every tick and lets the fleet do it; `None` changes nothing.
-    pub fn drive(&self, mut decide: impl FnMut(Tick) -> Option<u32>) -> Tally {
+    /// Asks `decide` at every tick and lets the fleet do it; `None` changes nothing. Spikes are not told apart.
+    pub fn drive(&self, decide: impl FnMut(Tick) -> Option<u32>) -> Tally {
+        self.drive_through(&[], decide)
+    }
+
+    /// Like [`Self::drive`], with what came of the steps that are [`spikes`] counted apart; they depend on the load alone
+    /// and are worth computing once.
+    pub fn drive_through(&self, spikes: &[bool], mut decide: impl FnMut(Tick) -> Option<u32>) -> Tally {
         let demand = &self.demand;
         let mut fleet = Fleet::new(self.fleet, demand.start);
-        let mut tally = Tally::default();
+        let mut meter = Meter::new(fleet.desired());
         let (mut now, end) = (demand.start, demand.end());
+        let (mut step, mut load, mut needed) = (usize::MAX, 0.0, 0);
         while now < end {
+            fleet.advance(now);
             if let Some(units) = decide(Tick { now, state: fleet.state(now) }) {
                 fleet.set_desired(now, units);
             }
-            let load = demand.at(now);
-            let short = load - fleet.serving_capacity(now) * self.unit_capacity;
-            // A hair's breadth is rounding, not a violation.
-            let short = if short > 1e-9 * load { short } else { 0.0 };
-            tally.ticks += 1;
-            tally.short_ticks += u64::from(short > 0.0);
-            tally.demanded += load * TICK.seconds();
-            tally.missed += short * TICK.seconds();
+            if demand.index(now) != step {
+                step = demand.index(now);
+                load = demand.load.get(step).copied().unwrap_or(0.0);
+                needed = needed_units(load, self.unit_capacity);
+                meter.step();
+            }
+            meter.tick(&Sample {
+                load,
+                needed,
+                ready: fleet.ready(now),
+                desired: fleet.desired(),
+                capacity: fleet.serving_capacity(now) * self.unit_capacity,
+                spike: spikes.get(step).copied().unwrap_or(false),
+            });
             now = now + TICK;
         }
+        let tally = meter.finish();
         Tally { cost_usd: fleet.cost_usd(end), unit_hours: fleet.unit_hours(end), actions: fleet.actions(), ..tally }
+    }
+
+    /// Units that the mean of the load needs: the fleet that elastic speed-up is measured against.
+    pub fn static_mean(&self) -> u32 {
+        let load = &self.demand.load;
+        needed_units(load.iter().sum::<f64>() / load.len().max(1) as f64, self.unit_capacity).max(1)
     }
 }
 
-impl Tally {
-    /// Both together.
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            ticks: self.ticks + other.ticks,
-            short_ticks: self.short_ticks + other.short_ticks,
-            demanded: self.demanded + other.demanded,
-            missed: self.missed + other.missed,
-            cost_usd: self.cost_usd + other.cost_usd,
-            unit_hours: self.unit_hours + other.unit_hours,
-            actions: self.actions + other.actions,
-        }
-    }
+/// A hair's breadth is rounding, not a violation.
+const ROUNDING: f64 = 1e-9;
 
-    /// The line of the score card; `None` where nothing was flown.
-    pub fn score(&self, chosen: Option<String>) -> Option<SystemScore> {
-        if self.ticks == 0 || self.demanded <= 0.0 {
-            return None;
-        }
-        Some(SystemScore {
-            violations: Violations {
-                time_pct: 100.0 * self.short_ticks as f64 / self.ticks as f64,
-                requests_pct: 100.0 * self.missed / self.demanded,
-            },
-            cost_usd: self.cost_usd,
-            unit_hours: self.unit_hours,
-            actions: self.actions,
-            chosen,
-        })
-    }
+/// The least units that carry `load`.
+pub fn needed_units(load: f64, unit_capacity: f64) -> u32 {
+    (load * (1.0 - ROUNDING) / unit_capacity).ceil() as u32
 }
 
 /// Flies one pilot per bout and adds up; `bouts` and `pilots` go together by their order.
@@ -166,10 +165,12 @@ pub fn fly_all<'a>(bouts: &[Bout], pilots: impl IntoIterator<Item = Pilot<'a>>) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use prescale_domain::Violations;
+
     use super::*;
 
-    fn bout(load: &[f64]) -> Bout {
+    pub(crate) fn bout(load: &[f64]) -> Bout {
         let latency = Span::from_secs(60);
         Bout {
             demand: Demand { start: Timestamp::from_millis(0), step: Span::from_minutes(1), load: load.to_vec() },
@@ -218,6 +219,11 @@ mod tests {
         let at_once = bout.fly(&Pilot::Hpa { settings, metric_age: Span::ZERO });
         // 2 → 8 units are asked for within two syncs (+4, then the rest) and come a minute later.
         assert_eq!(at_once.short_ticks + 2, late.short_ticks);
+    }
+
+    #[test]
+    fn a_unit_more_is_needed_only_beyond_a_rounding_error() {
+        assert_eq!([0.0, 1.0, 10.0, 10.000_000_001, 10.1].map(|load| needed_units(load, 10.0)), [0, 1, 1, 1, 2]);
     }
 
     #[test]

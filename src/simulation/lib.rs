@@ -9,9 +9,11 @@
 //! by unit, and a baseline with a parameter is judged at the best value of a sweep (see [`sweep`]).
 //!
 //! - [`workload`]: load by service and minute, and the request records that make it up.
-//! - [`baselines`]: Kubernetes HPA, static peak.
+//! - [`baselines`]: the published autoscalers, and the oracle.
 //! - [`arena`]: one controller, one fleet, one load: violations, cost, actions.
-//! - [`sweep`]: HPA over its targets, and which one counts.
+//! - [`meeting`]: all systems on the same services and seeds, each over its parameters.
+//! - [`sweep`]: the targets of a sweep, and which one counts; HPA over them.
+//! - [`frontier`]: cost against violation, and whether one system lies beyond another.
 //! - [`score`]: the score card as data and as a terminal table.
 //! - [`experiment`]: decisions on a simple seasonal forecast, without Kafka or models, to try policies in seconds.
 
@@ -20,6 +22,8 @@
 pub mod arena;
 pub mod baselines;
 pub mod experiment;
+pub mod frontier;
+pub mod meeting;
 pub mod score;
 mod seeded;
 pub mod stream;

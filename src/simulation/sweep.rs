@@ -3,13 +3,13 @@
 //! The best target is the cheapest of those that keep the objective (percent of time short within the budget); if none
 //! does, the one that is short least. All targets are kept, so that the whole frontier can be shown.
 
-use prescale_domain::{Span, SystemScore};
+use prescale_domain::SystemScore;
 
 use crate::arena::{Bout, Pilot, Tally, fly_all};
 use crate::baselines::HpaSettings;
+use crate::frontier::Point;
 
-/// Age of the metric that HPA sees: scrape interval and aggregation of a usual metrics pipeline.
-pub const METRIC_AGE: Span = Span::from_secs(30);
+pub use crate::baselines::METRIC_AGE;
 
 /// HPA at one target.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,14 +36,17 @@ pub fn hpa_sweep(bouts: &[Bout]) -> Vec<SweepPoint> {
 
 /// The point that counts, for an objective of at most `budget_pct` percent of time short.
 pub fn best(points: &[SweepPoint], budget_pct: f64) -> Option<&SweepPoint> {
-    let cost = |a: &&SweepPoint, b: &&SweepPoint| a.score.cost_usd.total_cmp(&b.score.cost_usd);
-    let kept = |point: &&SweepPoint| point.score.violations.time_pct <= budget_pct;
-    points.iter().filter(kept).min_by(cost).or_else(|| {
-        points.iter().min_by(|a, b| {
-            let time = |point: &SweepPoint| point.score.violations.time_pct;
-            time(a).total_cmp(&time(b)).then_with(|| cost(a, b))
-        })
-    })
+    let of = |point: &SweepPoint| [point.score.cost_usd, point.score.violations.time_pct];
+    points.get(choose(&points.iter().map(of).collect::<Vec<_>>(), budget_pct)?)
+}
+
+/// The same by cost and percent of time short: which of the points it is.
+pub fn choose(points: &[Point], budget_pct: f64) -> Option<usize> {
+    let by_cost = |a: &(usize, &Point), b: &(usize, &Point)| a.1[0].total_cmp(&b.1[0]);
+    let kept = |(_, point): &(usize, &Point)| point[1] <= budget_pct;
+    let all = || points.iter().enumerate();
+    let least_short = || all().min_by(|a, b| a.1[1].total_cmp(&b.1[1]).then_with(|| by_cost(a, b)));
+    all().filter(kept).min_by(by_cost).or_else(least_short).map(|(index, _)| index)
 }
 
 fn hpa_at(bouts: &[Bout], target: f64) -> Tally {
@@ -62,7 +65,7 @@ mod tests {
 
     fn point(target: f64, time_pct: f64, cost_usd: f64) -> SweepPoint {
         let violations = Violations { time_pct, requests_pct: 0.0 };
-        SweepPoint { target, score: SystemScore { violations, cost_usd, unit_hours: 1.0, actions: 1, chosen: None } }
+        SweepPoint { target, score: SystemScore { violations, cost_usd, ..SystemScore::default() } }
     }
 
     #[test]

@@ -97,6 +97,31 @@ proptest! {
     }
 
     #[test]
+    fn what_is_known_to_be_warm_changes_no_bit(wishes in wishes(), seed: u64) {
+        let settings = FleetSettings { provisioning_latency_p90: Span::from_secs(200), seed, ..fixed() };
+        let mut quick = Fleet::new(settings, at(0));
+        let mut now = 0;
+        for (pause, units) in wishes {
+            now += pause;
+            quick.advance(at(now));
+            quick.set_desired(at(now), units);
+            // As read from a store, it knows of no warm unit.
+            let slow = Fleet { warm: 0, ..quick.clone() };
+            for later in [0, 30, 100, 170] {
+                let moment = at(now + later);
+                prop_assert_eq!(quick.ready(moment), slow.ready(moment));
+                prop_assert_eq!(quick.serving_capacity(moment).to_bits(), slow.serving_capacity(moment).to_bits());
+            }
+            let mut slow = slow;
+            prop_assert_eq!(slow.set_desired(at(now), 4), quick.clone().set_desired(at(now), 4));
+            let mut same = quick.clone();
+            same.set_desired(at(now), 4);
+            prop_assert_eq!(same.units.iter().map(|unit| unit.in_service_at).collect::<Vec<_>>(),
+                slow.units.iter().map(|unit| unit.in_service_at).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
     fn looking_changes_nothing(wishes in wishes(), looks in prop::collection::vec(0i64..50, 1..5), seed: u64) {
         let settings = FleetSettings { provisioning_latency_p90: Span::from_secs(200), seed, ..fixed() };
         let (mut watched, mut alone) = (Fleet::new(settings, at(0)), Fleet::new(settings, at(0)));

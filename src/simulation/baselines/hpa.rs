@@ -5,6 +5,9 @@
 
 use prescale_domain::{Span, Timestamp};
 
+use super::{Autoscaler, Contender, Knobs};
+use crate::arena::{Bout, Gauge, TICK, Tick};
+
 /// How a metric becomes a number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HpaMetric {
@@ -79,6 +82,11 @@ impl HpaSettings {
         }
     }
 
+    /// The defaults of Kubernetes for the fleet of `bout`.
+    pub(super) fn of(bout: &Bout, target: f64) -> Self {
+        Self::kubernetes(target * bout.unit_capacity, bout.fleet.min.max(1), bout.fleet.max)
+    }
+
     /// Replicas that the metric alone asks for.
     pub fn raw(&self, seen: &Observation) -> u32 {
         match self.metric {
@@ -122,6 +130,13 @@ impl HpaSettings {
     }
 }
 
+impl Observation {
+    /// Nothing is missing of a metric that does not come from the pods.
+    pub(super) fn of(tick: &Tick, total: f64) -> Self {
+        Self { replicas: tick.state.desired, ready: tick.state.ready.unwrap_or(0), missing: 0, total }
+    }
+}
+
 impl Hpa {
     pub fn new(settings: HpaSettings) -> Self {
         Self { settings, recommendations: Vec::new(), added: Vec::new(), removed: Vec::new() }
@@ -133,11 +148,25 @@ impl Hpa {
 
     /// One sync: the replicas to ask for. A workload at 0 replicas is switched off and stays so.
     pub fn sync(&mut self, now: Timestamp, seen: &Observation) -> u32 {
-        let current = seen.replicas;
+        self.sync_all(now, std::slice::from_ref(seen))
+    }
+
+    /// One sync with several metrics, of which the one that asks for most counts.
+    pub fn sync_all(&mut self, now: Timestamp, seen: &[Observation]) -> u32 {
+        let current = seen.first().map_or(0, |seen| seen.replicas);
         if current == 0 {
             return 0;
         }
-        let raw = self.settings.raw(seen);
+        // Started anew, the controller takes what it finds for its last recommendation.
+        if self.recommendations.is_empty() {
+            self.recommendations.push((now, current));
+        }
+        let raw = seen.iter().map(|seen| self.settings.raw(seen)).max().unwrap_or(current);
+        self.follow(now, current, raw)
+    }
+
+    /// From the raw recommendation on: stabilisation, rates and bounds, for those who recommend something else.
+    pub(super) fn follow(&mut self, now: Timestamp, current: u32, raw: u32) -> u32 {
         let stable = self.stabilize(now, current, raw);
         let limited = self.limit_rate(now, current, stable);
         let change = |more: u32, less: u32| (more > less).then(|| (now, more - less));
@@ -149,9 +178,6 @@ impl Hpa {
     /// `stabilizeRecommendationWithBehaviors`: the current number is kept if it lies between the bounds.
     fn stabilize(&mut self, now: Timestamp, current: u32, raw: u32) -> u32 {
         let (up_window, down_window) = (self.settings.up.stabilization, self.settings.down.stabilization);
-        if self.recommendations.is_empty() {
-            self.recommendations.push((now, current));
-        }
         let longest = up_window.max(down_window);
         self.recommendations.retain(|(moment, _)| now.since(*moment) < longest);
         let within = |window: Span| {
@@ -200,6 +226,30 @@ impl Hpa {
             events.iter().map(|(_, change)| *change).sum()
         };
         (current + sum(&mut self.removed)).saturating_sub(sum(&mut self.added))
+    }
+}
+
+pub(super) struct Entry<'a> {
+    pub(super) gauge: Gauge<'a>,
+}
+
+struct Flight<'a> {
+    gauge: Gauge<'a>,
+    hpa: Hpa,
+}
+
+impl Contender for Entry<'_> {
+    fn enter<'a>(&'a self, bout: &'a Bout, knobs: Knobs) -> Box<dyn Autoscaler + 'a> {
+        let settings = HpaSettings::of(bout, knobs.target);
+        debug_assert_eq!(settings.sync, TICK, "it is asked at every sync");
+        Box::new(Flight { gauge: self.gauge, hpa: Hpa::new(settings) })
+    }
+}
+
+impl Autoscaler for Flight<'_> {
+    fn decide(&mut self, tick: Tick) -> Option<u32> {
+        let total = self.gauge.read(tick.now);
+        Some(self.hpa.sync(tick.now, &Observation::of(&tick, total)))
     }
 }
 
