@@ -1,20 +1,29 @@
 //! `prescale backtest`: what Prescale would have done on a history, what it would have cost, and what others would have.
 
+mod courses;
+mod fly;
 mod streams;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use prescale_domain::{Mode, Series, ServiceName, Span, Timestamp};
 use prescale_ingest::history::{Columns, read_history};
+use prescale_simulation::baselines::System;
 
 use super::forecast::progress_bar;
-use super::{Failure, say};
+use super::{Failure, print, say};
 use crate::app::{self, RunMode};
 use crate::config::{self, Config};
 
 /// Replay a history through the same forecasts and decisions that act, against a simulated fleet, beside other autoscalers.
+///
+/// What is before --from is learnt from; from there on every window is forecast and decided as in service, with the data
+/// that were there by then. Baselines have their published defaults, and those that aim at a target the best one of a
+/// sweep, chosen with hindsight; Prescale has what is configured. The frontier shows all of them over their targets, and
+/// with --sweep Prescale over violation budgets.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  prescale backtest -c prescale.toml --history requests_1m.csv.gz --out backtest\n  prescale backtest -c prescale.toml --history requests_1m.csv.gz --from 2026-07-21T00:00:00Z --seeds 3 --sweep --json"
@@ -32,13 +41,40 @@ pub(crate) struct Arguments {
     /// End of the scored part. Default: the end of the history.
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
+    /// Provisioning latencies (p90) to try, separated by commas. Default: what is configured.
+    #[arg(long, value_name = "SPAN", value_delimiter = ',')]
+    lead_times: Vec<Span>,
+    /// Systems to fly beside Prescale, separated by commas. Default: all.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = baseline)]
+    baselines: Option<Vec<System>>,
+    /// How many fleets, each with other provisioning latencies, to fly through; figures are means.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
+    /// Fly Prescale over violation budgets too, for its frontier between cost and violations.
+    #[arg(long)]
+    sweep: bool,
     /// Folder for the report and for what a later run can use again.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn baseline(text: &str) -> Result<System, String> {
+    match text.parse() {
+        Ok(System::Prescale) => Err("prescale is always flown".to_owned()),
+        Ok(system) => Ok(system),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     let mut loaded = config::load(&arguments.config).map_err(Failure::invalid)?;
+    if let Some(refusal) = config::refusal(&loaded.config).filter(|_| arguments.lead_times.is_empty()) {
+        print(&refusal);
+        return Err(Failure::No("the set-up is refused".to_owned()));
+    }
     // Nothing is acted on.
     for service in &mut loaded.config.services {
         service.mode = Some(Mode::Recommend);
@@ -47,18 +83,44 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     let histories = histories(&arguments.history, &loaded.config)?;
     let first = histories.values().map(|series| series.start).min().unwrap_or_default();
     let last = histories.values().map(Series::end).max().unwrap_or_default();
-    let to = arguments.to.unwrap_or(last).floor_to(step);
+    let to = arguments.to.unwrap_or(last).floor_to(step).min(last);
     let from = arguments.from.unwrap_or(first + Span::from_millis(last.since(first).millis() / 4 * 3)).floor_to(step);
+    if from >= to || from < first {
+        let text = format!("the scored part {from} .. {to} is not within the history {first} .. {last}");
+        return Err(Failure::Invalid(format!("{text}\nhint: --from and --to name its begin and end")));
+    }
     let mode = RunMode { event_clock: true, until_end: true };
     let settings = app::controller_settings(&loaded.config, mode)?;
     let bar = progress_bar();
     bar.set_message("forecasting");
+    let begun = Instant::now();
     let question = streams::Question { settings, histories: &histories, events: Vec::new(), from, to };
-    let streams =
-        streams::streams(question, arguments.out.as_deref(), &mut |share| bar.set_position((share * 1000.0) as u64))?;
+    let made = streams::streams(question, arguments.out.as_deref(), &mut |share| {
+        bar.set_position((share * 1000.0) as u64);
+    })?;
+    let forecasting = begun.elapsed();
+    let plan = fly::Plan {
+        config: &loaded.config,
+        histories: &histories,
+        streams: &made,
+        scored: (from, to),
+        lead_times: arguments.lead_times.clone(),
+        baselines: arguments.baselines.clone().unwrap_or_else(|| System::baselines().collect()),
+        seeds: (1..=arguments.seeds).collect(),
+        sweep: arguments.sweep,
+    };
+    let mut report = fly::fly(&plan, &bar)?;
+    report.timings.insert("forecasts".to_owned(), forecasting.as_secs_f64());
     bar.finish_and_clear();
-    for (service, stream) in &streams {
-        say(&format!("{service}: {} windows, {:?}", stream.len(), stream.models()));
+    let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::Bug(error.to_string()))?;
+    if let Some(folder) = &arguments.out {
+        streams::write_whole(&folder.join("report.json"), json.as_bytes())?;
+        say(&format!("written: {}", folder.join("report.json").display()));
+    }
+    if arguments.json {
+        print(&json);
+    } else {
+        print(report.table().trim_end());
     }
     Ok(())
 }

@@ -198,6 +198,7 @@ fn planning_faults(planning: &PlanningSettings) -> Vec<(&'static str, String)> {
     let budget = planning.violation_budget;
     expect(budget > 0.0 && budget < 0.5, "objective.violation_budget", budget, "between 0 and 0.5");
     expect(share(planning.target_utilization), "policy.target_utilization", planning.target_utilization, "in (0, 1]");
+    expect((0.0..=0.5).contains(&planning.risk_max), "policy.risk_max", planning.risk_max, "in [0, 0.5]");
     expect(share(planning.smoothing), "policy.smoothing", planning.smoothing, "in (0, 1]");
     expect(
         (0.0..=1.0).contains(&planning.confidence_min),

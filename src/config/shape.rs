@@ -191,6 +191,7 @@ pub(crate) struct Policy {
     pub(crate) pool: Option<String>,
     pub(crate) rule: PlanningRule,
     pub(crate) budget_period: Span,
+    pub(crate) risk_max: f64,
     pub(crate) churn: Span,
     pub(crate) headroom: f64,
     pub(crate) confidence_min: f64,
@@ -332,6 +333,8 @@ pub(crate) struct PolicyOverride {
     #[serde(default)]
     pub(crate) budget_period: Option<Span>,
     #[serde(default)]
+    pub(crate) risk_max: Option<f64>,
+    #[serde(default)]
     pub(crate) churn: Option<Span>,
     #[serde(default)]
     pub(crate) headroom: Option<f64>,
@@ -393,6 +396,9 @@ const VIOLATION_BUDGET: f64 = 0.01;
 /// whole units, so that time under-provisioned stays below the budget all the same.
 const BUDGET_USED: f64 = 1.3;
 
+/// The quantile above which a load is a surprise, where risk is not the same at all times.
+const SURPRISE: f64 = 0.99;
+
 impl ServiceConfig {
     /// The names of all covariates, the standard ones one by one.
     pub(crate) fn all_covariates(&self) -> Vec<String> {
@@ -407,7 +413,10 @@ impl ServiceConfig {
             unit_capacity: self.unit_capacity,
             min_units: self.target.min(),
             max_units: self.target.max(),
-            quantile: own.quantile.unwrap_or(1.0 - BUDGET_USED * budget),
+            quantile: own.quantile.unwrap_or(match own.rule.unwrap_or(policy.rule) {
+                PlanningRule::RiskBudget => SURPRISE,
+                _ => 1.0 - BUDGET_USED * budget,
+            }),
             step_up_units: own.step_up_units.unwrap_or(policy.step_up_units),
             step_down_units: own.step_down_units.unwrap_or(policy.step_down_units),
             cooldown_up: own.cooldown_up.unwrap_or(policy.cooldown_up),
@@ -421,6 +430,7 @@ impl ServiceConfig {
                 rule: own.rule.unwrap_or(policy.rule),
                 violation_budget: budget,
                 budget_period: own.budget_period.unwrap_or(policy.budget_period),
+                risk_max: own.risk_max.unwrap_or(policy.risk_max),
                 missed_usd_hour: self.objective.missed_usd_hour,
                 price_usd_hour: self.target.price_usd_hour(),
                 churn: own.churn.unwrap_or(policy.churn),

@@ -27,7 +27,7 @@ fn the_smallest_useful_file_is_enough() {
     let loaded = parse(SERVICE, "test.toml", PathBuf::from(".")).unwrap();
     let settings = loaded.config.services[0].policy_settings(&loaded.config.policy);
     assert_eq!((settings.min_units, settings.max_units), (2, 200));
-    assert!((settings.quantile - 0.987).abs() < 1e-12, "{}", settings.quantile);
+    assert!((settings.quantile - 0.99).abs() < 1e-12, "{}", settings.quantile);
     assert!(refusal(&loaded.config).is_none());
 }
 

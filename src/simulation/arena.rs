@@ -74,17 +74,22 @@ impl Demand {
 }
 
 impl Bout {
-    /// Lets `pilot` fly.
+    /// Lets `pilot` fly. Spikes are not told apart.
     pub fn fly(&self, pilot: &Pilot) -> Tally {
+        self.fly_through(pilot, &[])
+    }
+
+    /// Like [`Self::fly`], with what came of the steps that are [`spikes`] counted apart.
+    pub fn fly_through(&self, pilot: &Pilot, spikes: &[bool]) -> Tally {
         match pilot {
             Pilot::Fixed(units) => {
                 // A fixed fleet is there from the start; it is not an action of anybody.
                 let fleet = FleetSettings { initial: *units, ..self.fleet };
-                Self { fleet, ..self.clone() }.drive(|_| None)
+                Self { fleet, ..self.clone() }.drive_through(spikes, |_| None)
             }
             Pilot::Timeline(decided) => {
                 let mut next = decided.iter().peekable();
-                self.drive(|tick| {
+                self.drive_through(spikes, |tick| {
                     let mut wish = None;
                     while let Some((_, units)) = next.next_if(|(moment, _)| *moment <= tick.now) {
                         wish = Some(*units);
@@ -94,7 +99,7 @@ impl Bout {
             }
             Pilot::Hpa { settings, metric_age } => {
                 let mut hpa = Hpa::new(*settings);
-                self.drive(|tick| {
+                self.drive_through(spikes, |tick| {
                     let due = tick.now.since(self.demand.start).millis() % settings.sync.millis().max(1) == 0;
                     due.then(|| {
                         let total = self.demand.at(tick.now - *metric_age);

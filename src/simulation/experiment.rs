@@ -86,7 +86,8 @@ pub fn simulate_prescale(stage: &Stage, settings: &ExperimentSettings) -> Vec<Ve
                 }
                 Ok(forecaster.forecast(15))
             };
-            simulate_service(&stage.bouts[index], &name, settings, forecast, |decision| {
+            let bout = &stage.bouts[index];
+            simulate_service(bout, &name, settings, &bout.demand.load, forecast, |decision| {
                 timeline.push((decision.at, decision.desired));
             });
             timeline
@@ -95,12 +96,13 @@ pub fn simulate_prescale(stage: &Stage, settings: &ExperimentSettings) -> Vec<Ve
 }
 
 /// Decides for one fleet after each window, as the loop does on the event clock, on what `forecast` answers for the end of
-/// the last closed window; the decisions come out. The fleet lives at the moments of the decisions; flying their timeline
+/// the last closed window; `seen` is the load of each window as it was known (not a number = a gap). The decisions come out. The fleet lives at the moments of the decisions; flying their timeline
 /// in the arena counts what came of them.
 pub fn simulate_service(
     bout: &Bout,
     name: &ServiceName,
     settings: &ExperimentSettings,
+    seen: &[f64],
     mut forecast: impl FnMut(Timestamp) -> Result<QuantileForecast, String>,
     mut take: impl FnMut(Decision),
 ) {
@@ -109,7 +111,7 @@ pub fn simulate_service(
     let mut fleet = Fleet::new(bout.fleet, start);
     let mut memory = DecisionMemory::default();
     let mut load_window_end = None;
-    for (index, load) in bout.demand.load.iter().enumerate() {
+    for (index, load) in seen.iter().enumerate() {
         let window_end = start + Span::from_millis(step.millis().saturating_mul(index as i64 + 1));
         let at = window_end + settings.data_age;
         let load = Some(*load).filter(|load| load.is_finite());

@@ -11,6 +11,7 @@
 //! - [`workload`]: load by service and minute, and the request records that make it up.
 //! - [`baselines`]: the published autoscalers, and the oracle.
 //! - [`arena`]: one controller, one fleet, one load: violations, cost, actions.
+//! - [`prescale`]: Prescale among them, on forecasts that a [`stream`] keeps.
 //! - [`meeting`]: all systems on the same services and seeds, each over its parameters.
 //! - [`sweep`]: the targets of a sweep, and which one counts; HPA over them.
 //! - [`frontier`]: cost against violation, and whether one system lies beyond another.
@@ -24,6 +25,7 @@ pub mod baselines;
 pub mod experiment;
 pub mod frontier;
 pub mod meeting;
+pub mod prescale;
 pub mod score;
 mod seeded;
 pub mod stream;

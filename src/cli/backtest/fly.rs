@@ -1,0 +1,226 @@
+//! All flights of a back-test, over the cores of the machine. Rule: the result does not depend on how many there are.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use prescale_domain::{ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
+use prescale_simulation::baselines::System;
+use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
+use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing};
+use prescale_simulation::prescale::{self, BUDGETS, Entry};
+use prescale_simulation::score::render;
+use prescale_simulation::stream::ForecastStream;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::courses::{Flown, courses};
+use crate::cli::Failure;
+use crate::config::Config;
+
+/// What is flown.
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a Config,
+    pub(super) histories: &'a BTreeMap<ServiceName, Series>,
+    pub(super) streams: &'a BTreeMap<ServiceName, ForecastStream>,
+    pub(super) scored: (Timestamp, Timestamp),
+    /// Empty = what is configured.
+    pub(super) lead_times: Vec<Span>,
+    pub(super) baselines: Vec<System>,
+    pub(super) seeds: Vec<u64>,
+    pub(super) sweep: bool,
+}
+
+/// What came of it: the card of the first lead time at the top, all of them below.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    #[serde(flatten)]
+    pub(super) card: ScoreCard,
+    /// By lead time, where several were asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) lead_times: BTreeMap<String, ScoreCard>,
+    /// By lead time and baseline: how Prescale's frontier lies to it, where it was swept.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) beyond: BTreeMap<String, BTreeMap<String, Beyond>>,
+    /// Seconds by part.
+    pub(super) timings: BTreeMap<String, f64>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Whether Prescale's frontier lies on or beyond that of a baseline.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Beyond {
+    on_or_beyond: bool,
+    points: usize,
+    beaten: usize,
+    worst_excess_pct: Option<f64>,
+}
+
+/// One lead time at work.
+struct Leg<'a> {
+    name: String,
+    meeting: Meeting<'a>,
+    entries: Vec<Entry<'a>>,
+    flown: &'a Flown,
+}
+
+/// What one job flies.
+#[derive(Clone, Copy)]
+enum Job {
+    Baseline(System),
+    Configured,
+    Budget(f64),
+}
+
+enum Done {
+    Baseline(Option<Showing>),
+    Configured(Operation, BTreeMap<String, ForecastScore>),
+    Budget(Operation),
+}
+
+pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<Report, Failure> {
+    let leads: Vec<Option<Span>> =
+        if plan.lead_times.is_empty() { vec![None] } else { plan.lead_times.iter().copied().map(Some).collect() };
+    let all: Vec<(Option<Span>, Flown)> =
+        leads.iter().map(|lead| (*lead, courses(plan.config, plan.histories, plan.scored, *lead))).collect();
+    let budgets = plan.config.services.iter().map(|service| service.policy_settings(&plan.config.policy).planning);
+    let budget_pct = budgets.map(|planning| 100.0 * planning.violation_budget).fold(0.0, f64::max);
+    let load_is_requests = plan.config.services.iter().all(|service| service.signal == "requests_per_second");
+    let legs: Vec<Leg> =
+        all.iter().map(|(lead, flown)| leg(plan, *lead, flown, Rules { budget_pct, load_is_requests })).collect();
+    let mut jobs: Vec<(usize, Job)> = Vec::new();
+    for index in 0..legs.len() {
+        jobs.push((index, Job::Configured));
+        jobs.extend(BUDGETS.iter().filter(|_| plan.sweep).map(|budget| (index, Job::Budget(*budget))));
+        jobs.extend(plan.baselines.iter().map(|system| (index, Job::Baseline(*system))));
+    }
+    bar.set_message("flying");
+    let (count, done) = (jobs.len(), AtomicUsize::new(0));
+    let results: Vec<(Done, f64)> = jobs
+        .par_iter()
+        .map(|(leg, job)| {
+            let begun = Instant::now();
+            let result = legs[*leg].fly(*job);
+            let share = (done.fetch_add(1, Ordering::Relaxed) + 1) * 1000 / count.max(1);
+            bar.set_position(share as u64);
+            (result, begun.elapsed().as_secs_f64())
+        })
+        .collect();
+    gather(plan, &legs, &jobs, results)
+}
+
+fn leg<'a>(plan: &'a Plan, lead: Option<Span>, flown: &'a Flown, rules: Rules) -> Leg<'a> {
+    let entries = flown.names.iter().zip(&flown.settings).zip(&flown.seen).filter_map(|((name, settings), seen)| {
+        Some(Entry { stream: plan.streams.get(name)?, settings: settings.clone(), seen })
+    });
+    Leg {
+        name: lead.map_or("configured".to_owned(), |lead| lead.to_string()),
+        meeting: Meeting::new(&flown.courses, &plan.seeds, rules),
+        entries: entries.collect(),
+        flown,
+    }
+}
+
+impl Leg<'_> {
+    fn fly(&self, job: Job) -> Done {
+        match job {
+            Job::Baseline(system) => Done::Baseline(self.meeting.show(system)),
+            Job::Configured => {
+                Done::Configured(prescale::configured(&self.meeting, &self.entries), self.forecast_scores())
+            }
+            Job::Budget(budget) => Done::Budget(prescale::with_budget(&self.meeting, &self.entries, budget)),
+        }
+    }
+
+    fn forecast_scores(&self) -> BTreeMap<String, ForecastScore> {
+        let seed = self.meeting.seeds().first().copied().unwrap_or(0);
+        let of = |(index, entry): (usize, &Entry)| {
+            let bout = self.meeting.bout(index, seed)?;
+            let mut decisions = Vec::new();
+            prescale::fly(&bout, entry, &[], |decision| decisions.push(decision));
+            let score = prescale::forecast_score(&decisions, &bout.demand, &self.flown.courses[index].training);
+            Some((self.flown.names[index].to_string(), score))
+        };
+        self.entries.iter().enumerate().filter_map(of).collect()
+    }
+}
+
+fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, f64)>) -> Result<Report, Failure> {
+    let mut showings: Vec<Vec<Showing>> = legs.iter().map(|_| Vec::new()).collect();
+    let mut swept: Vec<Vec<Operation>> = legs.iter().map(|_| Vec::new()).collect();
+    let mut forecasts: Vec<BTreeMap<String, ForecastScore>> = legs.iter().map(|_| BTreeMap::new()).collect();
+    let mut timings: BTreeMap<String, f64> = BTreeMap::new();
+    for ((leg, job), (result, seconds)) in jobs.iter().zip(results) {
+        let part = match job {
+            Job::Baseline(system) => system.name(),
+            Job::Configured | Job::Budget(_) => System::Prescale.name(),
+        };
+        *timings.entry(part.to_owned()).or_default() += seconds;
+        match result {
+            Done::Baseline(showing) => showings[*leg].extend(showing),
+            Done::Configured(operation, scores) => {
+                swept[*leg].push(operation.clone());
+                showings[*leg].push(prescale::showing(operation));
+                forecasts[*leg] = scores;
+            }
+            Done::Budget(operation) => swept[*leg].push(operation),
+        }
+    }
+    let mut cards = Vec::new();
+    let mut beyond = BTreeMap::new();
+    for (index, leg) in legs.iter().enumerate() {
+        let mut card = leg.meeting.card(&showings[index], std::mem::take(&mut forecasts[index]));
+        let points: Vec<_> = swept[index].iter().filter_map(|operation| leg.meeting.point(operation)).collect();
+        let name = System::Prescale.name();
+        card.frontier.insert(name.to_owned(), pareto(&points));
+        if plan.sweep {
+            let rivals = card.frontier.iter().filter(|(rival, _)| *rival != name);
+            let compared = rivals.filter_map(|(rival, theirs)| {
+                let Comparison { points: count, beaten, worst_excess_pct, .. } =
+                    compare(&points, theirs, Tolerance::default())?;
+                let on_or_beyond = beaten == count;
+                Some((rival.clone(), Beyond { on_or_beyond, points: count, beaten, worst_excess_pct }))
+            });
+            beyond.insert(leg.name.clone(), compared.collect::<BTreeMap<_, _>>());
+        }
+        cards.push((leg.name.clone(), card));
+    }
+    let mut notes: Vec<String> = legs.iter().flat_map(|leg| leg.flown.notes.clone()).collect();
+    notes.dedup();
+    let Some((_, card)) = cards.first().cloned() else {
+        return Err(Failure::Invalid("none of the configuration's services is in the history".to_owned()));
+    };
+    let lead_times = if cards.len() > 1 { cards.into_iter().collect() } else { BTreeMap::new() };
+    Ok(Report { card, lead_times, beyond, timings, notes })
+}
+
+impl Report {
+    /// The report for a terminal.
+    pub(super) fn table(&self) -> String {
+        let mut out = String::new();
+        if self.lead_times.is_empty() {
+            out.push_str(&render(&self.card, &[]));
+        }
+        for (lead, card) in &self.lead_times {
+            // Writing into a string can't fail.
+            drop(writeln!(out, "provisioning latency {lead}\n{}", render(card, &[])));
+        }
+        for (lead, rivals) in &self.beyond {
+            for (rival, beyond) in rivals {
+                let Beyond { on_or_beyond, points, beaten, worst_excess_pct } = beyond;
+                let said = if *on_or_beyond { "on or beyond" } else { "not beyond" };
+                let worst = worst_excess_pct.map_or("–".to_owned(), |worst| format!("{worst:+.1} %"));
+                drop(writeln!(
+                    out,
+                    "frontier at {lead}: {said} {rival} ({beaten} of {points} points, cost at worst {worst})"
+                ));
+            }
+        }
+        for note in &self.notes {
+            drop(writeln!(out, "note: {note}"));
+        }
+        out
+    }
+}
