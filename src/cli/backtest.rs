@@ -120,7 +120,7 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         print(&json);
     } else {
-        print(report.table().trim_end());
+        print(report.table().map_err(|error| Failure::Bug(error.to_string()))?.trim_end());
     }
     Ok(())
 }

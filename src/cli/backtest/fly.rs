@@ -198,29 +198,28 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
 
 impl Report {
     /// The report for a terminal.
-    pub(super) fn table(&self) -> String {
+    pub(super) fn table(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         if self.lead_times.is_empty() {
             out.push_str(&render(&self.card, &[]));
         }
         for (lead, card) in &self.lead_times {
-            // Writing into a string can't fail.
-            drop(writeln!(out, "provisioning latency {lead}\n{}", render(card, &[])));
+            writeln!(out, "provisioning latency {lead}\n{}", render(card, &[]))?;
         }
         for (lead, rivals) in &self.beyond {
             for (rival, beyond) in rivals {
                 let Beyond { on_or_beyond, points, beaten, worst_excess_pct } = beyond;
                 let said = if *on_or_beyond { "on or beyond" } else { "not beyond" };
                 let worst = worst_excess_pct.map_or("–".to_owned(), |worst| format!("{worst:+.1} %"));
-                drop(writeln!(
+                writeln!(
                     out,
                     "frontier at {lead}: {said} {rival} ({beaten} of {points} points, cost at worst {worst})"
-                ));
+                )?;
             }
         }
         for note in &self.notes {
-            drop(writeln!(out, "note: {note}"));
+            writeln!(out, "note: {note}")?;
         }
-        out
+        Ok(out)
     }
 }
