@@ -183,7 +183,8 @@ fn files_of(place: &Path) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.extend(Some(path).filter(|folder| !folder.ends_with("examples")));
+                let product = !path.ends_with("examples") && !path.ends_with("tests");
+                folders.extend(product.then_some(path));
             } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
                 found.push(path);
             }

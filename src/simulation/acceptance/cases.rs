@@ -160,7 +160,7 @@ pub fn rise_and_fall(seed: u64) -> Scenario {
             drain_limit: Some(Span::from_secs(60)),
         },
         service: ServiceModel { time: ServiceTime::Exponential { mean_seconds: 0.02 }, concurrency: 2 },
-        queue: Queueing::Shared { limit: Some(5000), timeout: None },
+        queue: Queueing::Shared { limit: Some(20_000), timeout: None },
         prices: Pricing::on_demand(0.17, MINUTE),
         market: None,
         seed,

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod traces;
+
 fn at(minutes: i64) -> Timestamp {
     Timestamp::from_millis(minutes * 60_000)
 }

@@ -115,7 +115,8 @@ fn maintenance(settings: &ProfileSettings) -> Vec<Lift> {
     let first = 3 * DAY_MILLIS + 2 * 3_600_000;
     let week = 7 * DAY_MILLIS;
     let next = settings.start.millis().saturating_sub(first).div_euclid(week).saturating_add(1);
-    let sundays = (next.saturating_sub(1)..).map(|number| Timestamp::from_millis(number * week + first));
+    let sundays = (next.saturating_sub(1)..)
+        .map(|number| Timestamp::from_millis(number.saturating_mul(week).saturating_add(first)));
     let inside = sundays.skip_while(|start| *start < settings.start).take_while(|start| *start < settings.end());
     inside
         .map(|start| Lift {

@@ -63,7 +63,7 @@ fn crowds_and_bursts_come_once_in_each_period_and_nobody_knows() {
         let risen = rates.windows(2).filter(|pair| pair[0] < 45.0 && pair[1] >= 45.0).count();
         assert!(risen.abs_diff(periods) <= periods / 20, "{profile}: {risen} rises in {periods} periods");
         assert!(rates.iter().all(|rate| (19.9..=100.1).contains(rate)));
-        assert_eq!(load.events(), []);
+        assert!(load.events().is_empty());
     }
 }
 
@@ -157,7 +157,7 @@ fn inference_has_metrics_of_its_units_and_other_profiles_have_none() {
     assert!(busy.len() == 4 && busy.iter().all(|share| (0.4..1.0).contains(share)), "{busy:?}");
     assert!((1500.0..4000.0).contains(&named(11.0, "tokens_per_second")[0]));
     assert_eq!((named(3.0, "gpu_utilization")[0], named(3.0, "queue_length")[0]), (0.0, 0.0));
-    assert_eq!(load(Profile::Diurnal).metrics(at(11.0), MINUTE), []);
+    assert!(load(Profile::Diurnal).metrics(at(11.0), MINUTE).is_empty());
     let json = serde_json::to_value(&gpu.metrics(at(11.0), MINUTE)[0]).unwrap();
     assert_eq!(json["service"], "checkout");
     assert!(json["value"].is_number() && json["ts"] == "2026-03-02T11:00:00Z" && json["instance"].is_null());
