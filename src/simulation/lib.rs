@@ -16,16 +16,24 @@
 //! - [`sweep`]: the targets of a sweep, and which one counts; HPA over them.
 //! - [`frontier`]: cost against violation, and whether one system lies beyond another.
 //! - [`score`]: the score card as data and as a terminal table.
+//! - [`queueing`]: a fleet that serves requests one by one: latency, drops, cost, drains, lost spot units.
+//! - [`market`]: the spot market, generated or recorded.
+//! - [`profile`]: loads of a kind, for `prescale simulate`.
+//! - [`acceptance`]: scenarios with an objective, and whether a run reached it.
 //! - [`experiment`]: decisions on a simple seasonal forecast, without Kafka or models, to try policies in seconds.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
 
+pub mod acceptance;
 pub mod arena;
 pub mod baselines;
 pub mod experiment;
 pub mod frontier;
+pub mod market;
 pub mod meeting;
 pub mod prescale;
+pub mod profile;
+pub mod queueing;
 pub mod score;
 mod seeded;
 pub mod stream;

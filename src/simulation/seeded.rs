@@ -15,6 +15,16 @@ pub(crate) enum Purpose {
     Happenings = 4,
     Requests = 5,
     Rounding = 6,
+    Arrivals = 7,
+    Works = 8,
+    Launches = 9,
+    Prices = 10,
+    Bursts = 11,
+    Fates = 12,
+    ProfileCount = 13,
+    ProfileWander = 14,
+    ProfileEvents = 15,
+    ProfileRecords = 16,
 }
 
 /// The generator for one purpose, service and moment.

@@ -174,7 +174,8 @@ fn each_crate_is_in_the_architecture_table() {
     }
 }
 
-/// The Rust files of a module: `place.rs`, and all below `place/` but its tests. A place that has not come yet has none.
+/// The Rust files of a module: `place.rs`, and all below `place/` but its tests and examples. A place that has not come
+/// yet has none.
 fn files_of(place: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> = Some(place.with_extension("rs")).filter(|file| file.is_file()).into_iter().collect();
     let mut folders = vec![place.to_owned()];
@@ -182,7 +183,8 @@ fn files_of(place: &Path) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                let product = !path.ends_with("examples") && !path.ends_with("tests");
+                folders.extend(product.then_some(path));
             } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
                 found.push(path);
             }

@@ -5,6 +5,7 @@
 //! fits), `docs/tutorials/effective-hpa-with-prometheus-adapter.md` (a window of 3600 s); field.md, section 1.1.
 
 mod dsp;
+mod fourier;
 
 use prescale_domain::{Span, Timestamp};
 

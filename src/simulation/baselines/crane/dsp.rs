@@ -5,8 +5,8 @@ use prescale_domain::Span;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use rustfft::FftPlannerScalar;
-use rustfft::num_complex::Complex;
+
+use super::fourier::{Complex, Fourier};
 
 const HOUR: Span = Span::from_minutes(60);
 const DAY: Span = Span::from_minutes(24 * 60);
@@ -86,26 +86,25 @@ fn find_period(samples: &[f64], step: Span) -> Option<Span> {
     let weekly = truncate(samples, WEEK, step).filter(|(_, multiple)| *multiple > 1);
     let (signal, _) = weekly.or_else(|| truncate(samples, DAY, step).filter(|(_, multiple)| *multiple > 1))?;
     let count = signal.len();
-    let mut planner = FftPlannerScalar::new();
-    let fft = planner.plan_fft_forward(count);
+    let fourier = Fourier::new(count);
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut shuffled = signal.to_vec();
     let mut maxima: Vec<f64> = (0..PERMUTATIONS)
         .map(|_| {
             shuffled.shuffle(&mut rng);
-            let spectrum = transform(fft.as_ref(), &shuffled);
+            let spectrum = transform(&fourier, &shuffled);
             spectrum[1..count / 2].iter().map(|x| x.norm()).fold(0.0, f64::max)
         })
         .collect();
     maxima.sort_unstable_by(f64::total_cmp);
     let threshold = maxima[PERMUTATIONS - 2];
     let mut hints: Vec<usize> = Vec::new();
-    for (k, power) in transform(fft.as_ref(), signal).iter().enumerate().take(count / 2).skip(2) {
+    for (k, power) in transform(&fourier, signal).iter().enumerate().take(count / 2).skip(2) {
         if power.norm() > threshold && hints.last().is_none_or(|last| *last > count / k) {
             hints.push(count / k);
         }
     }
-    let correlation = auto_correlation(signal, &mut planner);
+    let correlation = auto_correlation(signal, &fourier);
     let widest = usize::try_from(4 * HOUR.millis() / step.millis()).unwrap_or(0);
     let mut best: Option<usize> = None;
     let mut highest = 0.0;
@@ -118,22 +117,20 @@ fn find_period(samples: &[f64], step: Span) -> Option<Span> {
     [DAY, WEEK].into_iter().find(|known| *known == period)
 }
 
-fn transform(fft: &dyn rustfft::Fft<f64>, signal: &[f64]) -> Vec<Complex<f64>> {
-    let mut spectrum: Vec<Complex<f64>> = signal.iter().map(|value| Complex::new(*value, 0.0)).collect();
-    fft.process(&mut spectrum);
-    spectrum
+fn transform(fourier: &Fourier, signal: &[f64]) -> Vec<Complex> {
+    let signal: Vec<Complex> = signal.iter().map(|value| Complex::new(*value, 0.0)).collect();
+    fourier.forward(&signal)
 }
 
 /// Circular, by the power spectrum of the standardised signal.
-fn auto_correlation(signal: &[f64], planner: &mut FftPlannerScalar<f64>) -> Vec<f64> {
+fn auto_correlation(signal: &[f64], fourier: &Fourier) -> Vec<f64> {
     let count = signal.len() as f64;
     let mean = signal.iter().sum::<f64>() / count;
     let deviation = (signal.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count).sqrt();
     let standard: Vec<f64> = signal.iter().map(|x| (x - mean) / deviation).collect();
-    let mut power = transform(planner.plan_fft_forward(signal.len()).as_ref(), &standard);
+    let mut power = transform(fourier, &standard);
     power.iter_mut().for_each(|x| *x = Complex::new(x.norm_sqr(), 0.0));
-    planner.plan_fft_inverse(signal.len()).process(&mut power);
-    power.iter().map(|x| x.re / count / count).collect()
+    fourier.inverse(&power).iter().map(|x| x.re / count / count).collect()
 }
 
 /// Whether the line through the `around` values before rises and that through those after falls.
@@ -161,9 +158,9 @@ fn slope(values: &[f64]) -> f64 {
 /// The last cycle of the signal without its noise: what is both rare and weak in the spectrum.
 fn estimate(signal: &[f64], cycle: usize, (fewest, lowest): (usize, f64), step: Span) -> Vec<f64> {
     let count = signal.len();
-    let mut planner = FftPlannerScalar::new();
-    let mut spectrum = transform(planner.plan_fft_forward(count).as_ref(), signal);
-    let amplitude = |x: &Complex<f64>| x.norm() / count as f64;
+    let fourier = Fourier::new(count);
+    let mut spectrum = transform(&fourier, signal);
+    let amplitude = |x: &Complex| x.norm() / count as f64;
     let mut amplitudes: Vec<f64> = spectrum.iter().take(count / 2).skip(1).map(amplitude).collect();
     amplitudes.sort_unstable_by(|a, b| b.total_cmp(a));
     let least = amplitudes.get(MOST_ITEMS - 1).or(amplitudes.last()).copied().unwrap_or(0.0).max(lowest);
@@ -175,12 +172,12 @@ fn estimate(signal: &[f64], cycle: usize, (fewest, lowest): (usize, f64), step: 
             *x = Complex::new(0.0, 0.0);
         }
     }
-    planner.plan_fft_inverse(count).process(&mut spectrum);
-    let value = |x: &Complex<f64>| {
+    let signal = fourier.inverse(&spectrum);
+    let value = |x: &Complex| {
         let value = x.re / count as f64;
         if value <= 0.0 { LEAST_VALUE } else { value }
     };
-    spectrum[count - cycle..].iter().map(value).collect()
+    signal[count - cycle..].iter().map(value).collect()
 }
 
 /// Mean relative error, where what is too little weighs much more; mean absolute error with a load near zero.

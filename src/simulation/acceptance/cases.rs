@@ -1,0 +1,180 @@
+//! The scenarios that Prescale is accepted by. Rule: each figure that the case does not give is a guess that says so.
+
+use prescale_domain::{Span, Timestamp};
+
+use super::{Fidelity, Goal, Load, Scenario};
+use crate::profile::{GPU_CONCURRENCY, GPU_SERVICE, Profile, ProfileSettings};
+use crate::queueing::{
+    FleetModel, Latency, Pricing, Queueing, RateSeries, RunSettings, ServiceModel, ServiceTime, WarmUp,
+};
+
+/// 2026-03-02, a Monday.
+const MONDAY: Timestamp = Timestamp::from_millis(1_772_409_600_000);
+const SECOND: Span = Span::from_secs(1);
+const MINUTE: Span = Span::from_minutes(1);
+
+/// A day that rises to 100,000 requests a second, 50 ms, at most 500 nodes, two minutes until a node is there.
+///
+/// A node has four places; a request takes one for 12 ms on average, 0.2 % of them for more than 50 ms. 300 nodes carry
+/// the peak without a moment's rest, so there is room for noise.
+pub fn diurnal_peak(seed: u64) -> Scenario {
+    let mut profile = ProfileSettings::new(Profile::Diurnal, "front".into(), MONDAY, seed);
+    profile.base_per_second = 20_000.0;
+    profile.peak_per_second = 100_000.0;
+    let run = RunSettings {
+        start: MONDAY,
+        end: profile.end(),
+        tick: Span::from_secs(15),
+        window: MINUTE,
+        objective: Span::from_millis(50),
+        fleet: FleetModel {
+            min: 1,
+            max: 500,
+            initial: 120,
+            provisioning: Latency::Fixed(Span::from_minutes(2)),
+            warm_up: WarmUp { span: Span::from_secs(30), initial_speed: 0.3 },
+            launch_failure: 0.0,
+            retry_after: Span::from_secs(30),
+            drain_limit: Some(Span::from_secs(60)),
+        },
+        service: ServiceModel {
+            time: ServiceTime::LogNormal { mean_seconds: 0.012, squared_variation: 0.35 },
+            concurrency: 4,
+        },
+        queue: Queueing::Shared { limit: Some(20_000), timeout: Some(SECOND) },
+        prices: Pricing::on_demand(0.17, MINUTE),
+        market: None,
+        seed,
+    };
+    Scenario {
+        name: "diurnal-peak",
+        load: Load::Profile { profile, step: SECOND },
+        run,
+        fidelity: Fidelity::Fluid,
+        always_on: 400,
+        goals: vec![Goal::NoRequestDropped, Goal::Good(0.99), Goal::Units(500)],
+    }
+}
+
+/// A week of inference in business hours on GPUs that take five minutes to come, load weights included; nothing outside.
+///
+/// Always on are as many as carry the peak at 80 %.
+pub fn gpu_week(seed: u64) -> Scenario {
+    let mut profile = ProfileSettings::new(Profile::GpuInference, "generate".into(), MONDAY, seed);
+    profile.base_per_second = 20.0;
+    profile.peak_per_second = 200.0;
+    let run = RunSettings {
+        start: MONDAY,
+        end: profile.end(),
+        tick: Span::from_secs(15),
+        window: Span::from_minutes(5),
+        objective: Span::from_millis(500),
+        fleet: FleetModel {
+            min: 0,
+            max: 16,
+            initial: 0,
+            provisioning: Latency::LogNormal { median: Span::from_minutes(5), p90: Span::from_minutes(6) },
+            warm_up: WarmUp::NONE,
+            launch_failure: 0.0,
+            retry_after: MINUTE,
+            drain_limit: Some(Span::from_secs(60)),
+        },
+        service: ServiceModel { time: GPU_SERVICE, concurrency: GPU_CONCURRENCY },
+        queue: Queueing::Shared { limit: Some(1000), timeout: Some(Span::from_secs(30)) },
+        prices: Pricing::on_demand(3.06, MINUTE),
+        market: None,
+        seed,
+    };
+    Scenario {
+        name: "gpu-week",
+        load: Load::Profile { profile, step: SECOND },
+        run,
+        fidelity: Fidelity::Events,
+        always_on: 8,
+        goals: vec![
+            Goal::Saving(0.94),
+            Goal::Utilization(0.70, 0.85),
+            Goal::Queue(5.0),
+            Goal::P95(Span::from_millis(500)),
+        ],
+    }
+}
+
+/// Bursts of ten seconds every five minutes, and twenty minutes until a unit is there: what no reaction can serve.
+pub fn micro_bursts(seed: u64) -> Scenario {
+    let mut profile = ProfileSettings::new(Profile::MicroBursts, "front".into(), MONDAY, seed);
+    profile.base_per_second = 100.0;
+    profile.peak_per_second = 1000.0;
+    let run = RunSettings {
+        start: MONDAY,
+        end: profile.end(),
+        tick: Span::from_secs(15),
+        window: MINUTE,
+        objective: Span::from_millis(100),
+        fleet: FleetModel {
+            min: 1,
+            max: 50,
+            initial: 4,
+            provisioning: Latency::Fixed(Span::from_minutes(20)),
+            warm_up: WarmUp::NONE,
+            launch_failure: 0.0,
+            retry_after: MINUTE,
+            drain_limit: Some(Span::from_secs(60)),
+        },
+        service: ServiceModel { time: ServiceTime::Exponential { mean_seconds: 0.02 }, concurrency: 1 },
+        queue: Queueing::Shared { limit: Some(1000), timeout: Some(Span::from_secs(5)) },
+        prices: Pricing::on_demand(0.17, MINUTE),
+        market: None,
+        seed,
+    };
+    Scenario {
+        name: "micro-bursts",
+        load: Load::Profile { profile, step: SECOND },
+        run,
+        fidelity: Fidelity::Events,
+        always_on: 30,
+        goals: vec![Goal::NoRequestDropped, Goal::Good(0.99), Goal::Units(50)],
+    }
+}
+
+/// Load of .2, .4 at 60 s, .8 at 120 s, .9 at 180 s and .3 at 240 s, as shares of what ten units carry.
+pub fn rise_and_fall(seed: u64) -> Scenario {
+    let step = MINUTE;
+    let shares = [0.2, 0.4, 0.8, 0.9, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3];
+    let start = MONDAY;
+    let per_second: Vec<f64> = shares.iter().map(|share| 1000.0 * share).collect();
+    let run = RunSettings {
+        start,
+        end: start + Span::from_minutes(12),
+        tick: Span::from_secs(15),
+        window: MINUTE,
+        objective: Span::from_millis(200),
+        fleet: FleetModel {
+            min: 1,
+            max: 20,
+            initial: 4,
+            provisioning: Latency::Fixed(Span::from_secs(30)),
+            warm_up: WarmUp::NONE,
+            launch_failure: 0.0,
+            retry_after: Span::from_secs(30),
+            drain_limit: Some(Span::from_secs(60)),
+        },
+        service: ServiceModel { time: ServiceTime::Exponential { mean_seconds: 0.02 }, concurrency: 2 },
+        queue: Queueing::Shared { limit: Some(20_000), timeout: None },
+        prices: Pricing::on_demand(0.17, MINUTE),
+        market: None,
+        seed,
+    };
+    Scenario {
+        name: "rise-and-fall",
+        load: Load::Given(RateSeries { start, step, per_second }),
+        run,
+        fidelity: Fidelity::Events,
+        always_on: 12,
+        goals: vec![
+            Goal::NoRequestDropped,
+            Goal::RaisedBefore(Span::from_secs(180)),
+            Goal::LoweredAfter(Span::from_secs(240)),
+        ],
+    }
+}

@@ -1,0 +1,150 @@
+//! Prints the fleet simulator beside queueing theory, and how fast it is: `cargo run -p prescale-simulation --example
+//! queueing`.
+#![allow(clippy::print_stdout, reason = "the figures are the result")]
+
+use std::error::Error;
+use std::time::Instant;
+
+use prescale_domain::{Span, Timestamp};
+use prescale_simulation::queueing::theory::{mg1_wait_seconds, mgc_wait_seconds, mmc_wait_seconds};
+use prescale_simulation::queueing::{
+    Arrivals, FleetModel, Latency, Pricing, QueueOutcome, Queueing, RateSeries, RunSettings, ServiceModel, ServiceTime,
+    WarmUp, simulate, simulate_fluid,
+};
+
+const MEAN_SECONDS: f64 = 0.1;
+const RUNS: u64 = 12;
+/// 99.5th percentile of Student's t with 11 degrees of freedom.
+const T: f64 = 3.106;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!(
+        "{:<9} {:>5} {:>5} {:>8} {:>14} {:>14} {:>10} {:>9} {:>7}",
+        "queue", "c", "load", "minutes", "theory ms", "simulated ms", "± 99 %", "deviation", "inside"
+    );
+    let exponential = ServiceTime::Exponential { mean_seconds: MEAN_SECONDS };
+    let mixed = |squared| ServiceTime::HyperExponential { mean_seconds: MEAN_SECONDS, squared_variation: squared };
+    let log_normal = ServiceTime::LogNormal { mean_seconds: MEAN_SECONDS, squared_variation: 2.0 };
+    let fixed = ServiceTime::Deterministic { mean_seconds: MEAN_SECONDS };
+    for (servers, load) in
+        [(1, 0.5), (1, 0.8), (1, 0.95), (2, 0.7), (5, 0.9), (10, 0.8), (20, 0.95), (100, 0.9), (100, 0.98)]
+    {
+        row("M/M/c", servers, load, exponential)?;
+    }
+    for (name, time) in [("M/D/1", fixed), ("M/LN/1", log_normal), ("M/H2/1", mixed(4.0)), ("M/H2/1", mixed(9.0))] {
+        for load in [0.5, 0.8, 0.9] {
+            row(name, 1, load, time)?;
+        }
+    }
+    for (name, time) in [("M/D/c ≈", fixed), ("M/LN/c ≈", log_normal), ("M/H2/c ≈", mixed(4.0))] {
+        for (servers, load) in [(4, 0.8), (16, 0.9), (64, 0.95)] {
+            row(name, servers, load, time)?;
+        }
+    }
+    println!();
+    println!("≈: Allen and Cunneen, an approximation; the others are exact.");
+    println!();
+    speed()
+}
+
+fn settings(servers: u32, concurrency: u32, time: ServiceTime, length: Span, seed: u64) -> RunSettings {
+    let start = Timestamp::from_millis(0);
+    RunSettings {
+        start,
+        end: start + length,
+        tick: Span::from_secs(15),
+        window: Span::from_minutes(1),
+        objective: Span::from_secs(1),
+        fleet: FleetModel {
+            min: 0,
+            max: servers,
+            initial: servers,
+            provisioning: Latency::Fixed(Span::from_minutes(2)),
+            warm_up: WarmUp::NONE,
+            launch_failure: 0.0,
+            retry_after: Span::from_secs(30),
+            drain_limit: None,
+        },
+        service: ServiceModel { time, concurrency },
+        queue: Queueing::Shared { limit: None, timeout: None },
+        prices: Pricing::on_demand(0.17, Span::from_minutes(1)),
+        market: None,
+        seed,
+    }
+}
+
+fn arrivals(per_second: f64, length: Span) -> Arrivals {
+    Arrivals::Rate(RateSeries { start: Timestamp::from_millis(0), step: length, per_second: vec![per_second] })
+}
+
+fn row(name: &str, servers: u32, load: f64, time: ServiceTime) -> Result<(), Box<dyn Error>> {
+    let rate = load * f64::from(servers) / MEAN_SECONDS;
+    // About 600,000 requests a run, more near saturation.
+    let minutes = ((600_000.0 / rate / 60.0).max(60.0) / (1.0 - load) * 0.2).ceil() as i64;
+    let length = Span::from_minutes(minutes.max(60));
+    let mut means = Vec::new();
+    for seed in 0..RUNS {
+        let outcome = simulate(&settings(servers, 1, time, length, 1000 + seed), &arrivals(rate, length), |_| None)?;
+        means.push(settled_wait_ms(&outcome));
+    }
+    let mean = means.iter().sum::<f64>() / RUNS as f64;
+    let variance = means.iter().map(|each| (each - mean).powi(2)).sum::<f64>() / (RUNS - 1) as f64;
+    let half = T * (variance / RUNS as f64).sqrt();
+    let exact = mmc_wait_seconds(servers, rate, MEAN_SECONDS);
+    let squared = time.squared_variation();
+    let theory = match time {
+        ServiceTime::Exponential { .. } => exact,
+        _ if servers == 1 => mg1_wait_seconds(rate, MEAN_SECONDS, squared),
+        _ => mgc_wait_seconds(servers, rate, MEAN_SECONDS, squared),
+    };
+    let theory = 1000.0 * theory.ok_or("a queue without a steady state")?;
+    let inside = if (mean - theory).abs() <= half { "yes" } else { "no" };
+    let deviation = 100.0 * (mean / theory - 1.0);
+    println!(
+        "{name:<9} {servers:>5} {load:>5.2} {:>8} {theory:>14.3} {mean:>14.3} {half:>10.3} {deviation:>+7.2} % {inside:>7}",
+        length.millis() / 60_000
+    );
+    Ok(())
+}
+
+/// Mean wait after the first tenth of a run.
+fn settled_wait_ms(outcome: &QueueOutcome) -> f64 {
+    let settled = &outcome.windows[outcome.windows.len() / 10..];
+    let served: f64 = settled.iter().map(|window| window.served as f64).sum();
+    settled.iter().map(|window| window.wait_mean_ms.unwrap_or(0.0) * window.served as f64).sum::<f64>() / served
+}
+
+fn speed() -> Result<(), Box<dyn Error>> {
+    println!("{:<44} {:>10} {:>9} {:>16}", "run", "events", "seconds", "M events/s");
+    let exponential = ServiceTime::Exponential { mean_seconds: 0.01 };
+    let log_normal = ServiceTime::LogNormal { mean_seconds: 0.01, squared_variation: 0.5 };
+    for (name, units, concurrency, time) in [
+        ("one place", 1, 1, exponential),
+        ("20 places", 20, 1, exponential),
+        ("200 units with 4 places, log-normal", 200, 4, log_normal),
+        ("2000 units with 4 places, log-normal", 2000, 4, log_normal),
+    ] {
+        let rate = 0.85 * f64::from(units * concurrency) * 100.0;
+        let length = Span::from_secs((4e6 / rate).ceil().max(15.0) as i64);
+        for (kind, queue) in [
+            ("one queue", Queueing::Shared { limit: None, timeout: None }),
+            ("least connections", Queueing::LeastConnections { limit: None, timeout: None }),
+        ] {
+            let run = RunSettings { queue, ..settings(units, concurrency, time, length, 1) };
+            let begun = Instant::now();
+            let outcome = simulate(&run, &arrivals(rate, length), |_| None)?;
+            report(&format!("{name}, {kind}"), outcome.totals.events, begun);
+        }
+    }
+    let length = Span::from_minutes(1440);
+    let run = settings(400, 4, log_normal, length, 1);
+    let begun = Instant::now();
+    let outcome = simulate_fluid(&run, &arrivals(1e5, length), |_| None)?;
+    report("a day at 100,000 requests/s as a liquid", outcome.totals.events, begun);
+    Ok(())
+}
+
+fn report(name: &str, events: u64, begun: Instant) {
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{name:<44} {events:>10} {seconds:>9.3} {:>16.2}", events as f64 / seconds / 1e6);
+}
