@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::models::lags::between;
+use crate::rows::Rows;
+
 /// Step of the correction after each outcome, in widths of the forecast.
 pub const RATE: f64 = 0.02;
 /// The correction never goes beyond the most extreme of this many last outcomes: a day of minutes.
@@ -81,41 +84,29 @@ impl Calibrator {
     }
 
     /// Corrects quantiles by step ahead. The median stays where the model put it; the others stay ordered around it.
-    pub fn correct(&self, rows: &mut [Vec<f64>]) {
-        let corrections: Vec<Vec<f64>> =
-            self.quantiles.iter().map(|row| row.iter().map(AdaptiveQuantile::correction).collect()).collect();
+    pub fn correct(&self, rows: &mut Rows) {
+        let levels = self.levels.len();
+        let each = self.quantiles.iter().flat_map(|row| row.iter().map(AdaptiveQuantile::correction));
+        // `[lead][level]`.
+        let corrections: Vec<f64> = each.collect();
         let width = Width::of(&self.levels);
         let middle = self.levels.iter().position(|level| *level == 0.5);
         for (k, row) in rows.iter_mut().enumerate() {
             let width = width.of_row(row);
-            let (below, above, share) = self.between(k + 1);
-            let corrections = corrections[below].iter().zip(&corrections[above]);
+            let (below, above, share) = between(&self.leads, k + 1);
+            let of = |lead: usize| corrections.get(lead * levels..).unwrap_or(&[]);
             let median = middle.and_then(|middle| row.get(middle).copied());
-            for (q, (value, (below, above))) in row.iter_mut().zip(corrections).enumerate() {
-                let moved = *value + ((1.0 - share) * below + share * above) * width;
-                *value = match (median, middle) {
-                    (Some(median), Some(middle)) if q == middle => median,
-                    (Some(median), Some(middle)) if q < middle => moved.min(median),
-                    (Some(median), _) => moved.max(median),
-                    (None, _) => moved,
-                }
-                .max(0.0);
+            for (value, (below, above)) in row.iter_mut().zip(of(below).iter().zip(of(above))) {
+                *value += ((1.0 - share) * below + share * above) * width;
             }
-            if !row.is_sorted() {
-                row.sort_by(f64::total_cmp);
+            if let (Some(median), Some(middle)) = (median, middle) {
+                row[..middle].iter_mut().for_each(|value| *value = value.min(median));
+                row[middle] = median;
+                row[middle + 1..].iter_mut().for_each(|value| *value = value.max(median));
             }
+            row.iter_mut().for_each(|value| *value = value.max(0.0));
         }
-    }
-
-    /// The calibrated leads around a lead, and how far it is from the lower to the upper.
-    fn between(&self, lead: usize) -> (usize, usize, f64) {
-        let last = self.leads.len() - 1;
-        let above = self.leads.iter().position(|l| *l >= lead).unwrap_or(last);
-        if above == 0 || self.leads[above] <= lead {
-            return (above, above, 0.0);
-        }
-        let (low, high) = (self.leads[above - 1], self.leads[above]);
-        (above - 1, above, (lead - low) as f64 / (high - low) as f64)
+        rows.sort();
     }
 }
 
@@ -171,13 +162,13 @@ mod tests {
     /// Coverage in percent of the corrected 90 % quantile of a model that thinks that the load is N(100, 10), in five
     /// consecutive parts of the stream.
     fn coverage(spread: impl Fn(usize) -> f64, shift: impl Fn(usize) -> f64) -> Vec<f64> {
-        let (levels, row) = ([0.1, 0.5, 0.9], vec![87.2, 100.0, 112.8]);
+        let (levels, row) = ([0.1, 0.5, 0.9], [87.2, 100.0, 112.8]);
         let mut calibrator = Calibrator::new(&levels, &[1]);
         let mut random = ChaCha8Rng::seed_from_u64(5);
         let mut covered = vec![0.0; 5];
         for i in 0..PART * 5 {
             let actual = 100.0 + shift(i) + Normal::new(0.0, spread(i)).unwrap().sample(&mut random);
-            let mut rows = [row.clone()];
+            let mut rows = Rows::from(&[row][..]);
             calibrator.correct(&mut rows);
             assert!(rows[0].is_sorted() && rows[0][1] == 100.0, "{rows:?}");
             covered[i / PART] += f64::from(u8::from(actual <= rows[0][2])) * 100.0 / PART as f64;
@@ -239,7 +230,8 @@ mod tests {
         }
         let read: Calibrator = serde_json::from_slice(&serde_json::to_vec(&calibrator).unwrap()).unwrap();
         assert_eq!(read, calibrator);
-        let (mut one, mut two) = (vec![vec![8.0, 10.0, 12.0]; 7], vec![vec![8.0, 10.0, 12.0]; 7]);
+        let mut one = Rows::from(&[[8.0, 10.0, 12.0]; 7][..]);
+        let mut two = one.clone();
         calibrator.correct(&mut one);
         read.correct(&mut two);
         assert_eq!(one, two);

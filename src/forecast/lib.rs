@@ -31,6 +31,8 @@ pub mod online;
 pub mod past;
 pub mod patterns;
 pub mod registry;
+mod rows;
 pub mod sequential;
 
 pub use error::{ForecastCrateError, Result};
+pub use rows::Rows;

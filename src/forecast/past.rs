@@ -104,6 +104,22 @@ impl<'a> Past<'a> {
         self.values.iter().rev().take(back).find_map(|value| *value)
     }
 
+    /// The highest of the newest `count` values, at least 0.
+    pub(crate) fn highest(&self, count: usize) -> f64 {
+        const SIDE_BY_SIDE: usize = 8;
+        let recent = &self.values[self.values.len().saturating_sub(count)..];
+        let (parts, rest) = recent.as_chunks::<SIDE_BY_SIDE>();
+        let higher = |high: f64, value: &Option<f64>| {
+            let value = value.unwrap_or(0.0);
+            if value > high { value } else { high }
+        };
+        let mut highest = [0.0; SIDE_BY_SIDE];
+        for part in parts {
+            highest.iter_mut().zip(part).for_each(|(high, value)| *high = higher(*high, value));
+        }
+        highest.into_iter().fold(rest.iter().fold(0.0, higher), f64::max)
+    }
+
     /// Number of windows that are not gaps.
     pub fn known(&self) -> usize {
         self.values.iter().flatten().count()

@@ -4,8 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::accuracy::pinball;
-use crate::log::exp_of_negative;
+use super::lanes::{LANES, Lane, Learners};
 
 /// One learner of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,24 +23,24 @@ pub struct Learner {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bernstein {
     /// By the subgradient, see [`Learner`].
-    gradient: bool,
+    pub(super) gradient: bool,
     /// Factor on the learning rate.
-    factor: f64,
+    pub(super) factor: f64,
     /// What is left of everything after an outcome.
-    keep: f64,
+    pub(super) keep: f64,
     /// Of each expert: second-order regret, sum of squares and range of the regrets, in the unit of the load.
     #[serde(with = "crate::hex")]
-    regret: Vec<f64>,
+    pub(super) regret: Vec<f64>,
     #[serde(with = "crate::hex")]
-    squares: Vec<f64>,
+    pub(super) squares: Vec<f64>,
     #[serde(with = "crate::hex")]
-    range: Vec<f64>,
+    pub(super) range: Vec<f64>,
     /// Its learning rate; 0 as long as its regret was never anything but 0.
     #[serde(with = "crate::hex")]
-    rate: Vec<f64>,
+    pub(super) rate: Vec<f64>,
     /// Sum to 1.
     #[serde(with = "crate::hex")]
-    weights: Vec<f64>,
+    pub(super) weights: Vec<f64>,
 }
 
 impl Bernstein {
@@ -64,74 +63,18 @@ impl Bernstein {
         &self.weights
     }
 
-    /// The mix of what experts `said`; NaN stands for asleep. `None` when all are.
-    pub fn mix(&self, said: &[f64]) -> Option<f64> {
-        let (mut sum, mut weight) = (0.0, 0.0);
-        for (value, own) in said.iter().zip(&self.weights) {
-            if value.is_finite() {
-                sum += own * value;
-                weight += own;
-            }
-        }
-        if weight > 0.0 {
-            return Some(sum / weight);
-        }
-        // All weight is on experts that sleep.
-        let awake = said.iter().filter(|value| value.is_finite());
-        let (sum, count) = awake.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
-        (count > 0).then(|| sum / f64::from(count))
-    }
-
-    /// Takes the outcome `actual` of what experts `said` of the quantile `level`.
-    pub fn observe(&mut self, said: &[f64], actual: f64, level: f64) {
-        if let Some(mixed) = self.mix(said) {
-            self.learn(said, mixed, actual, level);
-        }
-    }
-
-    /// Takes the outcome of what experts `said`, whose [`Bernstein::mix`] was `mixed`.
-    fn learn(&mut self, said: &[f64], mixed: f64, actual: f64, level: f64) {
+    /// Takes the outcome `actual` of what experts `said` of the quantile `level`, NaN standing for asleep: gives their mix
+    /// before it. `None` when all are asleep, or where the outcome is no number: nothing is learnt then.
+    pub fn observe(&mut self, said: &[f64], actual: f64, level: f64) -> Option<f64> {
         if !actual.is_finite() {
-            return;
+            return None;
         }
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has the feature.
-            unsafe { self.learn_wide(said, mixed, actual, level) };
-            return;
-        }
-        self.learn_any(said, mixed, actual, level);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn learn_wide(&mut self, said: &[f64], mixed: f64, actual: f64, level: f64) {
-        self.learn_any(said, mixed, actual, level);
-    }
-
-    #[inline(always)]
-    fn learn_any(&mut self, said: &[f64], mixed: f64, actual: f64, level: f64) {
-        let keep = self.keep;
-        let slope = if actual < mixed { 1.0 - level } else { -level };
-        let loss = pinball(actual, mixed, level);
-        let spread = (self.weights.len().max(2) as f64).ln();
-        let sums = self.regret.iter_mut().zip(&mut self.squares);
-        let sums = sums.zip(self.range.iter_mut().zip(&mut self.rate));
-        for (value, ((own_regret, own_squares), (own_range, own_rate))) in said.iter().zip(sums) {
-            let awake = value.is_finite();
-            let r = if self.gradient { slope * (mixed - value) } else { loss - pinball(actual, *value, level) };
-            let range = (keep * *own_range).max(r.abs());
-            let squares = keep * *own_squares + r * r;
-            let eta = self.factor * (0.5 / range).min((spread / squares).sqrt());
-            let eta = if range <= 0.0 || squares <= 0.0 { 0.0 } else { eta };
-            let jump = if eta * r > 0.5 { range } else { 0.0 };
-            let regret = keep * *own_regret + 0.5 * (r - eta * r * r + jump);
-            *own_range = if awake { range } else { *own_range };
-            *own_squares = if awake { squares } else { *own_squares };
-            *own_regret = if awake { regret } else { *own_regret };
-            *own_rate = if awake { eta } else { *own_rate };
-        }
-        self.weigh();
+        let said: Vec<Lane> = said.iter().map(|value| [*value; LANES]).collect();
+        let mut own = Learners::default();
+        own.read(said.len(), std::iter::once((&*self, level)));
+        let [mixed, ..] = own.observe(&said, actual);
+        own.write(std::iter::once(self));
+        (!mixed.is_nan()).then_some(mixed)
     }
 
     /// Expert `place` begins anew, with the past of the best of the others.
@@ -144,43 +87,12 @@ impl Bernstein {
             for own in [&mut self.regret, &mut self.squares, &mut self.range, &mut self.rate] {
                 own[place] = own[best];
             }
-            self.weigh();
+            let mut own = Learners::default();
+            own.read(self.weights.len(), std::iter::once((&*self, 0.5)));
+            own.weigh();
+            own.write(std::iter::once(self));
         }
     }
-
-    #[inline(always)]
-    fn weigh(&mut self) {
-        let mut highest = f64::NEG_INFINITY;
-        for (eta, regret) in self.rate.iter().zip(&self.regret) {
-            let exponent = exponent(*eta, *regret);
-            highest = if exponent > highest { exponent } else { highest };
-        }
-        if highest == f64::NEG_INFINITY {
-            return;
-        }
-        let (mut most, mut alike) = (0.0_f64, false);
-        for ((weight, eta), regret) in self.weights.iter_mut().zip(&self.rate).zip(&self.regret) {
-            let exponent = exponent(*eta, *regret);
-            // NaN for now: an expert that never differed from the mix stands where the best does.
-            let sound = exponent > f64::NEG_INFINITY;
-            let own = eta * exp_of_negative(exponent - highest);
-            *weight = if sound { own } else { f64::NAN };
-            alike |= !sound;
-            most = if sound && own > most { own } else { most };
-        }
-        if alike {
-            self.weights.iter_mut().filter(|weight| weight.is_nan()).for_each(|weight| *weight = most);
-        }
-        let sum: f64 = self.weights.iter().sum();
-        self.weights.iter_mut().for_each(|weight| *weight /= sum);
-    }
-}
-
-/// What an expert's weight is the exponential of; minus infinity where that says nothing.
-#[inline(always)]
-fn exponent(eta: f64, regret: f64) -> f64 {
-    let product = eta * regret;
-    if eta > 0.0 && product.is_finite() { product } else { f64::NEG_INFINITY }
 }
 
 /// Several learners, and one more that weighs them by how their mixes did.
@@ -214,18 +126,30 @@ impl Mixer {
         self.mix_weights();
     }
 
-    /// Takes the outcome `actual` of what experts `said`; NaN stands for asleep. `room` is for its own use.
-    pub fn observe(&mut self, said: &[f64], actual: f64, room: &mut Vec<f64>) {
-        room.clear();
-        for learner in &mut self.learners {
-            let mixed = learner.mix(said);
-            if let Some(mixed) = mixed {
-                learner.learn(said, mixed, actual, self.level);
+    /// Takes the outcome `actual`, which is finite, of what experts `said` to each of `mixers`, `[mixer][expert]`; NaN stands
+    /// for asleep. `room` is for its own use.
+    pub(super) fn observe_all(mixers: &mut [Self], said: &[f32], actual: f64, room: &mut Room) {
+        let count = said.len() / mixers.len().max(1);
+        let learners = mixers.iter().map(|mixer| mixer.learners.len()).min().unwrap_or(0);
+        for (mixers, said) in mixers.chunks_mut(LANES).zip(said.chunks(LANES * count.max(1))) {
+            room.said.clear();
+            room.said.resize(count, [f64::NAN; LANES]);
+            for (lane, said) in said.chunks_exact(count.max(1)).enumerate() {
+                for (place, value) in room.said.iter_mut().zip(said) {
+                    place[lane] = f64::from(*value);
+                }
             }
-            room.push(mixed.unwrap_or(f64::NAN));
+            room.mixed.clear();
+            for learner in 0..learners {
+                room.learners.read(count, mixers.iter().map(|mixer| (&mixer.learners[learner], mixer.level)));
+                room.mixed.push(room.learners.observe(&room.said, actual));
+                room.learners.write(mixers.iter_mut().map(|mixer| &mut mixer.learners[learner]));
+            }
+            room.learners.read(learners, mixers.iter().map(|mixer| (&mixer.top, mixer.level)));
+            room.learners.observe(&room.mixed, actual);
+            room.learners.write(mixers.iter_mut().map(|mixer| &mut mixer.top));
+            mixers.iter_mut().for_each(Self::mix_weights);
         }
-        self.top.observe(room, actual, self.level);
-        self.mix_weights();
     }
 
     fn mix_weights(&mut self) {
@@ -236,4 +160,13 @@ impl Mixer {
             }
         }
     }
+}
+
+/// Where [`Mixer::observe_all`] works.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    learners: Learners,
+    /// By expert, and by learner.
+    said: Vec<Lane>,
+    mixed: Vec<Lane>,
 }

@@ -2,6 +2,7 @@
 //! that were made before their outcome came; quantiles never cross; an expert without a sound forecast is left out.
 
 mod aggregate;
+mod lanes;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::models::ModelKind;
 use crate::models::lags::{between, leads};
+use crate::rows::Rows;
 
+use aggregate::Room;
 pub use aggregate::{Bernstein, Learner, Mixer};
+use lanes::{LANES, Lane};
 
 /// The name of the mix in results.
 pub const ENSEMBLE: &str = "ensemble";
@@ -31,7 +35,7 @@ pub const EXPERTS: [ModelKind; 8] = [
 ];
 
 /// Rows of quantiles by step ahead, by expert.
-pub type Said = BTreeMap<ModelKind, Vec<Vec<f64>>>;
+pub type Said = BTreeMap<ModelKind, Rows>;
 
 /// How weights are learnt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,52 +133,45 @@ impl Ensemble {
 
     /// Quantiles by step ahead, from what the experts `said` at one origin; finite, not negative, ordered. `None` when no
     /// expert has a sound forecast.
-    pub fn combine(&self, said: &Said) -> Option<Vec<Vec<f64>>> {
-        let steps = said.values().map(Vec::len).max()?;
-        let rows: Vec<Option<&Vec<Vec<f64>>>> =
-            self.experts.iter().map(|kind| said.get(kind).filter(|rows| self.is_sound(rows, steps))).collect();
-        if rows.iter().all(Option::is_none) {
+    pub fn combine(&self, said: &Said) -> Option<Rows> {
+        let (steps, levels) = (said.values().map(Rows::len).max()?, self.levels.len());
+        let sound = |rows: &&Rows| rows.len() == steps && (rows.width() == levels || steps == 0) && rows.is_sound();
+        // Without those that have nothing sound to say.
+        let experts = self.experts.iter().enumerate();
+        let said: Vec<(usize, &Rows)> =
+            experts.filter_map(|(e, kind)| Some((e, said.get(kind).filter(sound)?))).collect();
+        if said.is_empty() {
             return None;
         }
-        // Without those that have nothing sound to say, and by lead as `[expert][level]`, so that all levels are mixed together.
-        let levels = self.levels.len();
-        let rows: Vec<(usize, &Vec<Vec<f64>>)> =
-            rows.into_iter().enumerate().filter_map(|(e, rows)| Some((e, rows?))).collect();
-        let weights: Vec<Vec<f64>> = self
-            .mixers
-            .iter()
-            .map(|mixers| rows.iter().flat_map(|(e, _)| mixers.iter().map(|mixer| mixer.weights()[*e])).collect())
-            .collect();
-        let mut total = vec![0.0; levels];
-        let mixed = (0..steps).map(|k| {
+        let (mut mixed, mut values) = (Rows::new(levels, steps), Vec::with_capacity(said.len()));
+        // `[lead][part of the levels][expert]`.
+        let parts = levels.div_ceil(LANES);
+        let mut weights: Vec<Lane> = Vec::with_capacity(self.mixers.len() * parts * said.len());
+        for mixers in self.mixers.iter().flat_map(|mixers| mixers.chunks(LANES)) {
+            weights.extend(said.iter().map(|(e, _)| {
+                let mut lane = [0.0; LANES];
+                lane.iter_mut().zip(mixers).for_each(|(weight, mixer)| *weight = mixer.weights()[*e]);
+                lane
+            }));
+        }
+        for k in 0..steps {
             let (below, above, share) = between(&self.leads, k + 1);
-            let weights = weights[below].chunks_exact(levels.max(1)).zip(weights[above].chunks_exact(levels.max(1)));
-            let mut row = vec![0.0; levels];
-            total.fill(0.0);
-            for ((_, own), (low, high)) in rows.iter().zip(weights) {
-                let sums = row.iter_mut().zip(&mut total).zip(&own[k]);
-                for (((sum, total), value), (low, high)) in sums.zip(low.iter().zip(high)) {
-                    let weight = low + share * (high - low);
-                    *sum += weight * value;
-                    *total += weight;
-                }
+            for part in 0..parts {
+                let of = |lead: usize| &weights[(lead * parts + part) * said.len()..][..said.len()];
+                values.clear();
+                values.extend(said.iter().map(|(_, rows)| lane_of(&rows[k][part * LANES..])));
+                let lane = lanes::mix(&values, of(below), of(above), share);
+                mixed.extend(lane.into_iter().take(levels - part * LANES));
             }
-            for (q, (sum, total)) in row.iter_mut().zip(&total).enumerate() {
-                let plain = || rows.iter().map(|(_, own)| own[k][q]).sum::<f64>() / rows.len() as f64;
-                *sum = if *total > 0.0 { *sum / total } else { plain() };
-            }
-            // Rearrangement (Chernozhukov, Fernández-Val & Galichon 2010) never adds to the loss.
-            if !row.is_sorted() {
-                row.sort_by(f64::total_cmp);
-            }
-            row
-        });
-        Some(mixed.collect())
+        }
+        // Rearrangement (Chernozhukov, Fernández-Val & Galichon 2010) never adds to the loss.
+        mixed.sort();
+        Some(mixed)
     }
 
     /// Keeps what the experts `said` at `origin` until the outcomes come. Origins ascend.
     pub fn expect(&mut self, origin: Timestamp, said: &Said) {
-        let rows: Vec<Option<&Vec<Vec<f64>>>> = self.experts.iter().map(|kind| said.get(kind)).collect();
+        let rows: Vec<Option<&Rows>> = self.experts.iter().map(|kind| said.get(kind)).collect();
         for (lead, waiting) in self.leads.iter().zip(&mut self.waiting) {
             let target = origin + Span::from_millis(self.step.millis().saturating_mul(*lead as i64));
             if waiting.back().is_some_and(|last| last.target >= target) {
@@ -194,19 +191,14 @@ impl Ensemble {
 
     /// Learns from the value of the window at `start`; `None` = gap. Windows come in order of time.
     pub fn observe(&mut self, start: Timestamp, value: Option<f64>) {
-        let count = self.experts.len();
-        let (mut row, mut room) = (Vec::with_capacity(count), Vec::new());
+        let mut room = Room::default();
         for (mixers, waiting) in self.mixers.iter_mut().zip(&mut self.waiting) {
             while waiting.front().is_some_and(|first| first.target < start) {
                 waiting.pop_front();
             }
             let Some(due) = waiting.pop_front_if(|first| first.target == start) else { continue };
             let Some(value) = value.filter(|value| value.is_finite()) else { continue };
-            for (mixer, said) in mixers.iter_mut().zip(due.said.chunks_exact(count.max(1))) {
-                row.clear();
-                row.extend(said.iter().map(|value| f64::from(*value)));
-                mixer.observe(&row, value, &mut room);
-            }
+            Mixer::observe_all(mixers, &due.said, value, &mut room);
         }
     }
 
@@ -216,11 +208,15 @@ impl Ensemble {
             self.mixers.iter_mut().flatten().for_each(|mixer| mixer.renew(place));
         }
     }
+}
 
-    fn is_sound(&self, rows: &[Vec<f64>], steps: usize) -> bool {
-        rows.len() == steps
-            && rows
-                .iter()
-                .all(|row| row.len() == self.levels.len() && row.iter().all(|value| value.is_finite() && *value >= 0.0))
+/// The first of `values`, one in each lane; 0 where there are none.
+#[inline(always)]
+fn lane_of(values: &[f64]) -> Lane {
+    if let Some(lane) = values.first_chunk() {
+        return *lane;
     }
+    let mut lane = [0.0; LANES];
+    lane[..values.len()].copy_from_slice(values);
+    lane
 }

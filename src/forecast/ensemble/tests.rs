@@ -22,11 +22,10 @@ fn play(learner: Learner, level: f64, stream: &[(Vec<f64>, f64)]) -> (f64, Vec<f
     let mut own = Bernstein::new(learner, experts);
     let (mut mixed, mut each) = (0.0, vec![0.0; experts]);
     for (said, actual) in stream {
-        mixed += pinball(*actual, own.mix(said).unwrap(), level);
+        mixed += pinball(*actual, own.observe(said, *actual, level).unwrap(), level);
         for (sum, value) in each.iter_mut().zip(said) {
             *sum += pinball(*actual, *value, level);
         }
-        own.observe(said, *actual, level);
     }
     (mixed, each)
 }
@@ -69,10 +68,12 @@ proptest! {
             let origin = Timestamp::from_millis(60_000 * i as i64);
             ensemble.observe(origin, *value);
             let said: Said = [ModelKind::Naive, ModelKind::Ses].into_iter().enumerate().map(|(e, kind)| {
-                (kind, (0..4).map(|k| (0..3).map(|q| row[3 * k + (q + e) % 3]).collect()).collect())
+                let mut rows = Rows::new(3, 4);
+                (0..4).for_each(|k| rows.push((0..3).map(|q| row[3 * k + (q + e) % 3])));
+                (kind, rows)
             }).collect();
             if let Some(mixed) = ensemble.combine(&said) {
-                prop_assert!(mixed.len() == 4 && mixed.iter().all(|row| row.is_sorted()), "{mixed:?}");
+                prop_assert!(mixed.len() == 4 && mixed.iter().all(<[f64]>::is_sorted), "{mixed:?}");
                 prop_assert!(mixed.iter().flatten().all(|value| value.is_finite() && *value >= 0.0), "{mixed:?}");
             }
             ensemble.expect(origin, &said);
@@ -87,7 +88,7 @@ fn settings() -> EnsembleSettings {
 /// Constant rows: each expert says its value plus a spread of ±2.
 fn said(values: &[f64]) -> Said {
     let kinds = [ModelKind::Naive, ModelKind::Ses, ModelKind::Holt];
-    let rows = |value: f64| vec![vec![value - 2.0, value, value + 2.0]; 4];
+    let rows = |value: f64| Rows::from(&[[value - 2.0, value, value + 2.0]; 4][..]);
     kinds
         .into_iter()
         .zip(values)
@@ -194,6 +195,39 @@ fn state_read_from_bytes_goes_on_in_the_same_way() {
 fn without_a_sound_forecast_there_is_no_mix() {
     let ensemble = Ensemble::new(&settings(), &LEVELS, STEP, 4);
     assert_eq!(ensemble.combine(&Said::new()), None);
-    assert_eq!(ensemble.combine(&Said::from([(ModelKind::Naive, vec![vec![f64::NAN; 3]; 4])])), None);
-    assert_eq!(ensemble.combine(&Said::from([(ModelKind::Lstm, vec![vec![1.0; 3]; 4])])), None);
+    assert_eq!(ensemble.combine(&Said::from([(ModelKind::Naive, Rows::from(&[[f64::NAN; 3]; 4][..]))])), None);
+    assert_eq!(ensemble.combine(&Said::from([(ModelKind::Lstm, Rows::from(&[[1.0; 3]; 4][..]))])), None);
+}
+
+#[test]
+fn quantiles_that_are_learnt_side_by_side_learn_what_each_does_alone() {
+    // More than one vector's, and one left over.
+    let levels: Vec<f64> = (1..=2 * LANES + 1).map(|q| q as f64 / (2 * LANES + 2) as f64).collect();
+    let mut together = Ensemble::new(&settings(), &levels, STEP, 4);
+    let mut alone: Vec<Ensemble> = levels.iter().map(|level| Ensemble::new(&settings(), &[*level], STEP, 4)).collect();
+    for i in 0..300 {
+        let origin = Timestamp::from_millis(60_000 * i as i64);
+        let actual = Some(100.0 + 10.0 * noise(i, 1));
+        let of = |e: usize, q: usize| 95.0 + 10.0 * noise(i, 2 + e) + levels[q] * 20.0 * noise(i, 9 + e);
+        let said = |from: usize, to: usize| -> Said {
+            let each = settings().experts.into_iter().enumerate().filter(|(e, _)| i % 7 != 3 || *e > 0);
+            each.map(|(e, kind)| {
+                let mut rows = Rows::new(to - from, 4);
+                (0..4).for_each(|_| rows.push((from..to).map(|q| of(e, q))));
+                (kind, rows)
+            })
+            .collect()
+        };
+        together.observe(origin, actual);
+        together.expect(origin, &said(0, levels.len()));
+        let mixed = together.combine(&said(0, levels.len())).unwrap();
+        for (q, own) in alone.iter_mut().enumerate() {
+            own.observe(origin, actual);
+            own.expect(origin, &said(q, q + 1));
+            let by_itself = own.combine(&said(q, q + 1)).unwrap();
+            // Rearrangement may have moved it to another level.
+            assert!(mixed[1].contains(&by_itself[1][0]), "{i} {q}: {:?} {}", &mixed[1], by_itself[1][0]);
+            assert_eq!(own.weights(2, levels[q]), together.weights(2, levels[q]), "{i} {q}");
+        }
+    }
 }

@@ -346,8 +346,8 @@ impl Run<'_> {
                     target: origin + lead,
                     lead: *lead,
                     contender: *contender,
-                    native: native[lead - 1].clone(),
-                    counted: rows.as_ref().map(|rows| rows[lead - 1].clone()),
+                    native: native[lead - 1].to_vec(),
+                    counted: rows.as_ref().map(|rows| rows[lead - 1].to_vec()),
                 });
             }
         }

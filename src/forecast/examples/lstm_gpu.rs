@@ -235,7 +235,7 @@ fn unseen(model: &Lstm, histories: &BTreeMap<ServiceName, Series>, levels: &[f64
         for (service, series) in histories {
             let past = Past::all(series).first(origin);
             let ask = Request { service, past, horizon_steps: DECODER_STEPS, levels, events: &[], now: past.end() };
-            for (lead, row) in model.predict(&ask)?.into_iter().enumerate() {
+            for (lead, row) in model.predict(&ask)?.iter().enumerate() {
                 let actual = series.values[origin + lead].ok_or("a gap")?;
                 for (level, value) in levels.iter().zip(row) {
                     let miss = actual - value;

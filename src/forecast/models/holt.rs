@@ -46,7 +46,7 @@ impl PointExpert for DampedTrend {
 
     fn points(&self, past: Past<'_>, horizon_steps: usize) -> Option<Vec<f64>> {
         let recent = &past.values[past.values.len().saturating_sub(MEMORY_STEPS)..];
-        let highest = recent.iter().flatten().fold(0.0_f64, |high, value| high.max(*value));
+        let highest = past.highest(MEMORY_STEPS);
         let mut logs = Vec::with_capacity(recent.len());
         push_logs(recent, 1.0, &mut logs);
         // A trend on the log scale may explode; ten times the highest recent value is enough.

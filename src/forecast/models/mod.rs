@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ForecastCrateError, Result};
 use crate::past::{Covariates, Request};
+use crate::rows::Rows;
 
 pub use arima::Arima;
 pub use boosted::Boosted;
@@ -239,7 +240,7 @@ pub trait Forecaster: Send + Sync {
     ///
     /// # Errors
     /// Not fitted, too little history, or a horizon beyond what was fitted.
-    fn predict(&self, request: &Request<'_>) -> Result<Vec<Vec<f64>>>;
+    fn predict(&self, request: &Request<'_>) -> Result<Rows>;
 
     /// The model as bytes that [`ModelKind::load`] reads.
     fn save(&self) -> Vec<u8>;

@@ -12,6 +12,7 @@ use super::residual::ResidualQuantiles;
 use super::{Forecaster, Lesson, ModelKind, seal, unseal};
 use crate::error::{ForecastCrateError, Result};
 use crate::past::{Past, Request};
+use crate::rows::Rows;
 
 /// Parameters of one service, and the points that follow from them.
 pub trait PointExpert: Clone + fmt::Debug + Send + Sync + Serialize + DeserializeOwned {
@@ -104,7 +105,7 @@ impl<E: PointExpert> Forecaster for Pointwise<E> {
         self.fit(lesson)
     }
 
-    fn predict(&self, request: &Request<'_>) -> Result<Vec<Vec<f64>>> {
+    fn predict(&self, request: &Request<'_>) -> Result<Rows> {
         let fitted = self.services.get(request.service).ok_or_else(|| ForecastCrateError::UnknownService {
             model: self.kind().to_string(),
             service: request.service.to_string(),
@@ -115,8 +116,7 @@ impl<E: PointExpert> Forecaster for Pointwise<E> {
             .filter(|points| points.iter().all(|point| point.is_finite() && *point >= 0.0))
             .ok_or_else(|| Self::too_short(request.past.known()))?;
         let rows = fitted.residuals.around(&points, request.levels);
-        let finite = rows.iter().flatten().all(|value| value.is_finite());
-        if finite { Ok(rows) } else { Err(Self::too_short(request.past.known())) }
+        if rows.is_sound() { Ok(rows) } else { Err(Self::too_short(request.past.known())) }
     }
 
     fn save(&self) -> Vec<u8> {

@@ -55,7 +55,7 @@ impl PointExpert for Profile {
         let profile = profile(past, from, end + horizon_steps);
         let left = remainders(past, from, &profile[..end - from]);
         let ahead = holt::ahead(left.into_iter().map(known), self.remainder, horizon_steps)?;
-        let highest = past.values[from..].iter().flatten().fold(0.0_f64, |high, value| high.max(*value));
+        let highest = past.highest(end - from);
         let newest = profile[..end - from].iter().rev().find_map(|log| known(*log))?;
         let points = ahead.iter().zip(&profile[end - from..]).map(|(left, log)| {
             // Where the profile is unknown it stays as it is now.
@@ -78,32 +78,46 @@ fn profile(past: Past<'_>, from: usize, to: usize) -> Vec<f64> {
     let (day, half) = (past.steps(DAY), past.steps(SMOOTHING) / 2);
     // `[day][window]`: what each window was on that day.
     let mut days = vec![f64::NAN; DAYS * (to - from)];
-    let (mut logs, mut sums) = (Vec::new(), Vec::new());
+    // Of the logs up to each window, and of how many are known.
+    let (mut logs, mut sums, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     for (back, own) in (1..).map(|days| days * day).zip(days.chunks_exact_mut((to - from).max(1))) {
         if back > to {
             break;
         }
-        // A mean that slides over the day, by sums up to each window: of the logs, and of how many are known.
+        // A mean that slides over the day, by sums up to each window.
         let first = (from as isize - back as isize - half as isize).max(0) as usize;
         let last = (to - back + half + 1).min(past.values.len());
         logs.clear();
         push_logs(&past.values[first.min(last)..last], 1.0, &mut logs);
         let (mut sum, mut count) = (0.0, 0.0);
         sums.clear();
-        sums.push((sum, count));
+        counts.clear();
+        sums.push(sum);
+        counts.push(count);
         sums.extend(logs.iter().map(|log| {
-            let gap = log.is_nan();
-            sum += if gap { 0.0 } else { *log };
-            count += if gap { 0.0 } else { 1.0 };
-            (sum, count)
+            sum += if log.is_nan() { 0.0 } else { *log };
+            sum
         }));
+        counts.extend(logs.iter().map(|log| {
+            count += if log.is_nan() { 0.0 } else { 1.0 };
+            count
+        }));
+        let windows = 2 * half + 1;
+        if first + back + half == from && last + back == to + half + 1 {
+            // All of the day is there: without looking for the ends of each mean.
+            let sums = sums.iter().zip(&sums[windows..]).zip(counts.iter().zip(&counts[windows..]));
+            for (own, ((before, sum), (fewer, count))) in own.iter_mut().zip(sums) {
+                *own = (sum - before) / (count - fewer);
+            }
+            continue;
+        }
         for (place, own) in own.iter_mut().enumerate() {
             let Some(centre) = (from + place).checked_sub(back) else { continue };
             let low = centre.saturating_sub(half).max(first) - first;
             let high = (centre + half + 1).min(last).saturating_sub(first);
             if low < high && high < sums.len() && centre < last {
                 // Of no known window: no number.
-                *own = (sums[high].0 - sums[low].0) / (sums[high].1 - sums[low].1);
+                *own = (sums[high] - sums[low]) / (counts[high] - counts[low]);
             }
         }
     }

@@ -67,8 +67,7 @@ impl PointExpert for Coefficients {
         let logs = Logs::at_end(past, self.small, horizon_steps);
         let end = past.values.len() as isize;
         let level = logs.level(end)?;
-        let recent = &past.values[past.values.len().saturating_sub(past.steps(DAY))..];
-        let highest = recent.iter().flatten().fold(0.0_f64, |high, value| high.max(*value));
+        let highest = past.highest(past.steps(DAY));
         let mut row = Vec::with_capacity(INPUTS + 1);
         logs.near(end, level, &mut row);
         let near = row.len();

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::past::Past;
+use crate::rows::Rows;
 
 /// Most origins that the error of a cheap model is measured at.
 pub(crate) const ORIGINS_MAX: usize = 576;
@@ -57,30 +58,32 @@ impl ResidualQuantiles {
     }
 
     /// Quantiles at `levels` around `points`; the median is the point itself.
-    pub(crate) fn around(&self, points: &[f64], levels: &[f64]) -> Vec<Vec<f64>> {
+    pub(crate) fn around(&self, points: &[f64], levels: &[f64]) -> Rows {
         let same = self.levels == levels;
-        let rows = points.iter().enumerate().map(|(k, point)| {
-            let Some(errors) = self.steps.get(k).or(self.steps.last()) else { return vec![*point; levels.len()] };
-            let mut row: Vec<f64> = levels
-                .iter()
-                .enumerate()
-                .map(|(q, level)| {
-                    let error = match errors.get(q) {
-                        _ if *level == 0.5 => 0.0,
-                        Some(error) if same => *error,
-                        _ => at_level(&self.levels, errors, *level),
-                    };
-                    // Below the median the forecast never lies above the point, and above it never below.
-                    let error = if *level < 0.5 { error.min(0.0) } else { error.max(0.0) };
-                    (point + (point + self.offset) * error).max(0.0)
-                })
-                .collect();
-            if !row.is_sorted() {
-                row.sort_by(f64::total_cmp);
+        let mut rows = Rows::zeros(levels.len(), points.len());
+        for (k, (point, row)) in points.iter().zip(rows.iter_mut()).enumerate() {
+            let Some(errors) = self.steps.get(k).or(self.steps.last()) else {
+                row.fill(*point);
+                continue;
+            };
+            // Below the median the forecast never lies above the point, and above it never below.
+            let value = |level: f64, error: f64| {
+                let error = if level < 0.5 { error.min(0.0) } else { error.max(0.0) };
+                let error = if level == 0.5 { 0.0 } else { error };
+                (point + (point + self.offset) * error).max(0.0)
+            };
+            if same && errors.len() == levels.len() {
+                for (own, (level, error)) in row.iter_mut().zip(levels.iter().zip(errors)) {
+                    *own = value(*level, *error);
+                }
+            } else {
+                for (own, level) in row.iter_mut().zip(levels) {
+                    *own = value(*level, at_level(&self.levels, errors, *level));
+                }
             }
-            row
-        });
-        rows.collect()
+        }
+        rows.sort();
+        rows
     }
 }
 

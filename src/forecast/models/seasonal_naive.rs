@@ -117,13 +117,33 @@ fn points(past: Past<'_>, weekly: bool, levelled: bool, horizon_steps: usize) ->
         1.0
     };
     let flat = mean(past, end - level_steps, end).unwrap_or(newest);
-    let points = (0..horizon_steps as isize).map(|k| {
-        let target = end + k - season;
-        // Windows at or after the origin are unknown, so the smoothing window ends there.
-        let around = if levelled { mean(past, target - half, (target + half + 1).min(end)) } else { past.at(target) };
-        around.map_or(flat, |value| value * ratio)
-    });
-    Some(points.collect())
+    if !levelled {
+        return Some(
+            (0..horizon_steps as isize)
+                .map(|k| past.at(end + k - season).map_or(flat, |value| value * ratio))
+                .collect(),
+        );
+    }
+    let around = means_around(past, end - season, half, horizon_steps).into_iter();
+    Some(around.map(|(sum, count)| if count > 0.0 { sum / count * ratio } else { flat }).collect())
+}
+
+/// Sum and number of the known values from `half` windows before to `half` after each of `count` windows from index `from`
+/// on. Windows at or after the origin are unknown.
+fn means_around(past: Past<'_>, from: isize, half: isize, count: usize) -> Vec<(f64, f64)> {
+    let width = 2 * half as usize + 1;
+    let known =
+        (from - half..).take(count + width).map(|index| past.at(index).map_or((0.0, 0.0), |value| (value, 1.0)));
+    let known: Vec<(f64, f64)> = known.collect();
+    let mut sums = vec![(0.0, 0.0); count];
+    // All windows side by side: a sum by itself would wait for each of its values.
+    for place in 0..width {
+        for (sum, value) in sums.iter_mut().zip(&known[place..]) {
+            sum.0 += value.0;
+            sum.1 += value.1;
+        }
+    }
+    sums
 }
 
 fn mean(past: Past<'_>, from: isize, to: isize) -> Option<f64> {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::{Forecaster, Lesson, Lstm, LstmSettings, ModelKind};
 use crate::past::{Past, Request, no_covariates};
+use crate::rows::Rows;
 
 const HORIZON: usize = 12;
 
@@ -47,7 +48,7 @@ fn fit(model: &mut dyn Forecaster, series: &Series) -> crate::Result<BTreeMap<Se
     Ok(histories)
 }
 
-fn ask(model: &dyn Forecaster, series: &Series, count: usize) -> crate::Result<Vec<Vec<f64>>> {
+fn ask(model: &dyn Forecaster, series: &Series, count: usize) -> crate::Result<Rows> {
     let past = Past::all(series).first(count);
     let service = ServiceName::new("a");
     let request = Request {
@@ -62,7 +63,7 @@ fn ask(model: &dyn Forecaster, series: &Series, count: usize) -> crate::Result<V
 }
 
 #[track_caller]
-fn sound(kind: ModelKind, rows: &[Vec<f64>]) {
+fn sound(kind: ModelKind, rows: &Rows) {
     assert_eq!(rows.len(), HORIZON, "{kind}");
     for row in rows {
         assert_eq!(row.len(), DEFAULT_QUANTILES.len(), "{kind}");

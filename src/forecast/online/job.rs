@@ -14,6 +14,7 @@ use crate::error::{ForecastCrateError, Result};
 use crate::models::{Forecaster, Lesson, Lstm, LstmSettings, ModelKind};
 use crate::past::{Covariate, Covariates, Known, Past, Request};
 use crate::registry::Training;
+use crate::rows::Rows;
 
 use super::experts::Experts;
 use super::score::mean_pinball;
@@ -345,10 +346,10 @@ impl TrainingJob {
                 let in_block = by_champion.is_some().then_some(at / cycle).filter(|_| at % cycle < block_origins);
                 for lead in &leads {
                     let Some(actual) = past_value(series, origin + lead - 1) else { continue };
-                    let loss = |rows: &[Vec<f64>]| mean_pinball(actual, &rows[lead - 1], levels);
+                    let loss = |rows: &Rows| mean_pinball(actual, &rows[lead - 1], levels);
                     own[0] += loss(&by_yardstick);
                     own[1] += loss(&by_challenger);
-                    own[2] += by_champion.as_ref().map_or(0.0, |rows| loss(rows));
+                    own[2] += by_champion.as_ref().map_or(0.0, loss);
                     if let (Some(block), Some(rows)) = (in_block, &by_champion) {
                         let sums = blocks.entry(block).or_default().entry(service).or_default();
                         sums.0 += loss(rows);

@@ -27,6 +27,7 @@ use crate::ensemble::{ENSEMBLE, Said};
 use crate::error::Result;
 use crate::models::{DAY, Forecaster as _, Lstm, ModelKind};
 use crate::past::{Past, Request};
+use crate::rows::Rows;
 
 pub use job::{Handmade, PendingJob, TrainingJob, TrainingKind, TrainingResult, train_by_hand};
 pub use learn::Serving;
@@ -204,9 +205,9 @@ impl Online {
             Some(held)
         });
         let mut raised = false;
-        for (value, held) in rows.iter_mut().flatten().zip(held.into_iter().flatten().flatten()) {
-            raised |= held > *value;
-            *value = value.max(held);
+        for (value, held) in rows.values_mut().iter_mut().zip(held.iter().flat_map(Rows::values)) {
+            raised |= *held > *value;
+            *value = value.max(*held);
         }
         if raised {
             reason.push_str("+anomaly-held");
@@ -219,7 +220,7 @@ impl Online {
         });
         let Some(own) = self.state.services.get_mut(service) else { return missing("unknown-service", None) };
         own.mix.expect(origin, &native);
-        own.scores.expect(origin, model, [&rows, &mixed], native, shadow.as_deref());
+        own.scores.expect(origin, model, [&rows, &mixed], native, shadow.as_ref());
         let forecast = QuantileForecast {
             service: service.clone(),
             origin,
@@ -227,7 +228,7 @@ impl Online {
             model: model.to_owned(),
             reason,
             levels,
-            values: rows,
+            values: rows.into(),
         };
         match forecast.validate() {
             Ok(()) => Ok(forecast),
@@ -266,11 +267,9 @@ impl Online {
     fn ask_all(&self, request: &Request<'_>) -> (Said, bool) {
         let (mut said, mut uplifted) = (Said::new(), false);
         let Some(own) = self.state.services.get(request.service) else { return (said, uplifted) };
-        let mut add = |kind: ModelKind, rows: Result<Vec<Vec<f64>>>, learnt: &dyn Fn(&CalendarEvent) -> bool| {
+        let mut add = |kind: ModelKind, rows: Result<Rows>, learnt: &dyn Fn(&CalendarEvent) -> bool| {
             let Ok(mut rows) = rows else { return };
-            let sound = rows.len() == request.horizon_steps
-                && rows.iter().flatten().all(|value| value.is_finite() && *value >= 0.0)
-                && rows.iter().all(|row| row.is_sorted());
+            let sound = rows.len() == request.horizon_steps && rows.is_sound() && rows.iter().all(<[f64]>::is_sorted);
             if sound && self.settings.uses(kind) {
                 uplifted |= uplift::apply(&mut rows, request, learnt);
                 said.insert(kind, rows);

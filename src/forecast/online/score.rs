@@ -11,6 +11,7 @@ use crate::drift::{Adwin, Alarm, Change, InputChange, InputWatch, PageHinkley};
 use crate::ensemble::Said;
 use crate::models::ModelKind;
 use crate::models::residual::at_level;
+use crate::rows::Rows;
 
 use super::settings::OnlineSettings;
 
@@ -156,14 +157,14 @@ impl Scores {
     }
 
     /// Corrects a mix.
-    pub(crate) fn correct(&self, rows: &mut [Vec<f64>]) {
+    pub(crate) fn correct(&self, rows: &mut Rows) {
         if let Some(calibrator) = &self.calibrator {
             calibrator.correct(rows);
         }
     }
 
     /// Corrects what `kind` said.
-    fn calibrate(&self, kind: ModelKind, rows: &mut [Vec<f64>]) {
+    fn calibrate(&self, kind: ModelKind, rows: &mut Rows) {
         if let Some(calibrator) = self.calibrators.get(&kind) {
             calibrator.correct(rows);
         }
@@ -174,16 +175,17 @@ impl Scores {
         &mut self,
         origin: Timestamp,
         model: &str,
-        [calibrated, mixed]: [&Vec<Vec<f64>>; 2],
+        [calibrated, mixed]: [&Rows; 2],
         native: Said,
-        shadow: Option<&[Vec<f64>]>,
+        shadow: Option<&Rows>,
     ) {
         if self.waiting.back().is_some_and(|last| last.origin >= origin) {
             return;
         }
         let leads = self.leads.clone();
-        let pick = |rows: &[Vec<f64>]| leads.iter().filter_map(|lead| rows.get(lead - 1).cloned()).collect::<Vec<_>>();
-        let upper = |(kind, rows): (&ModelKind, &Vec<Vec<f64>>)| {
+        let row = |rows: &Rows, lead: &usize| rows.get(lead - 1).map(<[f64]>::to_vec);
+        let pick = |rows: &Rows| leads.iter().filter_map(|lead| row(rows, lead)).collect::<Vec<_>>();
+        let upper = |(kind, rows): (&ModelKind, &Rows)| {
             let mut rows = rows.clone();
             self.calibrate(*kind, &mut rows);
             (*kind, pick(&rows).iter().map(|row| at_level(&self.levels, row, UPPER)).collect())

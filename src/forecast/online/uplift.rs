@@ -6,6 +6,7 @@ use prescale_domain::{CalendarEvent, Span};
 use crate::anomaly::is_incident;
 use crate::models::event_at;
 use crate::past::Request;
+use crate::rows::Rows;
 
 /// The present level of the load is that of this length before the origin.
 const LEVEL: Span = Span::from_minutes(15);
@@ -14,7 +15,7 @@ const UPLIFT_MAX: f64 = 20.0;
 
 /// Multiplies the windows that unlearnt events cover by their expected uplift, relative to the uplift that the present
 /// level contains already. Says whether anything changed.
-pub(super) fn apply(rows: &mut [Vec<f64>], request: &Request<'_>, learnt: &dyn Fn(&CalendarEvent) -> bool) -> bool {
+pub(super) fn apply(rows: &mut Rows, request: &Request<'_>, learnt: &dyn Fn(&CalendarEvent) -> bool) -> bool {
     let unlearnt: Vec<CalendarEvent> =
         request.events.iter().filter(|event| counts(event) && !learnt(event)).cloned().collect();
     if unlearnt.is_empty() {

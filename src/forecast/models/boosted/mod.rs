@@ -13,6 +13,7 @@ use super::lags::{INPUTS_CALENDAR, Logs, between, leads, small_load};
 use super::{DAY, Forecaster, Lesson, ModelKind, seal, unseal};
 use crate::error::{ForecastCrateError, Result};
 use crate::past::{Past, Request};
+use crate::rows::Rows;
 
 use tree::{Binned, Effort, Forest};
 
@@ -127,7 +128,7 @@ impl Forecaster for Boosted {
         self.fit(lesson)
     }
 
-    fn predict(&self, request: &Request<'_>) -> Result<Vec<Vec<f64>>> {
+    fn predict(&self, request: &Request<'_>) -> Result<Rows> {
         let model = || self.kind().to_string();
         let fitted = self.fitted.as_ref().ok_or_else(|| ForecastCrateError::NotFitted { model: model() })?;
         let small = fitted.small.get(request.service).ok_or_else(|| ForecastCrateError::UnknownService {
@@ -150,16 +151,15 @@ impl Forecaster for Boosted {
             narrow.extend(row.iter().map(|input| *input as f32));
             at_leads.push([0, 1, 2].map(|q| forests[q].predict(&narrow).clamp(-MOVE_MAX, MOVE_MAX)));
         }
-        let rows = (1..=request.horizon_steps).map(|k| {
+        let mut rows = Rows::new(request.levels.len(), request.horizon_steps);
+        for k in 1..=request.horizon_steps {
             let (below, above, share) = between(&fitted.leads, k);
             let (low, high) = (at_leads[below], at_leads[above]);
             let moved = [0, 1, 2].map(|q: usize| low[q] + share * (high[q] - low[q]));
-            let mut row: Vec<f64> = request.levels.iter().map(|at| logs.load(level + spread(moved, *at))).collect();
-            row.sort_by(f64::total_cmp);
-            row
-        });
-        let rows: Vec<Vec<f64>> = rows.collect();
-        if rows.iter().flatten().all(|value| value.is_finite()) { Ok(rows) } else { Err(Self::too_short(0)) }
+            rows.push(request.levels.iter().map(|at| logs.load(level + spread(moved, *at))));
+        }
+        rows.sort();
+        if rows.is_sound() { Ok(rows) } else { Err(Self::too_short(0)) }
     }
 
     fn save(&self) -> Vec<u8> {

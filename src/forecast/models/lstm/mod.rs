@@ -26,6 +26,7 @@ use super::residual::at_level;
 use super::{Forecaster, Lesson, ModelKind, seal, unseal};
 use crate::error::{ForecastCrateError, Result};
 use crate::past::{Past, Request};
+use crate::rows::Rows;
 
 use covariates::Gauge;
 pub use device::TrainingDevice;
@@ -191,7 +192,7 @@ impl Lstm {
 
 impl Lstm {
     /// Forecasts of many services, side by side: each as [`Forecaster::predict`] gives it, to the bit, in less time.
-    pub fn predict_many(&self, requests: &[Request<'_>]) -> Vec<Result<Vec<Vec<f64>>>> {
+    pub fn predict_many(&self, requests: &[Request<'_>]) -> Vec<Result<Rows>> {
         let mut calendar = Calendar::default();
         let mut results = Vec::with_capacity(requests.len());
         let (mut batch, mut room, mut samples) = (Batch::default(), Room::default(), Vec::new());
@@ -240,12 +241,13 @@ impl Lstm {
     }
 
     /// The quantiles that the last run left for one sample.
-    fn read(&self, batch: &Batch, room: &Room, index: usize, request: &Request<'_>) -> Result<Vec<Vec<f64>>> {
+    fn read(&self, batch: &Batch, room: &Room, index: usize, request: &Request<'_>) -> Result<Rows> {
         let model = || self.kind().to_string();
         let fitted = self.fitted.as_ref().ok_or_else(|| ForecastCrateError::NotFitted { model: model() })?;
         let levels = &fitted.layout.levels;
         let unit = fitted.scales.get(request.service).map_or(1.0, |own| own.scale.unit);
-        let mut rows = Vec::with_capacity(request.horizon_steps);
+        let mut rows = Rows::new(request.levels.len(), request.horizon_steps);
+        let mut row = Vec::with_capacity(levels.len());
         for step in 0..request.horizon_steps {
             // The exponential is monotone up to its rounding only.
             let (mut least, mut sum) = (0.0_f64, 0.0);
@@ -255,16 +257,17 @@ impl Lstm {
                 least = least.max(value);
                 least
             });
-            let row: Vec<f64> = rising.collect();
+            row.clear();
+            row.extend(rising);
             // A sum is finite only if all are.
             if !sum.is_finite() {
                 return Err(ForecastCrateError::Diverged { model: model(), loss: sum });
             }
-            rows.push(if request.levels == levels {
-                row
+            if request.levels == levels {
+                rows.push(row.iter().copied());
             } else {
-                request.levels.iter().map(|level| at_level(levels, &row, *level)).collect()
-            });
+                rows.push(request.levels.iter().map(|level| at_level(levels, &row, *level)));
+            }
         }
         Ok(rows)
     }
@@ -304,7 +307,7 @@ impl Forecaster for Lstm {
         self.train(lesson, true, effort)
     }
 
-    fn predict(&self, request: &Request<'_>) -> Result<Vec<Vec<f64>>> {
+    fn predict(&self, request: &Request<'_>) -> Result<Rows> {
         self.predict_many(std::slice::from_ref(request)).pop().expect("one result for each request")
     }
 

@@ -10,6 +10,7 @@ use super::TrainingDevice;
 use super::{Lstm, LstmSettings};
 use crate::models::{Forecaster as _, Lesson};
 use crate::past::{Past, Request, no_covariates};
+use crate::rows::Rows;
 
 use super::network::{Batch, Layout, Room, backward, forward, loss};
 use super::tensors;
@@ -295,10 +296,10 @@ fn hostile_histories_give_finite_ordered_quantiles_or_an_error() {
         ("one long gap", history(3 * day, |i| if (day..2 * day).contains(&i) { None } else { wave(i) })),
     ];
     let service = ServiceName::new("a");
-    let sound = |name: &str, found: crate::Result<Vec<Vec<f64>>>| {
+    let sound = |name: &str, found: crate::Result<Rows>| {
         let Ok(rows) = found else { return };
         assert_eq!(rows.len(), HORIZON, "{name}");
-        for row in rows {
+        for row in &rows {
             assert!(row.iter().all(|value| value.is_finite() && *value >= 0.0) && row.is_sorted(), "{name}: {row:?}");
         }
     };

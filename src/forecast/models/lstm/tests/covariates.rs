@@ -125,7 +125,7 @@ proptest! {
         prop_assert_eq!(&rows, &ask(&earlier, share));
         // Values before the origin that are none.
         let rows = ask(&Series { values: values.clone(), ..queue.clone() }, &Series { values: vec![], ..share.clone() });
-        for row in rows {
+        for row in &rows {
             prop_assert!(row.iter().all(|value| value.is_finite() && *value >= 0.0) && row.is_sorted(), "{:?}", row);
         }
     }
