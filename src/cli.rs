@@ -10,6 +10,7 @@ mod model;
 mod plan;
 mod run;
 mod schema;
+mod simulate;
 mod sql;
 mod udf;
 
@@ -41,6 +42,7 @@ enum Command {
     Udf(udf::Arguments),
     Forecast(forecast::Arguments),
     Backtest(backtest::Arguments),
+    Simulate(simulate::Arguments),
     Plan(plan::Arguments),
     Explain(explain::Arguments),
     #[command(subcommand)]
@@ -104,6 +106,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Forecast(arguments) => forecast::forecast(&arguments),
         Command::Backtest(arguments) => backtest::backtest(&arguments),
         Command::Model(arguments) => model::model(&arguments),
+        Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Config(arguments) => schema::config(&arguments),
