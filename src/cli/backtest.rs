@@ -2,6 +2,7 @@
 
 mod courses;
 mod fly;
+mod records;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use prescale_simulation::baselines::System;
 use super::forecast::progress_bar;
 use super::{Failure, print, say};
 use crate::app::{self, RunMode};
-use crate::config::{self, Config};
+use crate::config::{self, Loaded};
 
 /// Replay a history through the same forecasts and decisions that act, against a simulated fleet, beside other autoscalers.
 ///
@@ -32,9 +33,13 @@ pub(crate) struct Arguments {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// A file of windows (CSV, NDJSON, Parquet), as for `prescale forecast`; several may be given.
+    /// A file of windows (CSV, NDJSON, Parquet), as for `prescale forecast`, or of raw records (.log, .txt), which the
+    /// configuration's pipeline reads, without one as access log; several may be given.
     #[arg(long, value_name = "FILE", required = true)]
     history: Vec<PathBuf>,
+    /// The files hold raw records, whatever their names.
+    #[arg(long)]
+    records: bool,
     /// Begin of the scored part; what is before it is learnt from. Default: the last quarter.
     #[arg(long, value_name = "TIME")]
     from: Option<Timestamp>,
@@ -75,12 +80,13 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
         print(&refusal);
         return Err(Failure::No("the set-up is refused".to_owned()));
     }
-    // Nothing is acted on.
+    let step = loaded.config.features.step;
+    let histories = histories(&arguments.history, &loaded, arguments.records)?;
+    // Decisions are as in service, but nothing outside is acted on.
+    let modes: Vec<Mode> = loaded.config.services.iter().map(|s| s.mode.unwrap_or(loaded.config.mode)).collect();
     for service in &mut loaded.config.services {
         service.mode = Some(Mode::Recommend);
     }
-    let step = loaded.config.features.step;
-    let histories = histories(&arguments.history, &loaded.config)?;
     let first = histories.values().map(|series| series.start).min().unwrap_or_default();
     let last = histories.values().map(Series::end).max().unwrap_or_default();
     let to = arguments.to.unwrap_or(last).floor_to(step).min(last);
@@ -99,6 +105,9 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
         bar.set_position((share * 1000.0) as u64);
     })?;
     let forecasting = begun.elapsed();
+    for (service, mode) in loaded.config.services.iter_mut().zip(modes) {
+        service.mode = Some(mode);
+    }
     let plan = fly::Plan {
         config: &loaded.config,
         histories: &histories,
@@ -106,15 +115,20 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
         scored: (from, to),
         lead_times: arguments.lead_times.clone(),
         baselines: arguments.baselines.clone().unwrap_or_else(|| System::baselines().collect()),
-        seeds: (1..=arguments.seeds).collect(),
+        seeds: courses::seeds(&loaded.config, arguments.seeds),
         sweep: arguments.sweep,
     };
-    let mut report = fly::fly(&plan, &bar)?;
+    let (mut report, decisions) = fly::fly(&plan, &bar)?;
     report.timings.insert("forecasts".to_owned(), forecasting.as_secs_f64());
     bar.finish_and_clear();
     let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::Bug(error.to_string()))?;
     if let Some(folder) = &arguments.out {
         streams::write_whole(&folder.join("report.json"), json.as_bytes())?;
+        for (service, decisions) in &decisions {
+            let lines: Vec<Vec<u8>> = decisions.iter().map(prescale_controller::decision_bytes).collect();
+            let name = streams::file_name(service);
+            streams::write_whole(&folder.join(format!("{name}.decisions.ndjson")), &lines.join(&b'\n'))?;
+        }
         say(&format!("written: {}", folder.join("report.json").display()));
     }
     if arguments.json {
@@ -142,11 +156,25 @@ fn on_the_grid(name: &ServiceName, series: Series) -> Series {
 ///
 /// # Errors
 /// A file that can't be read, or one in which none of the services is found.
-pub(super) fn histories(paths: &[PathBuf], config: &Config) -> Result<BTreeMap<ServiceName, Series>, Failure> {
+pub(super) fn histories(
+    paths: &[PathBuf],
+    loaded: &Loaded,
+    are_records: bool,
+) -> Result<BTreeMap<ServiceName, Series>, Failure> {
+    let config = &loaded.config;
     let signals: Vec<&str> = config.services.iter().map(|service| service.signal.as_str()).collect();
     let names: Vec<ServiceName> = config.services.iter().map(|service| ServiceName::new(&service.name)).collect();
     let mut histories = BTreeMap::new();
     for path in paths {
+        if are_records || records::is_log(path) {
+            let found = records::histories(path, loaded)?;
+            if found.is_empty() {
+                let path = path.display();
+                return Err(Failure::Invalid(format!("records `{path}` tell nothing of the configuration's services")));
+            }
+            histories.extend(found);
+            continue;
+        }
         let read = read_history(path, &Columns::default(), &signals).map_err(Failure::invalid)?;
         let told: Vec<ServiceName> = read.services().map(ServiceName::from).collect();
         let mut found = false;

@@ -72,7 +72,7 @@ pub(crate) fn plan(arguments: &Arguments) -> Result<(), Failure> {
     let mut back_fill = if arguments.history.is_empty() {
         histories::to_back_fill(&loaded, store.as_ref(), clock.as_ref())?
     } else {
-        backtest::histories(&arguments.history, &loaded.config)?
+        backtest::histories(&arguments.history, &loaded, false)?
     };
     if let Some(at) = arguments.at {
         for series in back_fill.values_mut() {

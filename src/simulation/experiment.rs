@@ -24,6 +24,8 @@ pub struct ExperimentSettings {
     pub data_age: Span,
     /// Whether the forecaster knows of campaigns from the moment at which they were announced.
     pub knows_events: bool,
+    /// What decisions say that they are made in; the simulated fleet follows them all the same.
+    pub mode: Mode,
 }
 
 /// The load of a demo, ready to be flown: the history to learn from and one bout per service.
@@ -120,7 +122,7 @@ pub fn simulate_service(
         let moment = Moment {
             service: name,
             at,
-            mode: Mode::Recommend,
+            mode: settings.mode,
             settings: &policy,
             load,
             load_window_end,

@@ -18,6 +18,16 @@ const MINIMUM_BILLING: Span = Span::from_secs(60);
 /// The p90 of the provisioning latency is this multiple of its median where only the p90 is known.
 const P90_TO_MEDIAN: f64 = 1.2;
 
+/// Seeds of so many fleets, from that of the first simulated target on.
+pub(super) fn seeds(config: &Config, count: u64) -> Vec<u64> {
+    let configured = config.services.iter().find_map(|service| match &service.target {
+        TargetSettings::Simulated(settings) => Some(settings.fleet.seed),
+        TargetSettings::AwsAsg(_) => None,
+    });
+    let first = configured.unwrap_or(FleetSettings::default().seed);
+    (0..count).map(|index| first.wrapping_add(index)).collect()
+}
+
 /// All services of a back-test at one lead time.
 pub(super) struct Flown {
     pub(super) names: Vec<ServiceName>,
@@ -61,6 +71,7 @@ pub(super) fn courses(
             decision_interval: config.policy.decision_interval.max(config.features.step),
             data_age: config.features.lateness,
             knows_events: false,
+            mode: service.mode.unwrap_or(config.mode),
         });
         flown.seen.push(scored.load);
         flown.names.push(name);
@@ -79,8 +90,11 @@ fn fleet(config: &Config, service: &ServiceConfig, latency: Option<Span>, last: 
     FleetSettings {
         min: service.target.min(),
         max: service.target.max(),
-        // What the last load needs, and some more.
-        initial: (last * 1.3 / service.unit_capacity).ceil().max(0.0) as u32,
+        initial: match &service.target {
+            TargetSettings::Simulated(settings) => settings.fleet.initial,
+            // What the last load needs, and some more.
+            TargetSettings::AwsAsg(_) => (last * 1.3 / service.unit_capacity).ceil().max(0.0) as u32,
+        },
         provisioning_latency: service.provisioning_median().filter(|_| latency.is_none()).unwrap_or_else(median),
         provisioning_latency_p90: p90,
         warm_up: lead.warm_up,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use prescale_domain::{ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
+use prescale_domain::{Decision, ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
 use prescale_simulation::baselines::System;
 use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing};
@@ -74,13 +74,17 @@ enum Job {
     Budget(f64),
 }
 
+/// What was decided for each service in the first flight.
+pub(super) type Decided = BTreeMap<ServiceName, Vec<Decision>>;
+
 enum Done {
     Baseline(Option<Showing>),
-    Configured(Operation, BTreeMap<String, ForecastScore>),
+    Configured(Operation, Decided),
     Budget(Operation),
 }
 
-pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<Report, Failure> {
+/// Flies all; the decisions are those of the first lead time and seed.
+pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, Decided), Failure> {
     let leads: Vec<Option<Span>> =
         if plan.lead_times.is_empty() { vec![None] } else { plan.lead_times.iter().copied().map(Some).collect() };
     let all: Vec<(Option<Span>, Flown)> =
@@ -127,31 +131,43 @@ impl Leg<'_> {
     fn fly(&self, job: Job) -> Done {
         match job {
             Job::Baseline(system) => Done::Baseline(self.meeting.show(system)),
-            Job::Configured => {
-                Done::Configured(prescale::configured(&self.meeting, &self.entries), self.forecast_scores())
-            }
+            Job::Configured => Done::Configured(prescale::configured(&self.meeting, &self.entries), self.decided()),
             Job::Budget(budget) => Done::Budget(prescale::with_budget(&self.meeting, &self.entries, budget)),
         }
     }
 
-    fn forecast_scores(&self) -> BTreeMap<String, ForecastScore> {
+    fn decided(&self) -> Decided {
         let seed = self.meeting.seeds().first().copied().unwrap_or(0);
         let of = |(index, entry): (usize, &Entry)| {
             let bout = self.meeting.bout(index, seed)?;
             let mut decisions = Vec::new();
             prescale::fly(&bout, entry, &[], |decision| decisions.push(decision));
-            let score = prescale::forecast_score(&decisions, &bout.demand, &self.flown.courses[index].training);
-            Some((self.flown.names[index].to_string(), score))
+            Some((self.flown.names[index].clone(), decisions))
         };
         self.entries.iter().enumerate().filter_map(of).collect()
     }
+
+    fn forecast_scores(&self, decided: &Decided) -> BTreeMap<String, ForecastScore> {
+        let of = |(index, name): (usize, &ServiceName)| {
+            let course = &self.flown.courses[index];
+            let score = prescale::forecast_score(decided.get(name)?, &course.bout.demand, &course.training);
+            Some((name.to_string(), score))
+        };
+        self.flown.names.iter().enumerate().filter_map(of).collect()
+    }
 }
 
-fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, f64)>) -> Result<Report, Failure> {
+fn gather(
+    plan: &Plan,
+    legs: &[Leg],
+    jobs: &[(usize, Job)],
+    results: Vec<(Done, f64)>,
+) -> Result<(Report, Decided), Failure> {
     let mut showings: Vec<Vec<Showing>> = legs.iter().map(|_| Vec::new()).collect();
     let mut swept: Vec<Vec<Operation>> = legs.iter().map(|_| Vec::new()).collect();
     let mut forecasts: Vec<BTreeMap<String, ForecastScore>> = legs.iter().map(|_| BTreeMap::new()).collect();
     let mut timings: BTreeMap<String, f64> = BTreeMap::new();
+    let mut first = Decided::new();
     for ((leg, job), (result, seconds)) in jobs.iter().zip(results) {
         let part = match job {
             Job::Baseline(system) => system.name(),
@@ -160,10 +176,13 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
         *timings.entry(part.to_owned()).or_default() += seconds;
         match result {
             Done::Baseline(showing) => showings[*leg].extend(showing),
-            Done::Configured(operation, scores) => {
+            Done::Configured(operation, decided) => {
                 swept[*leg].push(operation.clone());
                 showings[*leg].push(prescale::showing(operation));
-                forecasts[*leg] = scores;
+                forecasts[*leg] = legs[*leg].forecast_scores(&decided);
+                if *leg == 0 {
+                    first = decided;
+                }
             }
             Done::Budget(operation) => swept[*leg].push(operation),
         }
@@ -193,7 +212,7 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
         return Err(Failure::Invalid("none of the configuration's services is in the history".to_owned()));
     };
     let lead_times = if cards.len() > 1 { cards.into_iter().collect() } else { BTreeMap::new() };
-    Ok(Report { card, lead_times, beyond, timings, notes })
+    Ok((Report { card, lead_times, beyond, timings, notes }, first))
 }
 
 impl Report {

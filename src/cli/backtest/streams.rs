@@ -33,8 +33,7 @@ pub(super) fn streams(
 ) -> Result<BTreeMap<ServiceName, ForecastStream>, Failure> {
     let key = key(&question);
     let path = |service: &ServiceName| -> Option<PathBuf> {
-        let name: String = service.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        Some(folder?.join(format!("{name}-{}.forecasts", &key[..16])))
+        Some(folder?.join(format!("{}-{}.forecasts", file_name(service), &key[..16])))
     };
     let kept = question.histories.keys().map(|service| {
         let bytes = std::fs::read(path(service)?).ok()?;
@@ -58,7 +57,10 @@ fn make(question: Question, progress: &mut dyn FnMut(f64)) -> Result<BTreeMap<Se
     let mut streams: BTreeMap<ServiceName, ForecastStream> = histories
         .keys()
         .map(|service| {
-            (service.clone(), ForecastStream::new(service.clone(), from - step, step, levels.clone(), horizon))
+            (
+                service.clone(),
+                ForecastStream::new(service.clone(), (from - step).max(first), step, levels.clone(), horizon),
+            )
         })
         .collect();
     let mut replay = Replay::new(settings, events).map_err(app::controller_failure)?;
@@ -103,6 +105,11 @@ fn key(question: &Question) -> String {
         }
     }
     hasher.finalize().to_hex().to_string()
+}
+
+/// A service's name as that of a file.
+pub(super) fn file_name(service: &ServiceName) -> String {
+    service.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 /// Writes a file that is there as a whole or not at all.

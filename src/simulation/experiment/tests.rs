@@ -45,6 +45,7 @@ fn experiment() -> ExperimentSettings {
         decision_interval: Span::from_secs(60),
         data_age: Span::from_secs(60),
         knows_events: true,
+        mode: Mode::Act,
     }
 }
 
