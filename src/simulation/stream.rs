@@ -80,6 +80,16 @@ impl ForecastStream {
         self.entries.is_empty()
     }
 
+    /// The first end of a window after which something was said.
+    pub fn reaches_from(&self) -> Timestamp {
+        self.start + self.step
+    }
+
+    /// The last end of a window after which something was said.
+    pub fn end(&self) -> Timestamp {
+        self.start + Span::from_millis(self.step.millis().saturating_mul(self.entries.len() as i64))
+    }
+
     /// What was said when the window that ended at `end` had closed.
     pub fn after(&self, end: Timestamp) -> Result<QuantileForecast, &str> {
         let origin = end - self.step;

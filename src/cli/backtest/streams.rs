@@ -10,7 +10,7 @@ use prescale_domain::{CalendarEvent, Series, ServiceName, Timestamp};
 use prescale_simulation::stream::ForecastStream;
 
 use crate::app;
-use crate::cli::Failure;
+use crate::cli::{Failure, say};
 
 /// Changes with whatever makes other forecasts of the same history.
 const VERSION: &str = concat!("prescale-", env!("CARGO_PKG_VERSION"), "-streams-1");
@@ -35,12 +35,20 @@ pub(super) fn streams(
     let path = |service: &ServiceName| -> Option<PathBuf> {
         Some(folder?.join(format!("{}-{}.forecasts", file_name(service), &key[..16])))
     };
+    // What is forecast at a moment depends on what was before it: a stream of a longer time holds this one.
+    let first = question.histories.values().map(|series| series.start).min().unwrap_or(question.from);
+    // Before the first window is over there is nothing to say.
+    let (from, to) = (question.from.max(first + question.settings.step), question.to);
     let kept = question.histories.keys().map(|service| {
         let bytes = std::fs::read(path(service)?).ok()?;
-        Some((service.clone(), ForecastStream::from_bytes(&bytes).ok()?))
+        let stream = ForecastStream::from_bytes(&bytes).ok()?;
+        (stream.reaches_from() <= from && to <= stream.end()).then(|| (service.clone(), stream))
     });
     if let Some(kept) = kept.collect::<Option<BTreeMap<_, _>>>() {
         return Ok(kept);
+    }
+    if let Some(path) = question.histories.keys().next().and_then(path) {
+        say(&format!("forecasts are made, and kept as `{}` and the like", path.display()));
     }
     let made = make(question, progress)?;
     for (service, stream) in &made {
@@ -86,13 +94,13 @@ fn make(question: Question, progress: &mut dyn FnMut(f64)) -> Result<BTreeMap<Se
 
 /// A digest of all that forecasts depend on.
 fn key(question: &Question) -> String {
-    let Question { settings, histories, events, from, to } = question;
+    let Question { settings, histories, events, .. } = question;
     let mut hasher = blake3::Hasher::new();
     let mut add = |value: &serde_json::Value| {
         hasher.update(value.to_string().as_bytes());
         hasher.update(b"\n");
     };
-    add(&serde_json::json!([VERSION, settings.step, settings.lateness, settings.retention, from, to]));
+    add(&serde_json::json!([VERSION, settings.step, settings.lateness, settings.retention]));
     add(&serde_json::to_value(&settings.online).unwrap_or_default());
     for service in &settings.services {
         add(&serde_json::json!([service.name, service.signal, service.covariates]));
