@@ -1,0 +1,212 @@
+//! `prescale backtest`, `plan` and `simulate` as a user meets them. Rule: what is decided on files is what is decided on a
+//! real topic.
+
+use prescale_domain::{Decision, Timestamp};
+use serde_json::Value;
+
+use crate::kit;
+use crate::kit::config::Setup;
+use crate::week::Week;
+
+/// All that a new user has to write.
+const FIVE_LINES: &str = r#"
+[[services]]
+name = "shop"
+unit_capacity = 0.2
+target = { kind = "aws-asg", group = "shop", min = 1, max = 50, price_usd_hour = 0.1 }
+"#;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).into_os_string().into_string().unwrap()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+        self.path(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+}
+
+#[track_caller]
+fn run(arguments: &[&str]) -> String {
+    let finished = kit::run(arguments);
+    assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
+    finished.stdout
+}
+
+/// A history of windows of the profile, with its path.
+fn history(folder: &Folder, profile: &str, length: &str) -> String {
+    let path = folder.path(&format!("{profile}.csv"));
+    run(&["simulate", "--profile", profile, "--what", "windows", "--length", length, "--output", &path]);
+    path
+}
+
+#[test]
+fn heavy_a_back_test_decides_what_a_replay_through_kafka_decides() {
+    let Some(kafka) = kit::kafka() else { return };
+    let week = Week::load().first_days(2);
+    let input = kit::unique("backtest");
+    let partitions = week.partitions(0);
+    kit::create_topic(&kafka, &input, partitions.len() as i32);
+    for (partition, lines) in partitions.iter().enumerate() {
+        kit::produce(&kafka, &input, partition as i32, lines);
+    }
+    let pipeline = kit::root().join("pipelines/access_log.sql");
+    let setup = Setup::new(&kafka, "backtest")
+        .with(&format!(
+            "mode = \"act\"\n[features]\npipelines = [\"{}\"]\nlateness = \"60s\"\nsources = {{ access_log = \"{input}\" }}\n",
+            pipeline.display()
+        ))
+        .service("web", 0.2, r#"{ kind = "simulated", allow_replay = true, fleet = { min = 1, max = 40 } }"#);
+    let config = setup.config();
+    run(&["run", "-c", &config, "--clock", "event", "--until-end", "--json"]);
+    let topic = kit::consume(&kafka, &setup.topic("decisions"));
+    let on_the_topic: Vec<Vec<u8>> = topic.into_iter().map(|record| record.value.unwrap()).collect();
+
+    let folder = Folder::new();
+    let log = folder.write("access.log", &(week.lines.join("\n") + "\n"));
+    let first = Timestamp::from_millis(*week.per_minute.keys().next().unwrap()).to_string();
+    let out = folder.path("out");
+    run(&[
+        "backtest",
+        "-c",
+        &config,
+        "--history",
+        &log,
+        "--from",
+        &first,
+        "--seeds",
+        "1",
+        "--baselines",
+        "hpa",
+        "--out",
+        &out,
+        "--json",
+    ]);
+    let on_files = folder.read("out/web.decisions.ndjson");
+    let on_files: Vec<&[u8]> = on_files.lines().map(str::as_bytes).collect();
+    assert_eq!(on_files.len() as i64, week.minutes());
+    assert_eq!(on_files.len(), on_the_topic.len());
+    let differ = on_files.iter().zip(&on_the_topic).position(|(a, b)| *a != b.as_slice());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if let Some(index) = differ {
+        panic!("decision {index} differs:\n{}\n{}", text(on_files[index]), text(&on_the_topic[index]));
+    }
+    // They are decisions worth comparing: the fleet moved, on forecasts, after a training.
+    let decided: Vec<Decision> = on_files.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect();
+    let moves = decided.iter().filter(|d| d.inputs.target.is_some_and(|target| target.desired != d.desired)).count();
+    let forecast = decided.iter().filter(|decision| decision.inputs.forecast.is_some()).count();
+    assert!(moves > 50 && forecast * 10 > decided.len() * 9, "{moves} moves, {forecast} on a forecast");
+}
+
+#[test]
+fn an_access_log_and_five_lines_of_configuration_are_enough() {
+    let folder = Folder::new();
+    let config = folder.write("prescale.toml", FIVE_LINES);
+    let week = Week::load().first_days(2);
+    let log = folder.write("access.log", &(week.lines.join("\n") + "\n"));
+    let out = folder.path("out");
+    let arguments = ["backtest", "-c", &config, "--history", &log, "--seeds", "2", "--out", &out];
+    let table = run(&arguments);
+    for system in ["prescale", "hpa", "static-peak", "aws-target-tracking", "keda", "phpa", "kpa", "crane", "oracle"] {
+        assert!(table.lines().any(|line| line.starts_with(system)), "{system}\n{table}");
+    }
+    let report: Value = serde_json::from_str(&folder.read("out/report.json")).unwrap();
+    let systems = report["systems"].as_object().unwrap();
+    assert_eq!(systems.len(), 13, "{table}");
+    for (name, score) in systems {
+        for number in ["cost_usd", "unit_hours", "theta_under", "tau_over", "reversals", "regret_to_oracle"] {
+            assert!(score[number].is_number(), "{name}.{number}: {score}");
+        }
+        let violations = &score["violations"];
+        assert!(violations["time_pct"].is_number() && violations["requests_pct"].is_number(), "{name}: {score}");
+    }
+    assert!(report["frontier"]["hpa"].as_array().unwrap().len() > 2);
+    assert!(report["forecast"]["shop"]["mase"].is_number());
+    // A second run uses the forecasts again and says the same.
+    assert_eq!(run(&arguments), table);
+}
+
+#[test]
+fn a_plan_says_what_would_be_decided_at_a_moment_and_why() {
+    let folder = Folder::new();
+    let config = folder.write(
+        "prescale.toml",
+        &FIVE_LINES
+            .replace("0.2", "10.0")
+            .replace("aws-asg\", group = \"shop\", min = 1, max = 50, price_usd_hour = 0.1", "simulated"),
+    );
+    let history = history(&folder, "diurnal", "3d");
+    let arguments = ["plan", "-c", &config, "--history", &history, "--at", "2026-01-07T12:00:30Z"];
+    let text = run(&arguments);
+    for part in ["shop at 2026-01-07T12:00:30Z", "forecast-need", "binding", "weighed", "USD an hour"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let json: Value = serde_json::from_str(&run(&[&arguments[..], &["--json"]].concat())).unwrap();
+    let decision: Decision = serde_json::from_value(json["shop"].clone()).unwrap();
+    assert_eq!(decision.inputs.load_window_end.unwrap().to_string(), "2026-01-07T12:00:00Z");
+    assert!(decision.alternatives.iter().any(|alternative| alternative.units == decision.desired));
+}
+
+#[test]
+fn a_plan_of_the_impossible_is_refused_with_json_alone() {
+    let folder = Folder::new();
+    let text = format!("[lead_time]\nprovisioning_latency = \"20m\"\n{FIVE_LINES}confident_horizon = \"5m\"\n");
+    let config = folder.write("prescale.toml", &text);
+    let history = history(&folder, "micro-bursts", "1d");
+    let exact = "{\"error\":\"Forecasting horizon SLA violation: Node provisioning exceeds predictive lead time\"}\n";
+    for arguments in [
+        &["plan", "-c", &config, "--history", &history][..],
+        &["check", "-c", &config],
+        &["backtest", "-c", &config, "--history", &history],
+    ] {
+        let finished = kit::run(arguments);
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), exact), "{arguments:?}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn the_same_seed_simulates_the_same_records_and_another_seed_others() {
+    for profile in [
+        "diurnal",
+        "weekly",
+        "flash-crowd",
+        "ramp",
+        "micro-bursts",
+        "step",
+        "campaign",
+        "maintenance-dip",
+        "gpu-inference",
+    ] {
+        let records = |seed: &str| {
+            run(&[
+                "simulate",
+                "--profile",
+                profile,
+                "--length",
+                "10m",
+                "--seed",
+                seed,
+                "--start",
+                "2026-01-05T10:00:00Z",
+            ])
+        };
+        let first = records("1");
+        assert!(first.lines().count() > 100, "{profile}: {}", first.lines().count());
+        assert_eq!(records("1"), first, "{profile}");
+        assert_ne!(records("2"), first, "{profile}");
+    }
+    let finished = kit::run(&["simulate", "--profile", "tidal"]);
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.stderr.contains("diurnal"), "{}", finished.stderr);
+}
