@@ -64,7 +64,7 @@ fn remember(context: &Context, kind: DecisionKind, need: Option<u32>) -> Decisio
     let mut memory = DecisionMemory {
         needs: context.recent_needs(),
         risk: Some(context.risk_account()),
-        prices: context.risk_prices().or_else(|| inputs.memory.prices.clone()),
+        prices: context.risk_prices().cloned().or_else(|| inputs.memory.prices.clone()),
         smoothed_load: context.smoothed_load().or(inputs.memory.smoothed_load),
         ..inputs.memory.clone()
     };

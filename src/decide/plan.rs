@@ -1,13 +1,25 @@
 //! What policies read and what they hand on. Rule: reading is total; a number that makes no sense counts as absent.
 
+use std::cell::OnceCell;
+
 use prescale_domain::{DecisionInputs, ForecastInput, PlanningRule, Reason, RiskAccount, RiskPrices, Span, Timestamp};
 
 use crate::planner::{Outlook, risk, worth};
 use crate::words::number;
 
-/// The inputs of one decision, with the questions that several policies ask of them.
+/// The inputs of one decision, with the questions that several policies ask of them; what is costly to answer is answered
+/// once.
 pub struct Context<'a> {
     pub inputs: &'a DecisionInputs,
+    outlook: OnceCell<Option<Outlook<'a>>>,
+    prices: OnceCell<Option<Weighed>>,
+    allowed: OnceCell<(f64, String)>,
+}
+
+/// What each price for an overload risks in this decision, and with it of late.
+struct Weighed {
+    here: Vec<f64>,
+    of_late: RiskPrices,
 }
 
 /// Capacity as far as the policies have come.
@@ -23,7 +35,7 @@ pub struct Plan {
 
 impl<'a> Context<'a> {
     pub fn new(inputs: &'a DecisionInputs) -> Self {
-        Self { inputs }
+        Self { inputs, outlook: OnceCell::new(), prices: OnceCell::new(), allowed: OnceCell::new() }
     }
 
     /// Units that the target wants at present; `None` = it could not be observed.
@@ -54,36 +66,47 @@ impl<'a> Context<'a> {
     }
 
     /// The windows that this decision determines, if the forecast is usable and has quantiles.
-    pub fn outlook(&self) -> Option<Outlook<'a>> {
-        let capacity = self.inputs.settings.unit_capacity;
-        let forecast = self.forecast().ok().filter(|_| capacity.is_finite() && capacity > 0.0)?;
-        Outlook::determined(forecast, self.inputs.at, &self.inputs.lead_time)
+    pub fn outlook(&self) -> Option<&Outlook<'a>> {
+        let find = || {
+            let capacity = self.inputs.settings.unit_capacity;
+            let forecast = self.forecast().ok().filter(|_| capacity.is_finite() && capacity > 0.0)?;
+            Outlook::determined(forecast, self.inputs.at, &self.inputs.lead_time)
+        };
+        self.outlook.get_or_init(find).as_ref()
     }
 
     /// What prices for an overload would have risked of late, this decision included.
-    pub fn risk_prices(&self) -> Option<RiskPrices> {
-        let inputs = self.inputs;
-        let settings = &inputs.settings;
-        if settings.planning.rule != PlanningRule::RiskBudget || settings.planning.risk_max <= 0.0 {
-            return None;
-        }
-        let interval = inputs.lead_time.decision_interval.seconds();
-        Some(worth::noted(inputs.memory.prices.as_ref(), &self.outlook()?, settings.unit_capacity, interval))
+    pub fn risk_prices(&self) -> Option<&RiskPrices> {
+        self.weighed().map(|weighed| &weighed.of_late)
+    }
+
+    fn weighed(&self) -> Option<&Weighed> {
+        let weigh = || {
+            let (settings, memory) = (&self.inputs.settings, &self.inputs.memory);
+            if settings.planning.rule != PlanningRule::RiskBudget || settings.planning.risk_max <= 0.0 {
+                return None;
+            }
+            let here = worth::risks(self.outlook()?, settings.unit_capacity);
+            let interval = self.inputs.lead_time.decision_interval.seconds();
+            let of_late = worth::noted(memory.prices.as_ref(), &here, interval);
+            Some(Weighed { here, of_late })
+        };
+        self.prices.get_or_init(weigh).as_ref()
     }
 
     /// The probability of overload that this decision may take, and why in words.
-    pub fn allowed_risk(&self) -> (f64, String) {
-        let settings = &self.inputs.settings;
-        let (allowed, why) = risk::allowed(&settings.planning, &self.risk_account(), settings.unit_capacity);
-        // Prices decide by themselves where risk is worth it, and without a past there is nothing to weigh against.
-        let priced = settings.planning.missed_usd_hour.is_some();
-        let (Some(_), Some(prices), Some(outlook), false) =
-            (&self.inputs.memory.prices, self.risk_prices(), self.outlook(), priced)
-        else {
-            return (allowed, why);
-        };
-        let taken = worth::taken(&prices, &outlook, settings.unit_capacity, allowed, settings.planning.risk_max);
-        (taken, format!("{:.2} % on average: {why}", 100.0 * allowed))
+    pub fn allowed_risk(&self) -> &(f64, String) {
+        self.allowed.get_or_init(|| {
+            let settings = &self.inputs.settings;
+            let (allowed, why) = risk::allowed(&settings.planning, &self.risk_account(), settings.unit_capacity);
+            // Prices decide by themselves where risk is worth it, and without a past there is nothing to weigh against.
+            let priced = settings.planning.missed_usd_hour.is_some();
+            let (Some(_), Some(weighed), false) = (&self.inputs.memory.prices, self.weighed(), priced) else {
+                return (allowed, why);
+            };
+            let taken = worth::taken(&weighed.of_late, &weighed.here, allowed, settings.planning.risk_max);
+            (taken, format!("{:.2} % on average: {why}", 100.0 * allowed))
+        })
     }
 
     /// The forecast, if it is fresh, sound and reaches the moment at which capacity asked for now is effective;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use prescale_domain::{FeaturesRecord, Series, ServiceName, Span, Timestamp};
+use prescale_domain::{FeaturesRecord, Series, ServiceName, Timestamp};
 use prescale_pipeline::udf::Udfs;
 
 use crate::cli::{Failure, pipeline_failure, say};

@@ -19,23 +19,21 @@ const FADES_SECONDS: f64 = 2.0 * 86_400.0;
 /// No decision risks less than this share of what is allowed on average.
 const LEAST_SHARE: f64 = 0.1;
 
-/// What each price would have risked, with this decision, which is in force for `seconds`, in it.
-pub fn noted(before: Option<&RiskPrices>, outlook: &Outlook, unit_capacity: f64, seconds: f64) -> RiskPrices {
-    let risks = risks(outlook, unit_capacity);
+/// What each price would have risked, with this decision, which is in force for `seconds` and risks `here`, in it.
+pub fn noted(before: Option<&RiskPrices>, here: &[f64], seconds: f64) -> RiskPrices {
     let known = before.filter(|before| before.risks.len() == PRICES && before.seconds > 0.0);
-    let Some(known) = known else { return RiskPrices { seconds, risks } };
+    let Some(known) = known else { return RiskPrices { seconds, risks: here.to_vec() } };
     let weight = known.seconds * (-seconds / FADES_SECONDS).exp();
     let mean = |(old, new): (&f64, &f64)| (old * weight + new * seconds) / (weight + seconds).max(f64::MIN_POSITIVE);
-    RiskPrices { seconds: weight + seconds, risks: known.risks.iter().zip(&risks).map(mean).collect() }
+    RiskPrices { seconds: weight + seconds, risks: known.risks.iter().zip(here).map(mean).collect() }
 }
 
 /// The risk that this decision takes so that over many `allowed` is risked on average, and at most `most`.
-pub fn taken(prices: &RiskPrices, outlook: &Outlook, unit_capacity: f64, allowed: f64, most: f64) -> f64 {
+pub fn taken(prices: &RiskPrices, here: &[f64], allowed: f64, most: f64) -> f64 {
     let most = most.max(allowed);
-    if prices.risks.len() != PRICES {
+    if prices.risks.len() != PRICES || here.len() != PRICES {
         return allowed;
     }
-    let here = risks(outlook, unit_capacity);
     // The mean falls as the price rises: the first price at which no more than what is allowed is risked, and the way to it.
     let taken = match prices.risks.iter().position(|risk| *risk <= allowed) {
         None => here[PRICES - 1],
@@ -50,7 +48,7 @@ pub fn taken(prices: &RiskPrices, outlook: &Outlook, unit_capacity: f64, allowed
 }
 
 /// The risk at the cheapest number of units, by price.
-fn risks(outlook: &Outlook, unit_capacity: f64) -> Vec<f64> {
+pub fn risks(outlook: &Outlook, unit_capacity: f64) -> Vec<f64> {
     let units = |load: f64| (load / unit_capacity).max(0.0);
     let (low, high) = (units(outlook.mean(0.05)).floor(), units(outlook.tail(1e-5)).ceil() + 1.0);
     let stride = ((high - low) / f64::from(WEIGHED)).max(1.0);

@@ -21,7 +21,7 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     let windows = Outlook::each_until(forecast, until);
     let needed = if planning.rule == PlanningRule::RiskBudget && !windows.is_empty() {
         let capacity = inputs.settings.unit_capacity;
-        let (allowed, _) = context.allowed_risk();
+        let allowed = context.allowed_risk().0;
         windows.iter().map(|window| window.units_within(allowed, capacity, present)).max().unwrap_or(0)
     } else {
         let peak = forecast.upper[..forecast.effective_index].iter().copied().fold(0.0, f64::max);

@@ -14,7 +14,7 @@ pub(super) fn asks(context: &Context, forecast: &ForecastInput) -> Asked {
     };
     let capacity = context.inputs.settings.unit_capacity;
     let (allowed, why) = context.allowed_risk();
-    let need = outlook.units_within(allowed, capacity, MOST);
+    let (allowed, need) = (*allowed, outlook.units_within(*allowed, capacity, MOST));
     let overload = |units: u32| 100.0 * outlook.overload(f64::from(units) * capacity);
     let less = match need.checked_sub(1) {
         Some(less) => format!(", with {} of {:.2} %", units(less), overload(less)),
