@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LeadTime, ServiceName, Span, TargetState, Timestamp};
+use crate::{Circumstances, LeadTime, RulesMemory, ServiceName, Span, TargetState, Timestamp};
 
 /// What Prescale may do with a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -70,6 +70,9 @@ pub struct DecisionMemory {
     pub last_scale_down: Option<Timestamp>,
     /// Recent needs before stability rules, newest last, no older than the stabilization window.
     pub needs: Vec<(Timestamp, u32)>,
+    /// Of the rules around the planner.
+    #[serde(default, skip_serializing_if = "RulesMemory::is_empty")]
+    pub rules: RulesMemory,
 }
 
 /// Everything that a decision depends on.
@@ -91,6 +94,9 @@ pub struct DecisionInputs {
     /// `None` = the target could not be observed.
     pub target: Option<TargetState>,
     pub memory: DecisionMemory,
+    /// What else the rules look at; empty = none of those has a say.
+    #[serde(default, skip_serializing_if = "Circumstances::is_empty")]
+    pub circumstances: Circumstances,
 }
 
 /// What kind of change a decision asks for.
@@ -99,6 +105,8 @@ pub struct DecisionInputs {
 pub enum DecisionKind {
     ScaleUp,
     ScaleDown,
+    /// No further unit fits: the units themselves are to be changed.
+    OptimizeResources,
     None,
 }
 

@@ -6,7 +6,8 @@ mod seasonal;
 use prescale_actuate::FleetSettings;
 use prescale_decide::{decide, forecast_input};
 use prescale_domain::{
-    DecisionInputs, DecisionMemory, LeadTime, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp,
+    Circumstances, DecisionInputs, DecisionMemory, LeadTime, Mode, PolicySettings, QuantileForecast, ServiceName, Span,
+    Timestamp,
 };
 
 use crate::arena::{Bout, Demand};
@@ -131,6 +132,7 @@ pub fn simulate_service(
             lead_time,
             target: Some(tick.state),
             memory: std::mem::take(&mut memory),
+            circumstances: Circumstances::default(),
         });
         memory = decision.memory;
         timeline.push((tick.now, decision.desired));

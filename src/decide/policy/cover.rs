@@ -6,14 +6,12 @@ use crate::words::{number, units};
 
 /// `cover-until-effective`
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
-    let (Some(present), Ok(forecast)) = (context.present(), context.forecast()) else {
+    let (Some(present), Some(peak)) = (context.present(), peak(context)) else {
         return plan;
     };
     if plan.held || plan.units >= present {
         return plan;
     }
-    let until = &forecast.upper[..forecast.effective_index];
-    let peak = until.iter().copied().fold(0.0, f64::max);
     let floor = context.units_for(peak, 1.0).min(present);
     if floor <= plan.units {
         return plan;
@@ -25,4 +23,15 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
         plan.units,
     );
     plan.because("cover-until-effective", floor, text)
+}
+
+/// The units below which nothing may be removed now; `None` without a usable forecast.
+pub(super) fn floor(context: &Context) -> Option<u32> {
+    peak(context).map(|peak| context.units_for(peak, 1.0))
+}
+
+fn peak(context: &Context) -> Option<f64> {
+    let forecast = context.forecast().ok()?;
+    let until = &forecast.upper[..forecast.effective_index];
+    Some(until.iter().copied().fold(0.0, f64::max))
 }
