@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use prescale_decide::{Moment, decide};
 use prescale_domain::{
-    DEFAULT_QUANTILES, Decision, DecisionMemory, Mode, PlanningRule, PlanningSettings, PolicySettings,
+    Circumstances, DEFAULT_QUANTILES, Decision, DecisionMemory, Mode, PlanningRule, PlanningSettings, PolicySettings,
     QuantileForecast, ServiceName, Span, TargetState, Timestamp,
 };
 
@@ -107,6 +107,7 @@ fn decide_one(service: &mut Service, window: usize, load: f64) -> Decision {
         confident_horizon: None,
         target: Some(target),
         memory: std::mem::take(&mut service.memory),
+        circumstances: Circumstances::default(),
     };
     let decision = decide(&moment.inputs());
     service.memory = decision.memory.clone();

@@ -1,9 +1,10 @@
 //! The decision itself: every policy in its order, then what to remember. Rule: a pure function of the inputs.
 
-use prescale_domain::{Alternative, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory};
+use prescale_domain::{Alternative, Decision, DecisionId, DecisionInputs, DecisionKind};
 
+use crate::memory::remember;
 use crate::plan::{Context, Plan};
-use crate::policy;
+use crate::policy::{self, feasible, said};
 
 /// Decides the capacity of one service at one moment. Total: any inputs give a decision with at least one reason.
 ///
@@ -16,6 +17,7 @@ pub fn decide(inputs: &DecisionInputs) -> Decision {
     let kind = match context.present() {
         Some(present) if plan.units > present => DecisionKind::ScaleUp,
         Some(present) if plan.units < present => DecisionKind::ScaleDown,
+        Some(_) if !plan.held && said(&plan, feasible::OPTIMIZE) => DecisionKind::OptimizeResources,
         _ => DecisionKind::None,
     };
     Decision {
@@ -27,7 +29,7 @@ pub fn decide(inputs: &DecisionInputs) -> Decision {
         need: plan.need,
         binding: binding(&plan),
         alternatives: alternatives(&context, &plan),
-        memory: remember(&context, kind, plan.need),
+        memory: remember(&context, kind, &plan),
         reasons: plan.reasons,
         inputs: inputs.clone(),
     }
@@ -57,22 +59,4 @@ fn alternatives(context: &Context, plan: &Plan) -> Vec<Alternative> {
         Alternative { units, overload: outlook.overload(there), shortage, cost_usd_hour }
     };
     weighed.into_iter().map(alternative).collect()
-}
-
-fn remember(context: &Context, kind: DecisionKind, need: Option<u32>) -> DecisionMemory {
-    let inputs = context.inputs;
-    let mut memory = DecisionMemory {
-        needs: context.recent_needs(),
-        risk: Some(context.risk_account()),
-        prices: context.risk_prices().cloned().or_else(|| inputs.memory.prices.clone()),
-        smoothed_load: context.smoothed_load().or(inputs.memory.smoothed_load),
-        ..inputs.memory.clone()
-    };
-    match kind {
-        DecisionKind::ScaleUp => memory.last_scale_up = Some(inputs.at),
-        DecisionKind::ScaleDown => memory.last_scale_down = Some(inputs.at),
-        DecisionKind::None => {}
-    }
-    memory.needs.extend(need.map(|need| (inputs.at, need)));
-    memory
 }

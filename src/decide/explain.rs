@@ -73,6 +73,9 @@ fn headline(decision: &Decision) -> String {
         (DecisionKind::ScaleDown, Some(present)) => {
             format!("{service} at {at}: scale down from {present} to {desired}")
         }
+        (DecisionKind::OptimizeResources, _) => {
+            format!("{service} at {at}: no further unit fits beside {}, other units would help", units(desired))
+        }
         _ => format!("{service} at {at}: no change, {}", units(desired)),
     }
 }

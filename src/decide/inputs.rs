@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use prescale_domain::{
-    DecisionInputs, DecisionMemory, LeadTime, Mode, PolicySettings, QuantileForecast, ServiceName, Span, TargetState,
-    Timestamp,
+    Circumstances, DecisionInputs, DecisionMemory, LeadTime, Mode, PolicySettings, QuantileForecast, ServiceName, Span,
+    TargetState, Timestamp,
 };
 
 use crate::window::forecast_input;
@@ -33,6 +33,8 @@ pub struct Moment<'a> {
     pub confident_horizon: Option<Span>,
     pub target: Option<TargetState>,
     pub memory: DecisionMemory,
+    /// What else the rules look at.
+    pub circumstances: Circumstances,
 }
 
 impl Moment<'_> {
@@ -68,6 +70,7 @@ impl Moment<'_> {
             lead_time,
             target: self.target,
             memory: self.memory,
+            circumstances: self.circumstances,
         }
     }
 }

@@ -16,28 +16,69 @@
 //! 3. Bounds of the service and of its target.
 //! 4. Stability, for scale-in: what is removed is gone at once, so the forecast until then counts too; the need must have
 //!    been lower for a while, by a margin, and not soon after the last change. For scale-out: cooldown.
-//! 5. Step limits, then the bounds again, which have the last word.
+//! 5. Step limits, and a delay of each service's own.
+//! 6. What is said ahead: an announced scale-down, the schedule that wins, the pre-warm before a rise, zero units where
+//!    nothing is to be done. It outweighs the need and the stability rules. Then events around the service: floors, ceilings
+//!    and holds.
+//! 7. An emergency outweighs all of that, adds at once, takes back what it added after its time, and keeps a scale-in from
+//!    making the next one.
+//! 8. Budget and the fleet's change per interval cap the result, and work in flight keeps its units; then the bounds again,
+//!    which have the last word on what is wanted. A wish that does not fit into what there is becomes the largest that does; what runs is not taken away for it.
+//! 9. Whether it may be done at all: change freeze, circuit breaker, pause. The scale-out of an emergency passes the first
+//!    two.
+//!
+//! What steps 5 to 9 look at is in [`Circumstances`](prescale_domain::Circumstances): a rule whose part is absent does
+//! nothing, and without any a decision is what it was before these rules were there, byte for byte. What they remember is in
+//! [`RulesMemory`](prescale_domain::RulesMemory); what they say besides the number of units, [`advice`] tells.
+//!
+//! The caller resolves what needs more than the inputs of one decision, with functions that are pure as well:
+//! [`Timetable`] finds the active schedules and change freezes, [`outlook`] reads the forecast beyond the decision's window,
+//! [`month_end`] says how long a budget must last, [`due`] which loops are due. [`victims`], [`drain_plan`] and [`drain_step`]
+//! say which units go and how.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
 
+mod advice;
+mod breaker;
+mod budget;
+mod cadence;
 mod decision;
+mod emergency;
+mod events;
 mod explain;
+mod feasibility;
 mod inputs;
+mod jitter;
 pub mod learn;
+mod memory;
+mod outlook;
 mod plan;
 pub mod planner;
 pub mod policy;
 mod recompute;
 mod refusal;
+mod scale_in;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod window;
 mod words;
 
+pub use advice::advice;
+pub use breaker::breaker;
+pub use budget::{BudgetOf, affordable, month_end};
+pub use cadence::{due, turned};
 pub use decision::decide;
+pub use emergency::{Emergency, emergency, spike_magnitude, utilization};
+pub use events::{Effect, effects, throttle};
 pub use explain::explain;
+pub use feasibility::{binding_limit, optimization};
 pub use inputs::Moment;
+pub use jitter::jitter;
+pub use outlook::{OutlookSettings, outlook};
 pub use plan::{Context, Plan};
 pub use recompute::{Difference, recompute};
 pub use refusal::{Refusal, refusal};
+pub use scale_in::{DrainStep, Victim, busy_units, drain_plan, drain_step, start_is_overdue, victims};
+pub use schedule::{ScheduleFault, Timetable, Upcoming, winner};
 pub use window::{WindowError, forecast_input};

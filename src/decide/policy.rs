@@ -2,14 +2,29 @@
 //! something; what it remembers is data in the inputs and the decision.
 
 mod bounds;
+pub(crate) mod breaker;
+mod budget;
 mod cooldown;
 mod cover;
+mod emergency;
+mod events;
+pub(crate) mod feasible;
+mod fleet_change;
+mod freeze;
 mod hold;
 mod hysteresis;
+pub(crate) mod idle;
+mod in_flight;
+pub(crate) mod jitter;
 mod need;
+mod pause;
+pub(crate) mod planned;
+mod scheduled;
 mod stabilization;
 mod step;
 mod surprise;
+#[cfg(test)]
+mod tests;
 mod unobserved;
 
 use crate::plan::{Context, Plan};
@@ -29,7 +44,28 @@ pub const CHAIN: &[Policy] = &[
     hysteresis::apply,
     cooldown::apply,
     step::apply,
-    // … and bounds have the last word.
+    jitter::apply,
+    // … what is said ahead outweighs them, an emergency outweighs that …
+    planned::apply,
+    scheduled::apply,
+    idle::apply,
+    events::apply,
+    emergency::apply,
+    // … money and prudence cap it, work in flight keeps its units …
+    budget::apply,
+    fleet_change::apply,
+    in_flight::apply,
+    // … and bounds have the last word on what is wanted.
     bounds::apply,
+    feasible::apply,
+    // Whether it may be done at all.
+    freeze::apply,
+    breaker::apply,
+    pause::apply,
     unobserved::apply,
 ];
+
+/// Whether a policy has spoken under this code.
+pub(crate) fn said(plan: &Plan, code: &str) -> bool {
+    plan.reasons.iter().any(|reason| reason.code == code)
+}

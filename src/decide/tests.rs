@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::{decide, explain, recompute};
 
 const MINUTE: i64 = 60_000;
-const NOW: Timestamp = Timestamp::from_millis(1_790_000_040_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_790_000_040_000);
 
 fn settings() -> PolicySettings {
     PolicySettings {
@@ -29,7 +29,7 @@ fn settings() -> PolicySettings {
     }
 }
 
-fn forecast(upper: &[f64], effective_index: usize) -> ForecastInput {
+pub(crate) fn forecast(upper: &[f64], effective_index: usize) -> ForecastInput {
     ForecastInput {
         model: "holt".to_owned(),
         reason: "champion".to_owned(),
@@ -45,7 +45,7 @@ fn forecast(upper: &[f64], effective_index: usize) -> ForecastInput {
     }
 }
 
-fn inputs(load: f64, present: u32) -> DecisionInputs {
+pub(crate) fn inputs(load: f64, present: u32) -> DecisionInputs {
     DecisionInputs {
         service: "checkout".into(),
         at: NOW,
@@ -71,12 +71,13 @@ fn inputs(load: f64, present: u32) -> DecisionInputs {
             observed_at: NOW,
         }),
         memory: DecisionMemory { needs: vec![(NOW - Span::from_minutes(1), 1)], ..DecisionMemory::default() },
+        circumstances: Circumstances::default(),
     }
 }
 
 /// Codes of the reasons and the desired units.
 #[track_caller]
-fn check(inputs: &DecisionInputs, codes: &str, desired: u32) {
+pub(crate) fn check(inputs: &DecisionInputs, codes: &str, desired: u32) {
     let decision = decide(inputs);
     let found: Vec<&str> = decision.reasons.iter().map(|reason| reason.code.as_str()).collect();
     assert_eq!((found.join(" ").as_str(), decision.desired), (codes, desired), "{}", explain(&decision));
@@ -271,7 +272,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_inputs()(
+    pub(crate) fn any_inputs()(
         settings in any_settings(),
         load in prop::option::weighted(0.9, 0.0..3000.0),
         age in prop::option::weighted(0.9, 0i64..12),
@@ -303,7 +304,7 @@ fn held(decision: &Decision) -> bool {
 }
 
 /// The inputs with `by` times the load and the forecast.
-fn scaled(inputs: &DecisionInputs, load: f64, forecast: f64) -> DecisionInputs {
+pub(crate) fn scaled(inputs: &DecisionInputs, load: f64, forecast: f64) -> DecisionInputs {
     let mut more = inputs.clone();
     more.load = more.load.map(|value| value * load);
     if let Some(input) = &mut more.forecast {

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alternative, LeadTime, PlanningSettings, RiskAccount, RiskPrices, ServiceName, Span, TargetState, Timestamp,
+    Alternative, Circumstances, LeadTime, PlanningSettings, RiskAccount, RiskPrices, RulesMemory, ServiceName, Span,
+    TargetState, Timestamp,
 };
 
 /// What Prescale may do with a service.
@@ -90,6 +91,9 @@ pub struct DecisionMemory {
     /// The load after exponential smoothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoothed_load: Option<f64>,
+    /// Of the rules around the planner.
+    #[serde(default, skip_serializing_if = "RulesMemory::is_empty")]
+    pub rules: RulesMemory,
 }
 
 /// Everything that a decision depends on.
@@ -114,6 +118,9 @@ pub struct DecisionInputs {
     /// `None` = the target could not be observed.
     pub target: Option<TargetState>,
     pub memory: DecisionMemory,
+    /// What else the rules look at; empty = none of those has a say.
+    #[serde(default, skip_serializing_if = "Circumstances::is_empty")]
+    pub circumstances: Circumstances,
 }
 
 /// What kind of change a decision asks for.
@@ -122,6 +129,8 @@ pub struct DecisionInputs {
 pub enum DecisionKind {
     ScaleUp,
     ScaleDown,
+    /// No further unit fits: the units themselves are to be changed.
+    OptimizeResources,
     None,
 }
 

@@ -4,32 +4,67 @@
 //! clock but the [`Clock`] trait; every quantity has a type or a unit in its name. Everything rebuilds when this crate
 //! changes, so it is small and slow-moving.
 
+mod cadence;
 mod calendar;
+mod circumstances;
 mod decision;
+mod emergency;
 mod event;
 mod feature;
 mod forecast;
 mod outcome;
 mod planning;
+mod resources;
+mod safety;
+mod scale_in;
+mod schedule;
 mod score;
 mod series;
 mod service;
+mod signals;
 mod target;
 mod time;
 mod zone;
 
+pub use cadence::{CadenceSettings, Due, FAST_LOOP, LastTurns, NORMAL_LOOP, SLOW_LOOP};
 pub use calendar::{CALENDAR_WIDTH, calendar_features};
+pub use circumstances::{Advice, Circumstances, JITTER, RuleSettings, RulesMemory};
 pub use decision::{
     Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, ForecastInput, Mode, PolicySettings, Reason,
+};
+pub use emergency::{
+    EMERGENCY_AIM, EMERGENCY_SCALE_DOWN_AFTER, EMERGENCY_SPIKE, EMERGENCY_UNITS, EMERGENCY_UTILIZATION,
+    EMERGENCY_UTILIZATION_HIGH_PERFORMANCE, EMERGENCY_WITHIN, EmergencyMemory, EmergencySettings,
 };
 pub use event::{CALENDAR_PREFIX, CalendarEvent};
 pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};
 pub use planning::{Alternative, PlanningRule, PlanningSettings, RiskAccount, RiskPrices, Trigger};
+pub use resources::{
+    EMERGENCY_RESERVE, LIMIT_CPU_CORES, LIMIT_MEMORY_MB, LIMIT_UNITS, LimitScope, Limited, Limits, Optimization,
+    Resource, ResourceLimits, Resources,
+};
+pub use safety::{
+    ActuationReport, BREAKER_FAILURES, BREAKER_OPEN_FOR, BREAKER_REVERSALS, BREAKER_WITHIN, BreakerCause,
+    BreakerMemory, BreakerSettings, BreakerState, Budget, BudgetSettings, FleetChange, Pause, PauseScope, RETRY_AFTER,
+};
+pub use scale_in::{
+    DRAIN_IDLE_WAIT, DRAIN_LIMIT, Drain, FALL_AHEAD, FALL_CONFIDENCE, Likely, Outlook, PREWARM_AHEAD,
+    PREWARM_CONFIDENCE, PREWARM_UNITS, PlannedChange, START_LIMIT, ScaleInSettings, UnitView, VictimWeights,
+    ZERO_AFTER,
+};
+pub use schedule::{
+    BUSINESS_HOURS_PRIORITY, Blocks, Freeze, FreezeSettings, MAINTENANCE_PRIORITY, ScheduleAction, ScheduleSettings,
+    ScheduledAction, WEEKEND_PRIORITY,
+};
 pub use score::{ForecastScore, ScoreCard, SeedScores, Spread, SystemScore, Violations};
 pub use series::{RowsError, Series};
 pub use service::ServiceName;
+pub use signals::{
+    API_REDUCE, API_THROTTLE, ERROR_RATE_MIN, ERROR_RATE_RISE, EventSettings, ExternalSignal, SPIKE_MAGNITUDE, Signals,
+    Throttle, ThrottleLevel,
+};
 pub use target::{LeadTime, TargetState};
 pub use time::{Clock, Span, SpanError, SystemClock, TimeError, Timestamp};
 pub use zone::{HoursError, LocalTime, OpeningHours, Weekday, Zone, ZoneError};

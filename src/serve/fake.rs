@@ -258,6 +258,7 @@ impl Made {
                 observed_at: moment(minute + 1),
             }),
             memory: DecisionMemory { needs: vec![(moment(minute), self.need(minute - 1))], ..Default::default() },
+            circumstances: Default::default(),
         }
     }
 

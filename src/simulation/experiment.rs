@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use prescale_actuate::{Fleet, FleetSettings};
 use prescale_decide::{Moment, decide};
-use prescale_domain::{Decision, DecisionMemory, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp};
+use prescale_domain::{
+    Circumstances, Decision, DecisionMemory, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp,
+};
 
 use crate::arena::{Bout, Demand};
 use crate::workload::{LoadModel, LoadSettings, MINUTE, Workload};
@@ -136,6 +138,7 @@ pub fn simulate_service(
             confident_horizon: None,
             target: Some(fleet.state(at)),
             memory: std::mem::take(&mut memory),
+            circumstances: Circumstances::default(),
         };
         let decision = decide(&moment.inputs());
         fleet.set_desired(at, decision.desired);

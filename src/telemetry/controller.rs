@@ -49,6 +49,7 @@ impl<'a> Decided<'a> {
         let kind = match decision.kind {
             DecisionKind::ScaleUp => "scale-up",
             DecisionKind::ScaleDown => "scale-down",
+            DecisionKind::OptimizeResources => "optimize-resources",
             DecisionKind::None => "none",
         };
         let mut labels = by_service(&decision.service);

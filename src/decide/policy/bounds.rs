@@ -14,6 +14,13 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     lower(plan, "target-max", target.and_then(|target| target.max), "the target's own maximum")
 }
 
+/// The most units that the bounds allow: what a rule may raise to while capacity is held, where they lower nothing.
+pub(super) fn highest(context: &Context) -> u32 {
+    let target = context.inputs.target;
+    let (min, max) = (target.and_then(|target| target.min), target.and_then(|target| target.max));
+    context.inputs.settings.max_units.max(min.unwrap_or(0)).min(max.unwrap_or(u32::MAX))
+}
+
 fn raise(plan: Plan, code: &str, bound: Option<u32>, name: &str) -> Plan {
     match bound {
         Some(bound) if plan.units < bound => {

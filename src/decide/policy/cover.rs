@@ -9,24 +9,12 @@ use crate::words::units;
 
 /// `cover-until-effective`
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
-    let (Some(present), Ok(forecast)) = (context.present(), context.forecast()) else {
+    let (Some(present), Some(needed)) = (context.present(), floor(context)) else {
         return plan;
     };
     if plan.held || plan.units >= present {
         return plan;
     }
-    let inputs = context.inputs;
-    let planning = &inputs.settings.planning;
-    let until = inputs.at + inputs.lead_time.until_effective() + planning.churn;
-    let windows = Outlook::each_until(forecast, until);
-    let needed = if planning.rule == PlanningRule::RiskBudget && !windows.is_empty() {
-        let capacity = inputs.settings.unit_capacity;
-        let allowed = context.allowed_risk().0;
-        windows.iter().map(|window| window.units_within(allowed, capacity, present)).max().unwrap_or(0)
-    } else {
-        let peak = forecast.upper[..forecast.effective_index].iter().copied().fold(0.0, f64::max);
-        context.units_for(peak, 1.0)
-    };
     let floor = needed.min(present);
     if floor <= plan.units {
         return plan;
@@ -38,4 +26,21 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
         plan.units,
     );
     plan.because("cover-until-effective", floor, text)
+}
+
+/// The units below which nothing may be removed now; `None` without a usable forecast. Where more are needed than there
+/// are, that they are needed is all that is said.
+pub(super) fn floor(context: &Context) -> Option<u32> {
+    let forecast = context.forecast().ok()?;
+    let inputs = context.inputs;
+    let planning = &inputs.settings.planning;
+    let until = inputs.at + inputs.lead_time.until_effective() + planning.churn;
+    let windows = Outlook::each_until(forecast, until);
+    if planning.rule == PlanningRule::RiskBudget && !windows.is_empty() {
+        let (capacity, allowed) = (inputs.settings.unit_capacity, context.allowed_risk().0);
+        let most = context.present().unwrap_or(inputs.settings.max_units);
+        return windows.iter().map(|window| window.units_within(allowed, capacity, most)).max();
+    }
+    let peak = forecast.upper.iter().take(forecast.effective_index).copied().fold(0.0, f64::max);
+    Some(context.units_for(peak, 1.0))
 }
