@@ -193,3 +193,60 @@ fn label(system: System, knobs: Knobs) -> String {
     let variant = (!knobs.variant.is_empty()).then(|| knobs.variant.to_owned());
     target.into_iter().chain(variant).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baselines::tests::course;
+
+    #[test]
+    fn the_card_has_all_numbers_of_all_systems_over_all_seeds() {
+        let mut course = course(&[0.0, 15.0, -10.0, 3.0]);
+        course.bout.fleet.provisioning_latency_p90 = prescale_domain::Span::from_secs(90);
+        // Below the highest load of the training there is a spike.
+        course.bout.demand.load[150] += 30.0;
+        let courses = [course.clone(), course];
+        let seeds = [1, 2, 3];
+        let meeting = Meeting::new(&courses, &seeds, Rules { budget_pct: 1.0, load_is_requests: true });
+        let flown = [System::Hpa, System::StaticPeak, System::AwsPredictive, System::Oracle];
+        let showings: Vec<Showing> = flown.into_iter().map(|system| meeting.show(system).unwrap()).collect();
+        assert_eq!(meeting.show(System::Prescale), None);
+        let card = meeting.card(&showings, BTreeMap::new());
+        let oracle = &card.systems["oracle"];
+        assert_eq!((oracle.regret_to_oracle, oracle.violations.time_pct), (Some(0.0), 0.0));
+        for (name, score) in &card.systems {
+            assert!(score.violations.time_pct > 0.0 || score.cost_usd >= oracle.cost_usd, "{name}: {score:?}");
+            assert!(card.frontier[name].windows(2).all(|pair| pair[0][0] < pair[1][0] && pair[0][1] > pair[1][1]));
+        }
+        assert!(card.brackets["aws-predictive"].chosen.as_ref().unwrap().ends_with("clairvoyant"));
+        let json = serde_json::to_value(&card).unwrap();
+        let names = [
+            "cost_usd",
+            "cost_per_million_good_usd",
+            "unit_hours",
+            "theta_under",
+            "theta_over",
+            "tau_under",
+            "tau_over",
+            "instability",
+            "reversals",
+            "actions",
+            "regret_to_oracle",
+            "utilization_pct",
+            "waste_pct",
+            "elastic_speedup",
+            "spike_availability_pct",
+            "spike_short_time_pct",
+            "violation_regret_pct",
+            "reversals_per_hour",
+        ];
+        for name in names {
+            assert!(json["systems"]["hpa"][name].is_number(), "{name}");
+            assert!(json["seeds"]["systems"]["hpa"][name]["deviation"].is_number(), "{name}");
+        }
+        assert!(json["frontier"]["hpa"][0][1].is_number());
+        assert_eq!(json["seeds"]["seeds"], serde_json::json!([1, 2, 3]));
+        let read: ScoreCard = serde_json::from_value(json).unwrap();
+        assert_eq!(read, card);
+    }
+}

@@ -194,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arena::tests::bout;
+    use crate::arena::fixture::bout;
     use crate::baselines::tests::fly;
 
     #[test]
