@@ -84,11 +84,17 @@ impl<'a> Meeting<'a> {
 
     /// Flies a baseline at all of its operating points; `None` for Prescale.
     pub fn show(&self, system: System) -> Option<Showing> {
-        let contenders: Option<Vec<_>> = self.courses.iter().map(|course| system.build(course)).collect();
-        let contenders = contenders?;
+        Some(self.show_by(system, &fit(system, self.courses)?))
+    }
+
+    /// The same with what was fitted before, on courses that differ from these in their fleets only.
+    pub fn show_by(&self, system: System, contenders: &[Box<dyn Contender + '_>]) -> Showing {
         // The same setting for all services, as an operator would have it.
         let operation = |knobs: Knobs| {
-            let flights = self.flights(|bout, index| self.fly(contenders[index].as_ref(), bout, index, knobs));
+            let flights = self.flights(|bout, index| {
+                let contender = contenders.get(index).map(|contender| contender.enter(bout, knobs));
+                contender.map_or_else(Tally::default, |mut entered| fly(entered.as_mut(), bout, self.spikes(index)))
+            });
             Operation { label: label(system, knobs), flights }
         };
         let targets: Vec<f64> = if system.has_target() { targets().collect() } else { vec![1.0] };
@@ -102,11 +108,7 @@ impl<'a> Meeting<'a> {
             let best = self.best(&known)?;
             Some(known.swap_remove(best))
         });
-        Some(Showing { system, operations, bracket })
-    }
-
-    fn fly(&self, contender: &dyn Contender, bout: &Bout, index: usize, knobs: Knobs) -> Tally {
-        fly(contender.enter(bout, knobs).as_mut(), bout, self.spikes(index))
+        Showing { system, operations, bracket }
     }
 
     /// The operation that counts.
@@ -173,6 +175,12 @@ impl<'a> Meeting<'a> {
             simulated_hours: longest.seconds() / 3600.0,
         }
     }
+}
+
+/// A baseline fitted on each course; it can be shown by meetings with other fleets as well, since what it learns depends on
+/// the load alone.
+pub fn fit(system: System, courses: &[Course]) -> Option<Vec<Box<dyn Contender + '_>>> {
+    courses.iter().map(|course| system.build(course)).collect()
 }
 
 /// Lets an autoscaler fly.
