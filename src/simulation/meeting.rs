@@ -102,7 +102,7 @@ impl<'a> Meeting<'a> {
         let variants = contenders.iter().map(|contender| contender.variants()).min_by_key(|variants| variants.len());
         let sweep = |variant: &'static str| targets.iter().map(move |target| Knobs { target: *target, variant });
         let operations =
-            variants.unwrap_or_default().iter().flat_map(|variant| sweep(*variant)).map(operation).collect();
+            variants.unwrap_or_default().iter().flat_map(|variant| sweep(variant)).map(operation).collect();
         let bracket = contenders.first().and_then(|contender| contender.bracket()).and_then(|variant| {
             let mut known: Vec<Operation> = sweep(variant).map(operation).collect();
             let best = self.best(&known)?;
