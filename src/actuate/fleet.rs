@@ -102,6 +102,7 @@ impl Fleet {
     /// Asks for `units`, clamped to the fleet's bounds; returns what is wanted now. Units are launched at once, and each
     /// comes into service after a latency of its own. Scale-in ends units at once: the newest that are not in service yet,
     /// then the oldest that are.
+    #[inline]
     pub fn set_desired(&mut self, now: Timestamp, units: u32) -> u32 {
         let now = self.clamp_time(now);
         let wanted = units.max(self.settings.min).min(self.settings.max);
@@ -123,6 +124,7 @@ impl Fleet {
     }
 
     /// Lets time pass: no earlier moment is answered for any more. Never needed for a right answer, but for a quick one.
+    #[inline]
     pub fn advance(&mut self, now: Timestamp) {
         let now = self.clamp_time(now);
         self.changed_at = now;
@@ -133,11 +135,13 @@ impl Fleet {
     }
 
     /// Units asked for.
+    #[inline]
     pub fn desired(&self) -> u32 {
         u32::try_from(self.units.len()).unwrap_or(u32::MAX)
     }
 
     /// The fleet as a target reports it.
+    #[inline]
     pub fn state(&self, now: Timestamp) -> TargetState {
         TargetState {
             desired: self.desired(),
@@ -149,6 +153,7 @@ impl Fleet {
     }
 
     /// Units in service, warm or not.
+    #[inline]
     pub fn ready(&self, now: Timestamp) -> u32 {
         let now = self.clamp_time(now);
         let others = self.units.range(self.warm..).filter(|unit| unit.in_service_at <= now).count();
@@ -157,8 +162,12 @@ impl Fleet {
 
     /// Units' worth of load that can be carried: a warm unit counts 1, one that is warming the share of its warm-up that
     /// has passed.
+    #[inline]
     pub fn serving_capacity(&self, now: Timestamp) -> f64 {
         let now = self.clamp_time(now);
+        if self.settings.warm_up <= Span::ZERO {
+            return f64::from(self.ready(now));
+        }
         // Whole numbers are exact, so that the sum is the same wherever the warm ones end.
         self.units.range(self.warm..).fold(self.warm as f64, |sum, unit| sum + self.share(unit, now))
     }
@@ -206,6 +215,7 @@ impl Fleet {
         until.since(unit.launched_at).max(self.settings.minimum_billing).millis()
     }
 
+    #[inline]
     fn share(&self, unit: &Unit, now: Timestamp) -> f64 {
         let warming = now.millis().saturating_sub(unit.in_service_at.millis());
         let warm_up = self.settings.warm_up.millis();
@@ -218,6 +228,7 @@ impl Fleet {
         }
     }
 
+    #[inline]
     fn clamp_time(&self, now: Timestamp) -> Timestamp {
         now.max(self.changed_at)
     }

@@ -45,11 +45,13 @@ impl Timestamp {
     }
 
     /// The start of the window of width `step`, aligned to the epoch, that holds this moment.
+    #[inline]
     pub fn floor_to(self, step: Span) -> Self {
         if step.0 <= 0 { self } else { Self(self.0.div_euclid(step.0).saturating_mul(step.0)) }
     }
 
     /// Time since `earlier`; zero when `earlier` is later.
+    #[inline]
     pub fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0).max(0))
     }
@@ -90,6 +92,7 @@ impl FromStr for Timestamp {
 impl Add<Span> for Timestamp {
     type Output = Self;
 
+    #[inline]
     fn add(self, length: Span) -> Self {
         Self(self.0.saturating_add(length.0))
     }
@@ -98,6 +101,7 @@ impl Add<Span> for Timestamp {
 impl Sub<Span> for Timestamp {
     type Output = Self;
 
+    #[inline]
     fn sub(self, length: Span) -> Self {
         Self(self.0.saturating_sub(length.0))
     }

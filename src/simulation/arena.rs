@@ -1,6 +1,8 @@
 //! One controller drives one fleet through one load. Rule: every controller meets the same load, the same fleet and the
 //! same latency for the n-th unit; only its decisions differ.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod gauge;
 mod meter;
 mod spikes;
@@ -129,8 +131,9 @@ impl Bout {
             if let Some(units) = decide(Tick { now, state: fleet.state(now) }) {
                 fleet.set_desired(now, units);
             }
-            if demand.index(now) != step {
-                step = demand.index(now);
+            let at = demand.index(now);
+            if at != step {
+                step = at;
                 load = demand.load.get(step).copied().unwrap_or(0.0);
                 needed = needed_units(load, self.unit_capacity);
                 meter.step();
@@ -170,29 +173,11 @@ pub fn fly_all<'a>(bouts: &[Bout], pilots: impl IntoIterator<Item = Pilot<'a>>) 
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use prescale_domain::Violations;
 
+    use super::fixture::bout;
     use super::*;
-
-    pub(crate) fn bout(load: &[f64]) -> Bout {
-        let latency = Span::from_secs(60);
-        Bout {
-            demand: Demand { start: Timestamp::from_millis(0), step: Span::from_minutes(1), load: load.to_vec() },
-            fleet: FleetSettings {
-                min: 1,
-                max: 50,
-                initial: 2,
-                provisioning_latency: latency,
-                provisioning_latency_p90: latency,
-                warm_up: Span::ZERO,
-                price_usd_hour: 60.0,
-                minimum_billing: Span::ZERO,
-                seed: 1,
-            },
-            unit_capacity: 10.0,
-        }
-    }
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::from_millis(minutes * 60_000)

@@ -13,7 +13,7 @@ mod phpa;
 mod static_p95;
 mod static_peak;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::str::FromStr;

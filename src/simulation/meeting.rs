@@ -84,11 +84,17 @@ impl<'a> Meeting<'a> {
 
     /// Flies a baseline at all of its operating points; `None` for Prescale.
     pub fn show(&self, system: System) -> Option<Showing> {
-        let contenders: Option<Vec<_>> = self.courses.iter().map(|course| system.build(course)).collect();
-        let contenders = contenders?;
+        Some(self.show_by(system, &fit(system, self.courses)?))
+    }
+
+    /// The same with what was fitted before, on courses that differ from these in their fleets only.
+    pub fn show_by(&self, system: System, contenders: &[Box<dyn Contender + '_>]) -> Showing {
         // The same setting for all services, as an operator would have it.
         let operation = |knobs: Knobs| {
-            let flights = self.flights(|bout, index| self.fly(contenders[index].as_ref(), bout, index, knobs));
+            let flights = self.flights(|bout, index| {
+                let contender = contenders.get(index).map(|contender| contender.enter(bout, knobs));
+                contender.map_or_else(Tally::default, |mut entered| fly(entered.as_mut(), bout, self.spikes(index)))
+            });
             Operation { label: label(system, knobs), flights }
         };
         let targets: Vec<f64> = if system.has_target() { targets().collect() } else { vec![1.0] };
@@ -96,17 +102,13 @@ impl<'a> Meeting<'a> {
         let variants = contenders.iter().map(|contender| contender.variants()).min_by_key(|variants| variants.len());
         let sweep = |variant: &'static str| targets.iter().map(move |target| Knobs { target: *target, variant });
         let operations =
-            variants.unwrap_or_default().iter().flat_map(|variant| sweep(*variant)).map(operation).collect();
+            variants.unwrap_or_default().iter().flat_map(|variant| sweep(variant)).map(operation).collect();
         let bracket = contenders.first().and_then(|contender| contender.bracket()).and_then(|variant| {
             let mut known: Vec<Operation> = sweep(variant).map(operation).collect();
             let best = self.best(&known)?;
             Some(known.swap_remove(best))
         });
-        Some(Showing { system, operations, bracket })
-    }
-
-    fn fly(&self, contender: &dyn Contender, bout: &Bout, index: usize, knobs: Knobs) -> Tally {
-        fly(contender.enter(bout, knobs).as_mut(), bout, self.spikes(index))
+        Showing { system, operations, bracket }
     }
 
     /// The operation that counts.
@@ -175,6 +177,12 @@ impl<'a> Meeting<'a> {
     }
 }
 
+/// A baseline fitted on each course; it can be shown by meetings with other fleets as well, since what it learns depends on
+/// the load alone.
+pub fn fit(system: System, courses: &[Course]) -> Option<Vec<Box<dyn Contender + '_>>> {
+    courses.iter().map(|course| system.build(course)).collect()
+}
+
 /// Lets an autoscaler fly.
 pub fn fly(autoscaler: &mut dyn Autoscaler, bout: &Bout, spikes: &[bool]) -> Tally {
     match autoscaler.initial() {
@@ -192,4 +200,61 @@ fn label(system: System, knobs: Knobs) -> String {
     let target = system.has_target().then(|| format!("target={:.2}", knobs.target));
     let variant = (!knobs.variant.is_empty()).then(|| knobs.variant.to_owned());
     target.into_iter().chain(variant).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baselines::tests::course;
+
+    #[test]
+    fn the_card_has_all_numbers_of_all_systems_over_all_seeds() {
+        let mut course = course(&[0.0, 15.0, -10.0, 3.0]);
+        course.bout.fleet.provisioning_latency_p90 = prescale_domain::Span::from_secs(90);
+        // Below the highest load of the training there is a spike.
+        course.bout.demand.load[150] += 30.0;
+        let courses = [course.clone(), course];
+        let seeds = [1, 2, 3];
+        let meeting = Meeting::new(&courses, &seeds, Rules { budget_pct: 1.0, load_is_requests: true });
+        let flown = [System::Hpa, System::StaticPeak, System::AwsPredictive, System::Oracle];
+        let showings: Vec<Showing> = flown.into_iter().map(|system| meeting.show(system).unwrap()).collect();
+        assert_eq!(meeting.show(System::Prescale), None);
+        let card = meeting.card(&showings, BTreeMap::new());
+        let oracle = &card.systems["oracle"];
+        assert_eq!((oracle.regret_to_oracle, oracle.violations.time_pct), (Some(0.0), 0.0));
+        for (name, score) in &card.systems {
+            assert!(score.violations.time_pct > 0.0 || score.cost_usd >= oracle.cost_usd, "{name}: {score:?}");
+            assert!(card.frontier[name].windows(2).all(|pair| pair[0][0] < pair[1][0] && pair[0][1] > pair[1][1]));
+        }
+        assert!(card.brackets["aws-predictive"].chosen.as_ref().unwrap().ends_with("clairvoyant"));
+        let json = serde_json::to_value(&card).unwrap();
+        let names = [
+            "cost_usd",
+            "cost_per_million_good_usd",
+            "unit_hours",
+            "theta_under",
+            "theta_over",
+            "tau_under",
+            "tau_over",
+            "instability",
+            "reversals",
+            "actions",
+            "regret_to_oracle",
+            "utilization_pct",
+            "waste_pct",
+            "elastic_speedup",
+            "spike_availability_pct",
+            "spike_short_time_pct",
+            "violation_regret_pct",
+            "reversals_per_hour",
+        ];
+        for name in names {
+            assert!(json["systems"]["hpa"][name].is_number(), "{name}");
+            assert!(json["seeds"]["systems"]["hpa"][name]["deviation"].is_number(), "{name}");
+        }
+        assert!(json["frontier"]["hpa"][0][1].is_number());
+        assert_eq!(json["seeds"]["seeds"], serde_json::json!([1, 2, 3]));
+        let read: ScoreCard = serde_json::from_value(json).unwrap();
+        assert_eq!(read, card);
+    }
 }

@@ -124,7 +124,7 @@ fn pct(part: f64, whole: f64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::bout;
+    use super::super::fixture::bout;
     use super::super::{Pilot, Tally};
 
     /// Two units of 10 each, with a load of 0, 20, 35 and 10 for a minute each.

@@ -1,5 +1,6 @@
 //! A timetable: so many units in this hour of the day or of the week. Rule: fitted on the training part alone, as a careful
-//! operator would: the highest load the hour has had, and asked for a lead time ahead.
+//! operator would: for the highest load that the hour has had, or for all but its highest twentieth, and asked for a lead
+//! time ahead.
 
 use prescale_domain::{Span, Timestamp};
 
@@ -10,7 +11,7 @@ const HOUR: Span = Span::from_minutes(60);
 const DAY: usize = 24;
 const WEEK: usize = 7 * DAY;
 
-/// The highest load by hour of the day or of the week, in UTC.
+/// The load to expect by hour of the day or of the week, in UTC.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timetable {
     /// 24 or 168 loads; an hour that was never seen has the highest of all.
@@ -18,17 +19,22 @@ pub struct Timetable {
 }
 
 impl Timetable {
-    /// Of 24 slots for the hours of the day, or 168 for those of the week; `None` without any history.
-    pub fn fit(training: &Demand, slots: usize) -> Option<Self> {
-        let mut highest: Vec<Option<f64>> = vec![None; slots];
+    /// Of 24 slots for the hours of the day, or 168 for those of the week: the load that a share of `quantile` of those in
+    /// the slot does not exceed (nearest rank). `None` without any history.
+    pub fn fit(training: &Demand, slots: usize, quantile: f64) -> Option<Self> {
+        let mut loads: Vec<Vec<f64>> = vec![Vec::new(); slots];
         let mut moment = training.start;
         for load in &training.load {
-            let slot = highest.get_mut(slot(moment, slots))?;
-            *slot = Some(slot.map_or(*load, |before| before.max(*load)));
+            loads.get_mut(slot(moment, slots))?.push(*load);
             moment = moment + training.step;
         }
         let peak = training.load.iter().copied().reduce(f64::max)?;
-        Some(Self { slots: highest.into_iter().map(|load| load.unwrap_or(peak)).collect() })
+        let expected = |mut loads: Vec<f64>| {
+            loads.sort_unstable_by(f64::total_cmp);
+            let rank = (quantile * loads.len() as f64).ceil() as usize;
+            loads.get(rank.saturating_sub(1)).copied().unwrap_or(peak)
+        };
+        Some(Self { slots: loads.into_iter().map(expected).collect() })
     }
 
     pub fn load(&self, moment: Timestamp) -> f64 {
@@ -59,33 +65,37 @@ impl Autoscaler for Cron<'_> {
     }
 }
 
+/// An hour's load is its highest, or the one that its highest twentieth exceeds.
+const QUANTILES: [f64; 2] = [1.0, 0.95];
+static VARIANTS: [&str; 4] = ["hour-of-day", "hour-of-day p95", "hour-of-week", "hour-of-week p95"];
+
 pub(super) struct Entry {
-    day: Option<Timetable>,
-    /// From two weeks on; one would only repeat itself.
-    week: Option<Timetable>,
+    /// As the variants; those of the week from two weeks on, since one would only repeat itself. Empty without a history.
+    timetables: Vec<Timetable>,
 }
 
 impl Entry {
     pub(super) fn new(course: &Course) -> Self {
         let training = &course.training;
         let weeks = training.end().since(training.start).millis() / (HOUR.millis() * WEEK as i64);
-        let week = if weeks >= 2 { Timetable::fit(training, WEEK) } else { None };
-        Self { day: Timetable::fit(training, DAY), week }
+        let slots = if weeks >= 2 { &[DAY, WEEK][..] } else { &[DAY] };
+        let fit = |slots: &usize| QUANTILES.map(|quantile| Timetable::fit(training, *slots, quantile));
+        Self { timetables: slots.iter().flat_map(fit).flatten().collect() }
     }
 }
 
 impl Contender for Entry {
     fn variants(&self) -> &'static [&'static str] {
-        if self.week.is_some() { &["hour-of-day", "hour-of-week"] } else { &["hour-of-day"] }
+        // Without a history there is no timetable, and the fleet stays what it is.
+        VARIANTS.get(..self.timetables.len().max(1)).unwrap_or(&VARIANTS)
     }
 
     fn enter<'a>(&'a self, bout: &'a Bout, knobs: Knobs) -> Box<dyn Autoscaler + 'a> {
-        let timetable = if knobs.variant == "hour-of-week" { self.week.as_ref() } else { self.day.as_ref() };
+        let place = VARIANTS.iter().position(|variant| *variant == knobs.variant).unwrap_or(0);
         let ahead = bout.fleet.provisioning_latency_p90.max(bout.fleet.provisioning_latency) + bout.fleet.warm_up;
         let (target, unit_capacity) = (knobs.target, bout.unit_capacity);
-        match timetable {
+        match self.timetables.get(place) {
             Some(timetable) => Box::new(Cron { timetable, ahead, target, unit_capacity }),
-            // Without a history there is no timetable, and the fleet stays what it is.
             None => Box::new(Hold),
         }
     }
@@ -106,13 +116,15 @@ mod tests {
         let mut load: Vec<f64> = (0..96).map(|half| f64::from((half % 48) * 5)).collect();
         load[48 + 7] = 99.0;
         let training = Demand { start: at(0), step: Span::from_minutes(30), load };
-        let timetable = Timetable::fit(&training, DAY).unwrap();
+        let timetable = Timetable::fit(&training, DAY, 1.0).unwrap();
+        // Of four loads in an hour the third is the highest of three quarters.
+        assert_eq!(Timetable::fit(&training, DAY, 0.75).unwrap().load(at(200)), 35.0);
         assert_eq!(
             [0, 60, 119, 200, 239, 240].map(|minute| timetable.load(at(minute))),
             [5.0, 15.0, 15.0, 99.0, 99.0, 45.0]
         );
         assert_eq!(timetable.load(at(1440 * 3 + 60)), 15.0);
-        assert_eq!(Timetable::fit(&Demand { load: Vec::new(), ..training }, DAY), None);
+        assert_eq!(Timetable::fit(&Demand { load: Vec::new(), ..training }, DAY, 1.0), None);
     }
 
     #[test]

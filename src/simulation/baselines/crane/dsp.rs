@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn percentiles_are_samples_or_means_of_two() {
         let sorted: Vec<f64> = (1..=2000).map(f64::from).collect();
-        assert_eq!((percentile(&sorted, 0.1), percentile(&sorted, 99.9)), (Some(2.0), Some(1998.0)));
+        // 99.9 / 100 · 2000 is a hair above 1998 in binary, there as here.
+        assert_eq!((percentile(&sorted, 0.1), percentile(&sorted, 99.9)), (Some(2.0), Some(1998.5)));
         assert_eq!(percentile(&sorted[..1500], 0.1), Some(1.5));
         assert_eq!(percentile(&sorted[..500], 0.1), None);
         let mut samples: Vec<f64> = (0..2000).map(|_| 5.0).collect();
@@ -241,7 +242,8 @@ mod tests {
 
     #[test]
     fn weak_and_fast_components_are_filtered_out() {
-        let pure = |i: usize| 50.0 + 20.0 * wave(i, 96.0);
+        // At least three components are kept, however weak.
+        let pure = |i: usize| 50.0 + 20.0 * wave(i, 96.0) + 6.0 * wave(i, 48.0) + 4.0 * wave(i, 32.0);
         // A component of 40 minutes, at an amplitude of 0.5 on either side of the spectrum, below 1.
         let noisy = signal(4, |i| pure(i) + wave(i, 8.0 / 3.0));
         let estimate = estimate(&noisy, 96, FILTERS[0], STEP);
