@@ -11,6 +11,7 @@ mod balance;
 mod billing;
 mod engine;
 mod fluid;
+mod line;
 mod moment;
 mod outcome;
 mod record;

@@ -117,13 +117,15 @@ impl SupplySeries {
 fn bursts(hazard: &Hazard, start: Timestamp, end: Timestamp, seed: u64, zone: usize) -> Vec<Timestamp> {
     let mut rng = rng(seed, Purpose::Bursts, zone, start);
     let (mut moments, mut at) = (Vec::new(), start);
-    while hazard.bursts_per_day > 0.0 {
+    if hazard.bursts_per_day <= 0.0 {
+        return moments;
+    }
+    loop {
         let drawn: f64 = Exp1.sample(&mut rng);
         at = at + Span::from_millis(((drawn / hazard.bursts_per_day * 86_400_000.0) as i64).max(1));
         if at >= end {
-            break;
+            return moments;
         }
         moments.push(at);
     }
-    moments
 }

@@ -77,7 +77,12 @@ fn a_burst_strikes_the_pools_of_a_zone_together_and_nothing_can_be_had_after_it(
     assert!((80..120).contains(&struck(&first)) && (80..120).contains(&struck(&second)));
     assert_eq!(struck(&other), 0, "another zone has bursts of its own");
     assert_eq!(market.obtainable(0, burst + Span::from_minutes(29)), 0);
-    assert_eq!(market.obtainable(0, burst + Span::from_minutes(30)), u32::MAX);
+    // The first burst that is not followed by another at once.
+    let bursts: BTreeSet<Timestamp> = first.into_iter().collect();
+    let mut pairs = bursts.iter().zip(bursts.iter().skip(1));
+    let calm = pairs.find(|(burst, next)| next.since(**burst) > Span::from_minutes(60)).unwrap().0;
+    assert_eq!(market.obtainable(0, *calm + Span::from_minutes(29)), 0);
+    assert_eq!(market.obtainable(0, *calm + Span::from_minutes(30)), u32::MAX);
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Engine<'_> {
     }
 
     fn serve(&mut self, unit: u32, request: Request) {
-        let age = self.now.since(self.fleet.units[unit as usize].in_service);
+        let age = self.fleet.units[unit as usize].age(self.now);
         let seconds = self.settings.fleet.warm_up.duration(request.work, age);
         self.departures.push(Reverse((self.now.plus(Nanos::from_seconds(seconds)), unit, request.arrived)));
         self.busy += 1;

@@ -8,6 +8,7 @@
 //! served when its service begins. Queues by unit are taken for one queue.
 
 use super::arrivals::Arrivals;
+use super::line::Line;
 use super::moment::{Nanos, nanos_since};
 use super::outcome::{Observation, QueueOutcome};
 use super::record::Books;
@@ -20,9 +21,11 @@ use crate::seeded::{Purpose, rng};
 /// Steps are no longer than this.
 const STEP_SECONDS: f64 = 1.0;
 /// A latency's count is rounded after this factor, so that small parts of small rates count.
-const FINENESS: f64 = 10_000.0;
+const FINENESS: f64 = 1e6;
 /// Equally likely parts into which the waits of those who wait are cut.
-const WAITS: u32 = 8;
+const WAITS: u32 = 16;
+/// Parts of a step in which there is a line.
+const POINTS: u32 = 4;
 
 /// Runs the fleet through the arrivals as [`simulate`](super::simulate) does, in time that does not depend on the rate.
 ///
@@ -41,7 +44,7 @@ pub fn simulate_fluid(
     let mut now = Nanos::ZERO;
     while now < end {
         tank.follow_units(now);
-        let (waiting, in_service) = (tank.level.round() as u64, tank.in_service.round() as u64);
+        let (waiting, in_service) = (tank.line.level.round() as u64, tank.in_service.round() as u64);
         let observation = tank.books.observe(now, &mut tank.fleet, in_service, waiting);
         tank.books.close_tick(now);
         if let Some(units) = controller(&observation) {
@@ -57,8 +60,8 @@ pub fn simulate_fluid(
         }
         now = now.plus(tick);
     }
-    let Tank { books, fleet, level, steps, .. } = tank;
-    Ok(books.close(end, fleet, level, 0, steps))
+    let Tank { books, fleet, line, steps, .. } = tank;
+    Ok(books.close(end, fleet, line.level, 0, steps))
 }
 
 struct Tank<'a> {
@@ -66,8 +69,10 @@ struct Tank<'a> {
     fleet: Fleet<'a>,
     /// Service times and the share of requests that have them.
     services: Vec<(f64, f64)>,
-    /// Requests in line because of overload.
-    level: f64,
+    /// Means of equally likely parts of an exponential distribution of mean 1.
+    waits: Vec<f64>,
+    /// Requests that wait because of overload.
+    line: Line,
     /// Those that wait by chance, on average.
     chance: f64,
     in_service: f64,
@@ -83,7 +88,8 @@ impl<'a> Tank<'a> {
             settings,
             fleet,
             services: services(settings),
-            level: 0.0,
+            waits: waits(),
+            line: Line::default(),
             chance: 0.0,
             in_service: 0.0,
             finishing: Vec::new(),
@@ -128,36 +134,47 @@ impl<'a> Tank<'a> {
         let mean = self.settings.service.time.mean_seconds();
         let speed = self.fleet.speed(Nanos(from.0 + to.since(from).0 / 2));
         let capacity = speed * self.settings.service.unit_rate();
-        let before = self.level;
+        let before = self.line.level;
         let come = rate * seconds;
         let begun = (before + come).min(capacity * seconds);
-        let left = before + come - begun;
-        let by_limit = left.min(self.settings.queue.limit() as f64);
-        let patience = self.settings.queue.timeout().map_or(f64::INFINITY, Nanos::seconds);
-        // First come, first served: nobody waits longer than it takes to serve those before him; where nobody is served,
-        // those wait that came last.
-        let by_timeout = by_limit.min(patience * if capacity > 0.0 { capacity } else { rate });
-        self.level = by_timeout;
-        self.in_service =
-            begun / seconds * mean * if speed > 0.0 { f64::from(self.fleet.in_service) / speed } else { 0.0 };
-        let waits = self.chance_waits(rate, capacity, speed, seconds);
+        let unit_share = if speed > 0.0 { f64::from(self.fleet.in_service) / speed } else { 0.0 };
+        self.in_service = begun / seconds * mean * unit_share;
+        let chance = self.chance_waits(rate, capacity, speed, seconds);
+        let start = from.seconds();
+        self.line.join(start, start + seconds, come);
+        // A millionth of a request is rounding.
+        if before > 1e-6 || come > capacity * seconds {
+            let served_by = |moment: f64| (capacity * moment).min(before + rate * moment);
+            for point in 0..POINTS {
+                let moment = |point: u32| seconds * f64::from(point) / f64::from(POINTS);
+                let (begins, ends) = (moment(point), moment(point + 1));
+                let served = served_by(ends) - served_by(begins);
+                let arrived = self.line.serve(served);
+                let delay = (start + (begins + ends) / 2.0 - arrived).max(0.0);
+                self.answer(served, delay, (0.0, 0.0));
+            }
+        } else {
+            self.line.serve(self.line.level);
+            self.answer(begun, 0.0, chance);
+        }
         let tick = &mut self.books.tick;
         tick.arrived += come;
         tick.begun += begun;
         tick.served += begun;
-        tick.full += left - by_limit;
-        tick.timeout += by_limit - by_timeout;
+        tick.full += self.line.cut(self.settings.queue.limit() as f64);
+        if let Some(patience) = self.settings.queue.timeout() {
+            let given_up = self.line.give_up(start + seconds - patience.seconds());
+            tick.timeout += given_up;
+            tick.abandoned += given_up * patience.seconds();
+        }
         tick.seconds += seconds;
-        tick.queue += ((before + self.level) / 2.0 + self.chance) * seconds;
-        tick.queue_max = tick.queue_max.max(self.level + self.chance);
+        tick.queue += ((before + self.line.level) / 2.0 + self.chance) * seconds;
+        tick.queue_max = tick.queue_max.max(self.line.level + self.chance);
         tick.busy += self.in_service * seconds;
         let taking = f64::from(self.fleet.in_service);
-        tick.places +=
-            (taking + f64::from(self.fleet.draining)) * f64::from(self.settings.service.concurrency) * seconds;
+        let places = (taking + f64::from(self.fleet.draining)) * f64::from(self.settings.service.concurrency);
+        tick.places += places * seconds;
         tick.ready += taking * seconds;
-        if begun > 0.0 {
-            self.answer(before, begun, rate, capacity, seconds, waits);
-        }
     }
 
     /// Share of arrivals that wait by chance, and the mean wait of those.
@@ -177,38 +194,37 @@ impl<'a> Tank<'a> {
         if share > 0.0 { (share, self.chance / rate / share) } else { (0.0, 0.0) }
     }
 
-    /// Writes down the latencies of `begun` requests.
-    fn answer(&mut self, before: f64, begun: f64, rate: f64, capacity: f64, seconds: f64, waits: (f64, f64)) {
-        let points: u32 = if before > 0.0 || self.level > 0.0 { 4 } else { 1 };
+    /// Writes down the latencies of `begun` requests that were `delay` in line, and of which a share waits by chance, so
+    /// long on average.
+    fn answer(&mut self, begun: f64, delay: f64, (share, mean): (f64, f64)) {
+        if begun <= 0.0 {
+            return;
+        }
         let objective = self.settings.objective.seconds();
-        let patience = self.settings.queue.timeout().map_or(f64::INFINITY, Nanos::seconds);
-        let (share, mean) = waits;
         let tick = &mut self.books.tick;
-        let mut waited = 0.0;
+        tick.waited += begun * (delay + share * mean);
         let mut note = |seconds: f64, count: f64| {
             tick.good += if seconds <= objective { count } else { 0.0 };
             tick.latency(((seconds * 1e6) as u64).max(1), (count * FINENESS).round() as u64);
         };
-        for point in 0..points {
-            let moment = seconds * (f64::from(point) + 0.5) / f64::from(points);
-            let in_line = (before + (rate - capacity) * moment).max(0.0);
-            let delay = if capacity > 0.0 { (in_line / capacity).min(patience) } else { 0.0 };
-            let count = begun / f64::from(points);
-            let share = if in_line > 0.0 { 0.0 } else { share };
-            waited += count * (delay + share * mean);
-            for (service, part) in &self.services {
-                note(delay + service, count * part * (1.0 - share));
-                if share > 1e-6 {
-                    for number in 0..WAITS {
-                        // The middle of each part of an exponential distribution.
-                        let wait = -mean * (1.0 - (f64::from(number) + 0.5) / f64::from(WAITS)).ln();
-                        note(delay + wait + service, count * part * share / f64::from(WAITS));
-                    }
+        for (service, part) in &self.services {
+            note(delay + service, begun * part * (1.0 - share));
+            if share > 1e-6 {
+                for wait in &self.waits {
+                    note(delay + mean * wait + service, begun * part * share / f64::from(WAITS));
                 }
             }
         }
-        tick.waited += waited;
     }
+}
+
+/// Means of equally likely parts of an exponential distribution of mean 1.
+fn waits() -> Vec<f64> {
+    let beyond = |part: u32| {
+        let share = 1.0 - f64::from(part) / f64::from(WAITS);
+        if share > 0.0 { share * (1.0 - share.ln()) } else { 0.0 }
+    };
+    (0..WAITS).map(|part| f64::from(WAITS) * (beyond(part) - beyond(part + 1))).collect()
 }
 
 /// Parts of the service time's distribution, finer towards its tail, each with its mean: from draws, so that every

@@ -25,8 +25,8 @@ pub(super) struct Unit {
     pub(super) stage: Stage,
     pub(super) class: PriceClass,
     launched: Nanos,
-    /// When it came, or is to come, into service.
-    pub(super) in_service: Nanos,
+    /// When it came, or is to come, into service; `None` = before the run.
+    in_service: Option<Nanos>,
     fails: bool,
     /// Requests in service or waiting at this unit.
     pub(super) held: u32,
@@ -35,6 +35,13 @@ pub(super) struct Unit {
     replaces: Option<u32>,
     /// Its successor has been launched.
     leaving: bool,
+}
+
+impl Unit {
+    /// How long it has been in service.
+    pub(super) fn age(&self, now: Nanos) -> Nanos {
+        self.in_service.map_or(Nanos::MAX, |since| now.since(since))
+    }
 }
 
 /// What the server of requests has to do about a unit.
@@ -153,7 +160,7 @@ impl<'a> Fleet<'a> {
         let serving = self.living.iter().map(|unit| &self.units[*unit as usize]);
         let warm_up = &self.settings.fleet.warm_up;
         let at_work = serving.filter(|unit| unit.stage == Stage::InService);
-        at_work.map(|unit| warm_up.speed(now.since(unit.in_service).seconds())).sum()
+        at_work.map(|unit| warm_up.speed(unit.age(now).seconds())).sum()
     }
 
     pub(super) fn set_wanted(&mut self, now: Nanos, units: u32) {
@@ -319,7 +326,7 @@ impl<'a> Fleet<'a> {
         }
         let (latency, fails) = fleet.provisioning.draw(self.settings.seed, number, fleet.launch_failure);
         let (stage, in_service, fails) =
-            if at_once { (Stage::InService, Nanos::ZERO, false) } else { (Stage::Pending, now.plus(latency), fails) };
+            if at_once { (Stage::InService, None, false) } else { (Stage::Pending, Some(now.plus(latency)), fails) };
         if let Some(tenancy) = &tenancy {
             self.plan_fate(number, tenancy);
         }
@@ -327,12 +334,12 @@ impl<'a> Fleet<'a> {
         self.living.push(number);
         let leaving = false;
         self.units.push(Unit { stage, class, launched: now, in_service, fails, held: 0, tenancy, replaces, leaving });
-        if at_once {
+        if let Some(due) = in_service {
+            self.pending += 1;
+            self.plan(due, Happening::Due(number));
+        } else {
             self.in_service += 1;
             self.changes.push_back(Change::Opened(number));
-        } else {
-            self.pending += 1;
-            self.plan(in_service, Happening::Due(number));
         }
         self.units_max = self.units_max.max(self.alive());
     }

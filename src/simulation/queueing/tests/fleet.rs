@@ -85,6 +85,18 @@ fn a_unit_that_warms_up_is_slower_at_first() {
 }
 
 #[test]
+fn the_first_units_are_warm_and_those_launched_later_are_not() {
+    let mut run = settings(1, 1, fixed(1.0), Span::from_minutes(5));
+    run.fleet.warm_up = WarmUp { span: Span::from_secs(100), initial_speed: 0.0 };
+    let first = simulate(&run, &log(&[0]), still).unwrap().totals;
+    assert!((995.0..1010.0).contains(&first.p50_ms.unwrap()), "{:?}", first.p50_ms);
+    run.fleet.initial = 0;
+    // There after a minute, and cold: a second's work takes it √(2 · 100) s.
+    let later = simulate(&run, &log(&[0]), at(&[(0, 1)])).unwrap().totals;
+    assert!((74_000.0..75_500.0).contains(&later.p50_ms.unwrap()), "{:?}", later.p50_ms);
+}
+
+#[test]
 fn launches_that_fail_are_tried_again_until_the_fleet_is_whole() {
     let mut run = settings(0, 1, fixed(0.1), Span::from_minutes(120));
     run.fleet.launch_failure = 0.5;
