@@ -27,7 +27,13 @@ pub fn interval(differences: &Moments, alpha: f64, tuned_at: u32) -> Option<Esti
         return None;
     }
     let reach = (variance * (k - 1.0) / room).sqrt();
-    reach.is_finite().then(|| Estimate { effect, low: effect - reach, high: effect + reach, level: 1.0 - alpha, units })
+    reach.is_finite().then_some(Estimate {
+        effect,
+        low: effect - reach,
+        high: effect + reach,
+        level: 1.0 - alpha,
+        units,
+    })
 }
 
 /// c²: the mixture's width that makes the interval narrowest at `tuned_at`, nearly, as for a known variance (Waudby-Smith,

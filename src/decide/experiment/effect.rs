@@ -92,7 +92,7 @@ pub fn welch(control: &Moments, treatment: &Moments, alpha: f64) -> Option<Estim
 fn around(effect: f64, error: f64, freedom: f64, alpha: f64, units: u64) -> Option<Estimate> {
     let reach = t_quantile(freedom, 1.0 - alpha / 2.0)? * error;
     let sound = reach.is_finite() && effect.is_finite();
-    sound.then(|| Estimate { effect, low: effect - reach, high: effect + reach, level: 1.0 - alpha, units })
+    sound.then_some(Estimate { effect, low: effect - reach, high: effect + reach, level: 1.0 - alpha, units })
 }
 
 /// The quantile of Student's distribution with `freedom` degrees of freedom.

@@ -46,9 +46,11 @@ function drawCapacity() {
   box.add(shape("path", { class: "demand", d: stairs(service.needed, from, to, box.x, box.y) }));
   if (ours) box.add(shape("path", { class: "ours", d: stairs(ours, from, to, box.x, box.y) }));
   const changes = service.decisions.filter((decision) => decision.kind !== "none" && decision.at >= from && decision.at <= to);
+  const crowded = changes.length * 6 > box.right - box.left;
   for (const decision of changes) {
     const x = box.x(decision.at), up = decision.kind === "scale-up", y = box.top - 6;
-    box.add(shape("path", { class: `mark ${decision.kind}`, d: up ? `M${x - 3.5} ${y + 6}h7l-3.5 -6z` : `M${x - 3.5} ${y}h7l-3.5 6z` }));
+    const mark = crowded ? `M${x - 0.5} ${y}h1v6h-1z` : up ? `M${x - 3.5} ${y + 6}h7l-3.5 -6z` : `M${x - 3.5} ${y}h7l-3.5 6z`;
+    box.add(shape("path", { class: `mark ${decision.kind}`, d: mark }));
   }
   box.marks = shape("g");
   box.add(box.marks);

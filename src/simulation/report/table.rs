@@ -42,8 +42,13 @@ pub fn table(report: &BacktestReport) -> String {
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
-    let printable =
-        |line: String| line.trim_end().chars().filter(|letter| !letter.is_control()).collect::<String>() + "\n";
+    let printable = |line: String| {
+        line.trim_end()
+            .chars()
+            .filter(|letter| !letter.is_control() && !matches!(letter, '\u{2028}' | '\u{2029}'))
+            .collect::<String>()
+            + "\n"
+    };
     lines.into_iter().map(printable).collect()
 }
 
@@ -58,7 +63,8 @@ fn headline_words(headline: &Value) -> Vec<String> {
         None => "Prescale's cost can't be compared".to_owned(),
     };
     let (short, cost) = (fixed(number("time_pct"), 3), fixed(number("cost_usd"), 2));
-    vec![format!("{saved} than {against}, {rank} ({short} % of time short, {cost} USD)."), String::new()]
+    let rival = format!("{against}: {short} % of time short, {cost} USD.");
+    vec![format!("{saved} than {against}, {rank}."), rival, String::new()]
 }
 
 /// Rows by name, the columns in as many blocks side by side as the width takes. `limits` are no rivals.
