@@ -116,11 +116,15 @@ pub fn reward(bout: &Bout, tally: &Tally, shortage_weight: f64) -> Option<f64> {
     Some(-(tally.cost_usd / least + shortage_weight * short))
 }
 
+/// Desired units by time.
+type Timeline = Vec<(Timestamp, u32)>;
+
 /// What each arm would have come to on one stage; each is decided once.
 struct Flights<'a> {
     settings: &'a TrainingSettings,
     stage: Stage,
-    timelines: Vec<Option<Vec<Vec<(Timestamp, u32)>>>>,
+    /// By arm and service.
+    timelines: Vec<Option<Vec<Timeline>>>,
 }
 
 impl<'a> Flights<'a> {

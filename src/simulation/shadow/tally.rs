@@ -54,7 +54,7 @@ pub(super) struct DayTally {
     pub prescale: SideTally,
 }
 
-/// One side in the shape of the score card's systems; see `docs` of the back-test for each number.
+/// One side in the shape of the score card's systems; [`COLUMNS`](crate::report::COLUMNS) says what each number is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowScore {
     pub violations: Violations,
