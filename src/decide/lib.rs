@@ -35,6 +35,9 @@
 //! [`Timetable`] finds the active schedules and change freezes, [`outlook`] reads the forecast beyond the decision's window,
 //! [`month_end`] says how long a budget must last, [`due`] which loops are due. [`victims`], [`drain_plan`] and [`drain_step`]
 //! say which units go and how.
+//!
+//! Beside the decision: [`experiment`] tells which of two policies or models is better, and [`selector`] learns which policy
+//! suits which service.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
 
@@ -45,6 +48,7 @@ mod cadence;
 mod decision;
 mod emergency;
 mod events;
+pub mod experiment;
 mod explain;
 mod feasibility;
 mod inputs;
@@ -59,6 +63,7 @@ mod recompute;
 mod refusal;
 mod scale_in;
 mod schedule;
+pub mod selector;
 #[cfg(test)]
 mod tests;
 mod window;

@@ -148,4 +148,4 @@ pub fn simulate_service(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

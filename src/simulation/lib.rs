@@ -20,6 +20,9 @@
 //! - [`market`]: the spot market, generated or recorded.
 //! - [`profile`]: loads of a kind, for `prescale simulate`.
 //! - [`acceptance`]: scenarios with an objective, and whether a run reached it.
+//! - [`report`]: a back-test as JSON, as a terminal table and as one HTML page.
+//! - [`shadow`]: the same numbers live: what would have run beside what really ran.
+//! - [`selector`]: trains the selector of policies.
 //! - [`experiment`]: decisions on a simple seasonal forecast, without Kafka or models, to try policies in seconds.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
@@ -34,8 +37,11 @@ pub mod meeting;
 pub mod prescale;
 pub mod profile;
 pub mod queueing;
+pub mod report;
 pub mod score;
 mod seeded;
+pub mod selector;
+pub mod shadow;
 pub mod stream;
 pub mod sweep;
 pub mod workload;
