@@ -21,7 +21,8 @@ use prescale_controller::view::{EventLog, Handle};
 use prescale_controller::{
     ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
 };
-use prescale_domain::{Mode, OpeningHours, ServiceName, Span, SystemClock, Zone};
+use prescale_decide::{Rules, Timetable};
+use prescale_domain::{CadenceSettings, Mode, OpeningHours, ServiceName, Span, SystemClock, Zone};
 use prescale_forecast::models::ModelKind;
 use prescale_ingest::SourceError;
 use prescale_ingest::kafka::{KafkaSettings, KafkaSink, KafkaSourceSettings, SinkError};
@@ -33,7 +34,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Failure;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, ServiceConfig};
 use event_log::EventTopic;
 use event_minutes::Expansion;
 use pipelines::PipelineFile;
@@ -186,6 +187,8 @@ pub(crate) fn kafka_settings(config: &Config) -> KafkaSettings {
 
 pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<ControllerSettings, Failure> {
     let mut services = Vec::new();
+    // What is wrong with schedules was said when the configuration was read.
+    let timetable = Arc::new(config.timetable().unwrap_or_default());
     // Zones and hours that are none were refused when the configuration was read.
     let zone = config.calendars.time_zone.parse().unwrap_or(Zone::UTC);
     for service in &config.services {
@@ -210,9 +213,15 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             confident_horizon: service.confident_horizon,
             opening_hours: service.opening_hours(zone).unwrap_or_else(|_| OpeningHours::usual(zone)),
             target: service.target.clone(),
+            rules: rules(config, service, &timetable),
         });
     }
     Ok(ControllerSettings {
+        cadence: CadenceSettings {
+            fast: config.policy.fast_interval,
+            normal: config.policy.decision_interval,
+            slow: config.policy.decision_interval,
+        },
         clock: if mode.event_clock { ClockMode::Event } else { ClockMode::Wall },
         step: config.features.step,
         lateness: config.features.lateness,
@@ -229,6 +238,21 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
         },
         snapshot_windows: config.state.snapshot_windows,
     })
+}
+
+/// The rules around the planner for one service.
+pub(crate) fn rules(config: &Config, service: &ServiceConfig, timetable: &Arc<Timetable>) -> Rules {
+    let zone = config.calendars.time_zone.parse().unwrap_or(Zone::UTC);
+    let opening_hours = service.opening_hours(zone).unwrap_or_else(|_| OpeningHours::usual(zone));
+    Rules {
+        settings: service.rules.unwrap_or(config.rules),
+        timetable: Arc::clone(timetable),
+        opening_hours,
+        zone,
+        price_usd_hour: service.target.price_usd_hour(),
+        unit: service.unit,
+        fleet: config.fleet_limits,
+    }
 }
 
 /// A pipeline is called as its file is.

@@ -94,6 +94,18 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
             fault(format!("features.pipelines[{index}]"), format!("`{}` is not a file", path.display()));
         }
     }
+    for wrong in config.timetable().err().into_iter().flatten() {
+        fault("schedules".into(), wrong.to_string());
+    }
+    if config.policy.fast_interval < Span::from_secs(1) {
+        fault("policy.fast_interval".into(), format!("{} is shorter than 1s", config.policy.fast_interval));
+    }
+    let known: BTreeSet<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+    let named = config.schedules.iter().flat_map(|schedule| &schedule.services);
+    let named = named.chain(config.freezes.iter().flat_map(|freeze| &freeze.services));
+    for service in named.filter(|service| !known.contains(service.as_str())) {
+        fault("schedules".into(), format!("`{service}` is no service of this configuration"));
+    }
     let mut names = BTreeSet::new();
     for (index, service) in config.services.iter().enumerate() {
         let path = |key: &str| format!("services[{index}].{key}");

@@ -22,6 +22,7 @@ pub(crate) fn resolve(text: &str) -> Result<(Config, Resolved), Vec<Fault>> {
     let wrong = template::expand(&mut own, &mut filled);
     let mut mine = BTreeSet::new();
     overlay(&mut merged, &own, "", &mut mine);
+    fill_rules(&mut merged);
     let resolved = describe(&merged, &mine, &filled);
     let mut faults = wrong;
     let mut merged = Value::Table(merged);
@@ -43,6 +44,18 @@ pub(crate) fn resolve(text: &str) -> Result<(Config, Resolved), Vec<Fault>> {
                 put_back(&mut merged, &path);
             }
         }
+    }
+}
+
+/// A service that says some of the rules has the others of `[rules]`.
+fn fill_rules(merged: &mut Table) {
+    let Some(Value::Table(common)) = merged.get("rules").cloned() else { return };
+    let services = merged.get_mut("services").and_then(Value::as_array_mut);
+    for service in services.into_iter().flatten() {
+        let Some(Value::Table(own)) = service.get_mut("rules") else { continue };
+        let mut whole = common.clone();
+        overlay(&mut whole, own, "", &mut BTreeSet::new());
+        *own = whole;
     }
 }
 

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use prescale_actuate::TargetSettings;
+use prescale_decide::{ScheduleFault, Timetable};
 use prescale_domain::{
-    Mode, OpeningHours, PlanningRule, PlanningSettings, PolicySettings, Span, Timestamp, Trigger, Zone,
+    FreezeSettings, Mode, OpeningHours, PlanningRule, PlanningSettings, PolicySettings, ResourceLimits, Resources,
+    RuleSettings, ScheduleSettings, Span, Timestamp, Trigger, Zone,
 };
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::history::Columns;
@@ -30,9 +32,28 @@ pub(crate) struct Config {
     pub(crate) serve: Serve,
     pub(crate) policy: Policy,
     pub(crate) lead_time: LeadTimes,
+    /// The rules around the planner, for services that do not say otherwise.
+    pub(crate) rules: RuleSettings,
+    /// What all services together may take.
+    pub(crate) fleet_limits: ResourceLimits,
     pub(crate) forecast: OnlineSettings,
     #[serde(default)]
+    pub(crate) schedules: Vec<ScheduleSettings>,
+    /// Times in which capacity is not to change.
+    #[serde(default)]
+    pub(crate) freezes: Vec<FreezeSettings>,
+    #[serde(default)]
     pub(crate) services: Vec<ServiceConfig>,
+}
+
+impl Config {
+    /// Schedules and change freezes of all services.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub(crate) fn timetable(&self) -> Result<Timetable, Vec<ScheduleFault>> {
+        Timetable::try_new(&self.schedules, &self.freezes)
+    }
 }
 
 /// How to reach Kafka.
@@ -201,6 +222,7 @@ pub(crate) struct Policy {
     pub(crate) predictive: bool,
     pub(crate) smoothing: f64,
     pub(crate) decision_interval: Span,
+    pub(crate) fast_interval: Span,
     pub(crate) step_up_units: u32,
     pub(crate) step_down_units: u32,
     pub(crate) cooldown_up: Span,
@@ -248,6 +270,12 @@ pub(crate) struct ServiceConfig {
     /// Where units come later than that, the reactive rule alone may scale it.
     #[serde(default)]
     pub(crate) allow_reactive_only: bool,
+    /// The rules around the planner, where they differ from `[rules]`.
+    #[serde(default)]
+    pub(crate) rules: Option<RuleSettings>,
+    /// What one unit takes of the limits.
+    #[serde(default)]
+    pub(crate) unit: Resources,
     /// The IANA zone of its users; default: calendars.time_zone.
     #[serde(default)]
     pub(crate) time_zone: Option<String>,
@@ -496,6 +524,8 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         lead_time: LeadTimeOverride::default(),
         confident_horizon: None,
         allow_reactive_only: false,
+        rules: None,
+        unit: Resources::default(),
         time_zone: None,
         business_hours: None,
         history: None,

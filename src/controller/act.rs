@@ -3,7 +3,7 @@
 
 use futures::future::join_all;
 use prescale_actuate::{Actuator, Target};
-use prescale_domain::{Actuation, Decision, Mode, Outcome, TargetState, Timestamp};
+use prescale_domain::{Actuation, ActuationReport, Decision, Mode, Outcome, TargetState, Timestamp};
 use prescale_telemetry::controller as happenings;
 
 use crate::archive::actuation_write;
@@ -83,6 +83,12 @@ impl Controller {
                 _ => None,
             };
             self.show.degrade(&format!("act-{}", decision.service), failure);
+            let failed = match &outcome {
+                Outcome::Failed { code, .. } => Some(code.clone()),
+                _ => None,
+            };
+            let state = self.state.services.entry(decision.service.clone()).or_default();
+            state.actuation = Some(ActuationReport { at: now, failed });
             if let Outcome::Applied { units, .. } | Outcome::Unchanged { units } = &outcome {
                 let state = self.state.services.entry(decision.service.clone()).or_default();
                 state.target = state.target.map(|known| TargetState { desired: *units, ..known });

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prescale_actuate::{ActuateError, Target};
-use prescale_decide::{Moment, decide};
+use prescale_decide::{Around, Moment, decide, due, turned};
 use prescale_domain::{
-    CalendarEvent, Clock, Decision, FeatureRow, FeaturesRecord, QuantileForecast, Series, ServiceName, Span, Timestamp,
+    CalendarEvent, Clock, Decision, DecisionKind, FeatureRow, FeaturesRecord, LastTurns, QuantileForecast, Series,
+    ServiceName, Signals, Span, Timestamp,
 };
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
@@ -111,6 +112,8 @@ pub struct Controller {
     /// Changes that go with the next snapshot.
     pub(crate) unwritten: Vec<Write>,
     windows_since_snapshot: u32,
+    /// When it last decided.
+    turns: LastTurns,
     /// Histories that wait for the first window.
     pub(crate) back_fill: BTreeMap<ServiceName, Series>,
 }
@@ -175,6 +178,7 @@ impl Controller {
             summary: Summary::default(),
             unwritten: Vec::new(),
             windows_since_snapshot: 0,
+            turns: LastTurns::default(),
             back_fill: parts.back_fill,
         };
         controller.resume_training();
@@ -201,7 +205,8 @@ impl Controller {
     /// Runs until [`Event::Stop`], until all senders are gone, or, with `until_end`, until the input has ended.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Event>, until_end: bool) -> Result<Summary, ControllerError> {
         let wall = self.settings.clock == ClockMode::Wall;
-        let mut ticks = tokio::time::interval(self.settings.decision_interval.to_std().max(Duration::from_millis(100)));
+        let fast = self.settings.cadence.fast.min(self.settings.decision_interval);
+        let mut ticks = tokio::time::interval(fast.to_std().max(Duration::from_millis(100)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             let event = tokio::select! {
@@ -297,9 +302,25 @@ impl Controller {
         Ok(())
     }
 
+    /// Decides when it is time to, and between that for an emergency.
     async fn tick(&mut self) -> Result<(), ControllerError> {
-        self.decide_all(self.clock.now()).await?;
+        let now = self.clock.now();
+        let due = due(now, &self.turns, &self.settings.cadence);
+        self.turns = turned(&self.turns, due, now);
+        if !(due.normal || due.fast && self.has_emergency(now)) {
+            return Ok(());
+        }
+        self.decide_all(now).await?;
         self.snapshot()
+    }
+
+    /// Whether a service would be scaled up for an emergency just now, by what was last seen of its target.
+    fn has_emergency(&mut self, now: Timestamp) -> bool {
+        let services = self.settings.services.clone();
+        services.iter().any(|service| {
+            let decision = self.decide_one(service, now);
+            decision.kind == DecisionKind::ScaleUp && decision.binding == "emergency"
+        })
     }
 
     /// Now, when the window that ended at `end` has just been closed.
@@ -472,6 +493,19 @@ impl Controller {
     pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp) -> Decision {
         let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
         let forecast = self.forecast(&service.name, now);
+        let present = state.target.map_or(0, |target| target.desired);
+        let around = Around {
+            load: state.load,
+            forecast: forecast.as_deref().ok(),
+            carried: f64::from(present.max(1)) * service.policy.unit_capacity,
+            quantile: service.policy.quantile,
+            signals: Signals::default(),
+            actuation: state.actuation.clone(),
+            paused: None,
+            fleet_change: None,
+            others_units: self.units_of_others(&service.name),
+        };
+        let circumstances = service.rules.circumstances(&service.name, now, around);
         // A target that knows how long its units take is not watched.
         let learnt = if service.learn_lead_time { state.lead.learnt() } else { None };
         let moment = Moment {
@@ -491,8 +525,14 @@ impl Controller {
             confident_horizon: service.confident_horizon,
             target: state.target,
             memory: state.memory,
+            circumstances,
         };
         decide(&moment.inputs())
+    }
+
+    fn units_of_others(&self, service: &ServiceName) -> u32 {
+        let others = self.state.services.iter().filter(|(name, _)| *name != service);
+        others.filter_map(|(_, state)| Some(state.target?.desired)).fold(0, u32::saturating_add)
     }
 
     /// The forecast from the last closed window, made once.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prescale_actuate::{SimulatedSettings, TargetSettings};
+use prescale_decide::Rules;
 use prescale_domain::{
-    Clock, FeatureRow, FeaturesRecord, Mode, OpeningHours, PlanningSettings, PolicySettings, Progress, Series,
-    ServiceName, Span, Timestamp, Zone,
+    CadenceSettings, Clock, FeatureRow, FeaturesRecord, Mode, OpeningHours, PlanningSettings, PolicySettings, Progress,
+    Series, ServiceName, Span, Timestamp, Zone,
 };
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::{Polled, RawBatch};
@@ -79,6 +80,15 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         confident_horizon: None,
         opening_hours: OpeningHours::usual(Zone::UTC),
         target: target(),
+        rules: Rules {
+            settings: RuleSettings::default(),
+            timetable: Arc::default(),
+            opening_hours: OpeningHours::usual(Zone::UTC),
+            zone: Zone::UTC,
+            price_usd_hour: None,
+            unit: Default::default(),
+            fleet: Default::default(),
+        },
     };
     let topic = |name: &str| name.to_owned();
     ControllerSettings {
@@ -88,6 +98,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         retention: Span::from_minutes(35 * DAY),
         coarse_retention: Span::from_minutes(400 * DAY),
         decision_interval: MINUTE,
+        cadence: CadenceSettings::default(),
         pipelines: vec!["requests".to_owned()],
         services: vec![service],
         // A training would only cost time here.

@@ -1,7 +1,8 @@
 //! What the loop is told. Rule: valid when built; the loop does not check again.
 
 use prescale_actuate::TargetSettings;
-use prescale_domain::{Mode, OpeningHours, PolicySettings, ServiceName, Span};
+use prescale_decide::Rules;
+use prescale_domain::{CadenceSettings, Mode, OpeningHours, PolicySettings, ServiceName, Span};
 use prescale_forecast::online::OnlineSettings;
 
 /// Whose time it is.
@@ -26,6 +27,8 @@ pub struct ControllerSettings {
     pub coarse_retention: Span,
     /// Time between decisions.
     pub decision_interval: Span,
+    /// On the wall clock: how often emergencies are looked for.
+    pub cadence: CadenceSettings,
     /// Names of the pipelines whose progress is awaited.
     pub pipelines: Vec<String>,
     pub services: Vec<ServiceSettings>,
@@ -58,6 +61,8 @@ pub struct ServiceSettings {
     /// When its users are at work, and in whose zone the patterns of its load are told.
     pub opening_hours: OpeningHours,
     pub target: TargetSettings,
+    /// The rules around the planner.
+    pub rules: Rules,
 }
 
 /// Where results are published.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prescale_decide::learn::lead::LeadLearner;
-use prescale_domain::{DecisionMemory, ServiceName, TargetState, Timestamp};
+use prescale_domain::{ActuationReport, DecisionMemory, ServiceName, TargetState, Timestamp};
 use prescale_store::{Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub(crate) struct ServiceState {
     pub(crate) signals: BTreeMap<String, f64>,
     /// End of the last window whose load is known.
     pub(crate) load_window_end: Option<Timestamp>,
+    /// How the last actuation ended.
+    #[serde(default)]
+    pub(crate) actuation: Option<ActuationReport>,
     /// How long its units took so far.
     #[serde(default)]
     pub(crate) lead: LeadLearner,

@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActuationReport, BreakerMemory, BreakerSettings, Budget, BudgetSettings, CadenceSettings, EmergencyMemory,
-    EmergencySettings, EventSettings, FleetChange, Freeze, Limited, Limits, Optimization, Outlook, Pause,
-    PlannedChange, ResourceLimits, ScaleInSettings, ScheduledAction, Signals, Span, Throttle, Timestamp,
+    ActuationReport, BreakerMemory, BreakerSettings, Budget, BudgetSettings, EmergencyMemory, EmergencySettings,
+    EventSettings, FleetChange, Freeze, Limited, Limits, Optimization, Outlook, Pause, PlannedChange, ResourceLimits,
+    ScaleInSettings, ScheduledAction, Signals, Span, Throttle, Timestamp,
 };
 
 /// Longest time by which a scale-in is put off so that fleets do not move in lockstep.
@@ -103,7 +103,6 @@ pub struct Advice {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuleSettings {
-    pub cadence: CadenceSettings,
     pub emergency: EmergencySettings,
     pub events: EventSettings,
     pub breaker: BreakerSettings,
@@ -117,7 +116,6 @@ pub struct RuleSettings {
 impl Default for RuleSettings {
     fn default() -> Self {
         Self {
-            cadence: CadenceSettings::default(),
             emergency: EmergencySettings::default(),
             events: EventSettings::default(),
             breaker: BreakerSettings::default(),

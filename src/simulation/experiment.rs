@@ -6,9 +6,9 @@ mod seasonal;
 use std::collections::BTreeMap;
 
 use prescale_actuate::{Fleet, FleetSettings};
-use prescale_decide::{Moment, decide};
+use prescale_decide::{Around, Moment, Rules, decide};
 use prescale_domain::{
-    Circumstances, Decision, DecisionMemory, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp,
+    ActuationReport, Decision, DecisionMemory, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp,
 };
 
 use crate::arena::{Bout, Demand};
@@ -17,7 +17,7 @@ use crate::workload::{LoadModel, LoadSettings, MINUTE, Workload};
 pub use seasonal::SeasonalLevel;
 
 /// How decisions are made in an experiment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ExperimentSettings {
     /// The unit capacity is taken from the bout.
     pub policy: PolicySettings,
@@ -28,6 +28,8 @@ pub struct ExperimentSettings {
     pub knows_events: bool,
     /// What decisions say that they are made in; the simulated fleet follows them all the same.
     pub mode: Mode,
+    /// The rules around the planner; `None` = none.
+    pub rules: Option<Rules>,
 }
 
 /// The load of a demo, ready to be flown: the history to learn from and one bout per service.
@@ -114,13 +116,24 @@ pub fn simulate_service(
     let Demand { start, step, .. } = bout.demand;
     let mut fleet = Fleet::new(bout.fleet, start);
     let mut memory = DecisionMemory::default();
-    let mut load_window_end = None;
+    let (mut load_window_end, mut actuation) = (None, None);
     for (index, load) in seen.iter().enumerate() {
         let window_end = start + Span::from_millis(step.millis().saturating_mul(index as i64 + 1));
         let at = window_end + settings.data_age;
         let load = Some(*load).filter(|load| load.is_finite());
         load_window_end = if load.is_some() { Some(window_end) } else { load_window_end };
         let made = forecast(window_end);
+        let target = fleet.state(at);
+        let around = Around {
+            load,
+            forecast: made.as_ref().ok(),
+            carried: f64::from(target.desired.max(1)) * policy.unit_capacity,
+            quantile: policy.quantile,
+            actuation: actuation.clone(),
+            ..Around::default()
+        };
+        let rules = settings.rules.as_ref();
+        let circumstances = rules.map(|rules| rules.circumstances(name, at, around)).unwrap_or_default();
         let moment = Moment {
             service: name,
             at,
@@ -136,12 +149,16 @@ pub fn simulate_service(
             provisioning_median: Some(bout.fleet.provisioning_latency),
             warm_up: bout.fleet.warm_up,
             confident_horizon: None,
-            target: Some(fleet.state(at)),
+            target: Some(target),
             memory: std::mem::take(&mut memory),
-            circumstances: Circumstances::default(),
+            circumstances,
         };
         let decision = decide(&moment.inputs());
-        fleet.set_desired(at, decision.desired);
+        if fleet.desired() != decision.desired {
+            fleet.set_desired(at, decision.desired);
+            // What the loop would have been told of it.
+            actuation = (settings.mode == Mode::Act).then_some(ActuationReport { at, failed: None });
+        }
         memory = decision.memory.clone();
         take(decision);
     }

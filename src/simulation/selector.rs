@@ -14,14 +14,14 @@ use crate::experiment::{ExperimentSettings, Stage, simulate_prescale};
 pub const FEATURES: [&str; 7] = ["one", "size", "swing", "noise", "burst", "trend", "lead-time"];
 
 /// Between what the selector chooses.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct PolicyArm {
     pub name: String,
     pub settings: ExperimentSettings,
 }
 
 /// How to train.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct TrainingSettings {
     pub arms: Vec<PolicyArm>,
     /// Index of the arm that serves otherwise.

@@ -2,6 +2,7 @@
 //! leaves open is said in a note, not guessed in silence.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prescale_actuate::{FleetSettings, TargetSettings};
 use prescale_domain::{Series, ServiceName, Span, Timestamp};
@@ -47,6 +48,7 @@ pub(super) fn courses(
 ) -> Flown {
     let mut flown =
         Flown { names: Vec::new(), courses: Vec::new(), settings: Vec::new(), seen: Vec::new(), notes: Vec::new() };
+    let timetable = Arc::new(config.timetable().unwrap_or_default());
     for service in &config.services {
         let name = ServiceName::new(&service.name);
         let Some(series) = histories.get(&name) else { continue };
@@ -72,6 +74,7 @@ pub(super) fn courses(
             data_age: config.features.lateness,
             knows_events: false,
             mode: service.mode.unwrap_or(config.mode),
+            rules: Some(crate::app::rules(config, service, &timetable)),
         });
         flown.seen.push(scored.load);
         flown.names.push(name);

@@ -46,6 +46,7 @@ pub(crate) fn experiment() -> ExperimentSettings {
         data_age: Span::from_secs(60),
         knows_events: true,
         mode: Mode::Act,
+        rules: None,
     }
 }
 

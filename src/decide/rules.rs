@@ -1,0 +1,86 @@
+//! The rules around the planner for one service, from their configuration to the circumstances of a moment. Rule: whoever
+//! decides (the loop, a back-test, a plan) resolves them here, so that the same moment has the same circumstances.
+
+use std::sync::Arc;
+
+use prescale_domain::{
+    ActuationReport, Budget, Circumstances, FleetChange, Limits, OpeningHours, Pause, QuantileForecast, ResourceLimits,
+    Resources, RuleSettings, ServiceName, Signals, Span, Timestamp, Zone,
+};
+
+use crate::budget::month_end;
+use crate::outlook::{OutlookSettings, outlook};
+use crate::schedule::Timetable;
+
+/// What is configured for one service.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub settings: RuleSettings,
+    /// Of all services.
+    pub timetable: Arc<Timetable>,
+    pub opening_hours: OpeningHours,
+    pub zone: Zone,
+    pub price_usd_hour: Option<f64>,
+    /// What one unit takes, and what the whole fleet may take.
+    pub unit: Resources,
+    pub fleet: ResourceLimits,
+}
+
+/// What the surroundings know at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Around<'a> {
+    pub load: Option<f64>,
+    pub forecast: Option<&'a QuantileForecast>,
+    /// Load that the present units carry, and the quantile that decisions use.
+    pub carried: f64,
+    pub quantile: f64,
+    pub signals: Signals,
+    pub actuation: Option<ActuationReport>,
+    pub paused: Option<Pause>,
+    pub fleet_change: Option<FleetChange>,
+    /// Units of all other services.
+    pub others_units: u32,
+}
+
+impl Rules {
+    /// The circumstances of a decision for `service` at `at`.
+    pub fn circumstances(&self, service: &ServiceName, at: Timestamp, around: Around) -> Circumstances {
+        let RuleSettings { emergency, events, breaker, budget, limits, scale_in, jitter, .. } = self.settings;
+        let has_budget = budget.usd_hour.is_some() || budget.usd_month.is_some();
+        let look = OutlookSettings { rise_above: around.carried, quantile: around.quantile };
+        let is_sized = self.unit != Resources::default();
+        let has_limits = is_sized || limits != Default::default() || self.fleet != Default::default();
+        Circumstances {
+            scheduled: self.timetable.active(service, at),
+            emergency: Some(emergency),
+            events: Some(events),
+            signals: around.signals,
+            breaker: Some(breaker),
+            actuation: around.actuation,
+            paused: around.paused,
+            freeze: self.timetable.freeze(service, at),
+            budget: has_budget.then(|| Budget {
+                limits: budget,
+                price_usd_hour: self.price_usd_hour,
+                spent_month_usd: None,
+                month_ends: month_end(at, self.zone),
+            }),
+            fleet_change: around.fleet_change,
+            jitter: (jitter > Span::ZERO).then_some(jitter),
+            limits: has_limits.then(|| Limits {
+                // A target's own max stands for its number of units.
+                target: if is_sized { ResourceLimits { units: limits.units, ..limits.or_default() } } else { limits },
+                fleet: self.fleet,
+                others_units: around.others_units,
+                unit: self.unit,
+                ..Limits::default()
+            }),
+            scale_in: scale_in.to_zero.then_some(scale_in),
+            open: scale_in.to_zero.then(|| self.opening_hours.is_open(at)),
+            outlook: around
+                .forecast
+                .filter(|_| scale_in.to_zero)
+                .map(|forecast| outlook(forecast, at, around.load, look, &scale_in)),
+        }
+    }
+}
