@@ -8,7 +8,7 @@ use prescale_actuate::{SimulatedSettings, TargetSettings};
 use prescale_decide::Rules;
 use prescale_domain::{
     CadenceSettings, Clock, FeatureRow, FeaturesRecord, Mode, OpeningHours, PlanningSettings, PolicySettings, Progress,
-    Series, ServiceName, Span, Timestamp, Zone,
+    RuleSettings, Series, ServiceName, Span, Timestamp, Zone,
 };
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::{Polled, RawBatch};
