@@ -24,7 +24,10 @@ use kit::{Broker, Result, TIMEOUT, quantile};
 use prescale_actuate::{FleetSettings, SimulatedSettings, TargetSettings};
 use prescale_controller::view::View;
 use prescale_controller::{ClockMode, Controller, ControllerSettings, Event, OutTopics, Parts, ServiceSettings};
-use prescale_domain::{Mode, OpeningHours, PolicySettings, Series, Span, SystemClock, Timestamp, Zone};
+use prescale_decide::Rules;
+use prescale_domain::{
+    CadenceSettings, Mode, OpeningHours, PolicySettings, RuleSettings, Series, Span, SystemClock, Timestamp, Zone,
+};
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::kafka::{KafkaSink, KafkaSource, KafkaSourceSettings, StartAt};
 use prescale_ingest::{Polled, RawBatch, Source as _, SourceError};
@@ -156,6 +159,15 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
             confident_horizon: None,
             opening_hours: OpeningHours::usual(Zone::UTC),
             target: TargetSettings::Simulated(SimulatedSettings { fleet, allow_replay: true }),
+            rules: Rules {
+                settings: RuleSettings::default(),
+                timetable: Arc::default(),
+                opening_hours: OpeningHours::usual(Zone::UTC),
+                zone: Zone::UTC,
+                price_usd_hour: None,
+                unit: Default::default(),
+                fleet: Default::default(),
+            },
         });
     }
     Ok(ControllerSettings {
@@ -165,6 +177,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
         retention: Span::from_minutes(35 * 24 * 60),
         coarse_retention: Span::ZERO,
         decision_interval: MINUTE,
+        cadence: CadenceSettings::default(),
         pipelines: vec!["requests".to_owned()],
         services,
         online,
