@@ -98,32 +98,6 @@ impl Oracle {
         missing
     }
 
-    /// All that is missing at most, launched now: so many units would be there for the first time at each tick.
-    fn arrivals(&mut self, missing: &[i64], arrivals: &mut [i64]) {
-        arrivals.fill(0);
-        let most = missing.iter().copied().max().unwrap_or(0);
-        for ahead in 0..usize::try_from(most).unwrap_or(0) {
-            // The rare one that takes longer comes as late as is looked ahead.
-            let warm = self.lead(ahead).warm.min(self.longest_lead);
-            if let Some(arrivals) = arrivals.get_mut(warm) {
-                *arrivals += 1;
-            }
-        }
-    }
-
-    /// What would be short, in units and ticks, if all that is missing were launched at the next tick.
-    fn lost(&mut self) -> i64 {
-        let missing = self.missing();
-        let mut arrivals = vec![0_i64; missing.len()];
-        self.arrivals(&missing, &mut arrivals);
-        let (mut lost, mut earlier) = (0, 0);
-        for (missing, arriving) in missing.iter().zip(arrivals) {
-            lost += (missing - earlier).max(0);
-            earlier += arriving;
-        }
-        lost
-    }
-
     /// Launches what would be late a tick later.
     fn launch_due(&mut self) {
         let mut missing = self.missing();
@@ -133,7 +107,15 @@ impl Oracle {
             if most <= 0 || self.units >= self.fleet.max {
                 return;
             }
-            self.arrivals(&missing, &mut arrivals);
+            // All that is missing, launched now: so many would be there for the first time at each tick.
+            arrivals.fill(0);
+            for ahead in 0..usize::try_from(most).unwrap_or(0) {
+                let warm = self.lead(ahead).warm;
+                // The rare one that takes longer comes as late as is looked ahead.
+                if let Some(arrivals) = arrivals.get_mut(warm.min(self.longest_lead)) {
+                    *arrivals += 1;
+                }
+            }
             // Launched at the next tick they would not, and too few would be there.
             let mut earlier = 0;
             let late = missing.iter().zip(&arrivals).any(|(missing, arriving)| {
@@ -153,12 +135,10 @@ impl Oracle {
         }
     }
 
-    /// Ends units down to `keep`, but for those that could not be replaced in time: of those that are next some take longer
-    /// than usual, and those on their way go first.
+    /// Ends units down to `keep`, unless that made some be missing: those on their way go first.
     fn end(&mut self, keep: u32) {
-        let lost = self.lost();
+        let before = (self.units, self.coming.clone());
         while self.units > keep {
-            let before = (self.units, self.coming.clone());
             let pending = self.coming.iter().rposition(|(in_service, _)| *in_service > self.tick);
             if let Some(at) = pending {
                 self.coming.remove(at);
@@ -166,10 +146,9 @@ impl Oracle {
                 self.coming.pop_front();
             }
             self.units -= 1;
-            if self.lost() > lost {
-                (self.units, self.coming) = before;
-                return;
-            }
+        }
+        if !before.1.is_empty() && self.missing().iter().any(|missing| *missing > 0) {
+            (self.units, self.coming) = before;
         }
     }
 }
@@ -182,8 +161,10 @@ impl Autoscaler for Oracle {
         if longest > self.units {
             self.launch_due();
         }
-        if usual < self.units {
-            self.end(usual);
+        // What is on its way was launched for a need that may be further ahead than a usual lead time.
+        let keep = if self.coming.is_empty() { usual } else { longest };
+        if keep < self.units {
+            self.end(keep);
         }
         self.tick += 1;
         Some(self.units)
