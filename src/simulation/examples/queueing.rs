@@ -79,9 +79,9 @@ fn arrivals(per_second: f64, length: Span) -> Arrivals {
 
 fn row(name: &str, servers: u32, load: f64, time: ServiceTime) -> Result<(), Box<dyn Error>> {
     let rate = load * f64::from(servers) / MEAN_SECONDS;
-    // About 600,000 requests a run, more near saturation.
-    let minutes = ((600_000.0 / rate / 60.0).max(60.0) / (1.0 - load) * 0.2).ceil() as i64;
-    let length = Span::from_minutes(minutes.max(60));
+    // 200,000 requests a run at a load of 80 %, more near saturation, where a queue takes longer to settle.
+    let minutes = (200_000.0 / rate / 60.0 * 0.2 / (1.0 - load)).ceil() as i64;
+    let length = Span::from_minutes(minutes.max(10));
     let mut means = Vec::new();
     for seed in 0..RUNS {
         let outcome = simulate(&settings(servers, 1, time, length, 1000 + seed), &arrivals(rate, length), |_| None)?;
