@@ -17,14 +17,19 @@
 //! 4. Stability, for scale-in: what is removed is gone at once, so the forecast until then counts too; the need must have
 //!    been lower for a while, by a margin, and not soon after the last change. For scale-out: cooldown.
 //! 5. Step limits, then the bounds again, which have the last word.
+//!
+//! Beside the decision: [`experiment`] tells which of two policies or models is better, and [`selector`] learns which policy
+//! suits which service.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
 
 mod decision;
+pub mod experiment;
 mod explain;
 mod plan;
 pub mod policy;
 mod recompute;
+pub mod selector;
 #[cfg(test)]
 mod tests;
 mod window;
