@@ -118,6 +118,11 @@ impl Fleet {
         wanted
     }
 
+    /// Units launched from now on come into service and warm up as was learnt since; bounds and price stay.
+    pub fn learn(&mut self, provisioning_latency: Span, provisioning_latency_p90: Span, warm_up: Span) {
+        self.settings = FleetSettings { provisioning_latency, provisioning_latency_p90, warm_up, ..self.settings };
+    }
+
     /// Lets time pass: no earlier moment is answered for any more. Never needed for a right answer.
     pub fn advance(&mut self, now: Timestamp) {
         self.changed_at = self.clamp_time(now);
