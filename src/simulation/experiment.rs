@@ -140,4 +140,4 @@ pub fn simulate_service(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

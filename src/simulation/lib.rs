@@ -13,6 +13,9 @@
 //! - [`arena`]: one controller, one fleet, one load: violations, cost, actions.
 //! - [`sweep`]: HPA over its targets, and which one counts.
 //! - [`score`]: the score card as data and as a terminal table.
+//! - [`report`]: a back-test as JSON, as a terminal table and as one HTML page.
+//! - [`shadow`]: the same numbers live: what would have run beside what really ran.
+//! - [`selector`]: trains the selector of policies.
 //! - [`experiment`]: decisions on a simple seasonal forecast, without Kafka or models, to try policies in seconds.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
@@ -20,7 +23,10 @@
 pub mod arena;
 pub mod baselines;
 pub mod experiment;
+pub mod report;
 pub mod score;
 mod seeded;
+pub mod selector;
+pub mod shadow;
 pub mod sweep;
 pub mod workload;

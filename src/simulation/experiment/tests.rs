@@ -10,7 +10,7 @@ use crate::score::{ScoreInputs, render, score_card};
 /// Units that the mean load needs.
 const UNITS: f64 = 10.0;
 
-fn fleet(seed: u64) -> FleetSettings {
+pub(crate) fn fleet(seed: u64) -> FleetSettings {
     FleetSettings {
         min: 2,
         max: 120,
@@ -24,7 +24,7 @@ fn fleet(seed: u64) -> FleetSettings {
     }
 }
 
-fn experiment() -> ExperimentSettings {
+pub(crate) fn experiment() -> ExperimentSettings {
     ExperimentSettings {
         policy: PolicySettings {
             unit_capacity: 0.2,
