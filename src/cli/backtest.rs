@@ -3,6 +3,7 @@
 mod courses;
 mod fly;
 mod records;
+mod report;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -118,18 +119,21 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
         seeds: courses::seeds(&loaded.config, arguments.seeds),
         sweep: arguments.sweep,
     };
-    let (mut report, decisions) = fly::fly(&plan, &bar)?;
+    let (mut report, mut page) = fly::fly(&plan, &bar)?;
     report.timings.insert("forecasts".to_owned(), forecasting.as_secs_f64());
+    page.timings.clone_from(&report.timings);
     bar.finish_and_clear();
     let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::Bug(error.to_string()))?;
     if let Some(folder) = &arguments.out {
         streams::write_whole(&folder.join("report.json"), json.as_bytes())?;
-        for (service, decisions) in &decisions {
+        streams::write_whole(&folder.join("report.html"), prescale_simulation::report::html(&page).as_bytes())?;
+        for (service, decisions) in &report.decisions {
             let lines: Vec<Vec<u8>> = decisions.iter().map(prescale_controller::decision_bytes).collect();
             let name = streams::file_name(service);
             streams::write_whole(&folder.join(format!("{name}.decisions.ndjson")), &lines.join(&b'\n'))?;
         }
-        say(&format!("written: {}", folder.join("report.json").display()));
+        let [json, page] = ["report.json", "report.html"].map(|name| folder.join(name));
+        say(&format!("written: {} and {}", json.display(), page.display()));
     }
     if arguments.json {
         print(&json);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_domain::{ForecastScore, ScoreCard, SeedScores, SystemScore};
+use prescale_domain::{ForecastScore, ScoreCard, SeedScores, SystemScore, Timestamp};
 
 use crate::arena::{Bout, Pilot, Tally, spikes};
 use crate::baselines::{Autoscaler, Contender, Course, Knobs, System};
@@ -109,6 +109,31 @@ impl<'a> Meeting<'a> {
             Some(known.swap_remove(best))
         });
         Showing { system, operations, bracket }
+    }
+
+    /// The units in service by time of a baseline at the operating point of this label, for the service at `index` under the
+    /// first seed; where nothing changes nothing is said. `None` where there is no such point.
+    pub fn capacity(&self, system: System, wanted: &str, index: usize) -> Option<Vec<(Timestamp, u32)>> {
+        let course = self.courses.get(index)?;
+        let contender = system.build(course)?;
+        let targets: Vec<f64> = if system.has_target() { targets().collect() } else { vec![1.0] };
+        let knobs =
+            contender.variants().iter().flat_map(|variant| targets.iter().map(move |target| (*variant, *target)));
+        let mut knobs = knobs.map(|(variant, target)| Knobs { target, variant });
+        let knobs = knobs.find(|knobs| label(system, *knobs) == wanted)?;
+        let mut bout = self.bout(index, *self.seeds.first()?)?;
+        let known = bout.clone();
+        let mut entered = contender.enter(&known, knobs);
+        bout.fleet.initial = entered.initial().unwrap_or(bout.fleet.initial);
+        let mut capacity: Vec<(Timestamp, u32)> = Vec::new();
+        bout.drive(|tick| {
+            let ready = tick.state.ready.unwrap_or(tick.state.desired);
+            if capacity.last().is_none_or(|(_, last)| *last != ready) {
+                capacity.push((tick.now, ready));
+            }
+            entered.decide(tick)
+        });
+        Some(capacity)
     }
 
     /// The operation that counts.

@@ -11,12 +11,14 @@ use prescale_simulation::baselines::System;
 use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing};
 use prescale_simulation::prescale::{self, BUDGETS, Entry};
+use prescale_simulation::report::BacktestReport;
 use prescale_simulation::score::render;
 use prescale_simulation::stream::ForecastStream;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::courses::{Flown, courses};
+use super::report;
 use crate::cli::Failure;
 use crate::config::Config;
 
@@ -47,6 +49,9 @@ pub(super) struct Report {
     /// Seconds by part.
     pub(super) timings: BTreeMap<String, f64>,
     pub(super) notes: Vec<String>,
+    /// Of the first lead time and seed.
+    #[serde(skip)]
+    pub(super) decisions: Decided,
 }
 
 /// Whether Prescale's frontier lies on or beyond that of a baseline.
@@ -59,11 +64,11 @@ pub(super) struct Beyond {
 }
 
 /// One lead time at work.
-struct Leg<'a> {
+pub(super) struct Leg<'a> {
     name: String,
-    meeting: Meeting<'a>,
+    pub(super) meeting: Meeting<'a>,
     entries: Vec<Entry<'a>>,
-    flown: &'a Flown,
+    pub(super) flown: &'a Flown,
 }
 
 /// What one job flies.
@@ -83,8 +88,8 @@ enum Done {
     Budget(Operation),
 }
 
-/// Flies all; the decisions are those of the first lead time and seed.
-pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, Decided), Failure> {
+/// Flies all; the page is for people.
+pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestReport), Failure> {
     let leads: Vec<Option<Span>> =
         if plan.lead_times.is_empty() { vec![None] } else { plan.lead_times.iter().copied().map(Some).collect() };
     let all: Vec<(Option<Span>, Flown)> =
@@ -112,7 +117,12 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, Decided), F
             (result, begun.elapsed().as_secs_f64())
         })
         .collect();
-    gather(plan, &legs, &jobs, results)
+    let report = gather(plan, &legs, &jobs, results)?;
+    let Some(first) = legs.first() else {
+        return Err(Failure::Invalid("no lead time is given".to_owned()));
+    };
+    let page = report::whole(plan, &report, first, budget_pct)?;
+    Ok((report, page))
 }
 
 fn leg<'a>(plan: &'a Plan, lead: Option<Span>, flown: &'a Flown, rules: Rules) -> Leg<'a> {
@@ -157,12 +167,7 @@ impl Leg<'_> {
     }
 }
 
-fn gather(
-    plan: &Plan,
-    legs: &[Leg],
-    jobs: &[(usize, Job)],
-    results: Vec<(Done, f64)>,
-) -> Result<(Report, Decided), Failure> {
+fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, f64)>) -> Result<Report, Failure> {
     let mut showings: Vec<Vec<Showing>> = legs.iter().map(|_| Vec::new()).collect();
     let mut swept: Vec<Vec<Operation>> = legs.iter().map(|_| Vec::new()).collect();
     let mut forecasts: Vec<BTreeMap<String, ForecastScore>> = legs.iter().map(|_| BTreeMap::new()).collect();
@@ -212,7 +217,7 @@ fn gather(
         return Err(Failure::Invalid("none of the configuration's services is in the history".to_owned()));
     };
     let lead_times = if cards.len() > 1 { cards.into_iter().collect() } else { BTreeMap::new() };
-    Ok((Report { card, lead_times, beyond, timings, notes }, first))
+    Ok(Report { card, lead_times, beyond, timings, notes, decisions: first })
 }
 
 impl Report {
