@@ -33,6 +33,20 @@ pub fn with_budget(meeting: &Meeting, entries: &[Entry], budget: f64) -> Operati
     Operation { label: format!("budget={budget}"), ..configured(meeting, &entries) }
 }
 
+/// Prescale where an operator keeps so many units at all times, by service; they are there from the start, as a fixed fleet
+/// is.
+pub fn with_floor(meeting: &Meeting, entries: &[Entry], label: &str, floors: &[u32]) -> Operation {
+    let flights = meeting.flights(|bout, index| {
+        let floor = floors.get(index).copied().unwrap_or(0);
+        let mut entry = entries[index].clone();
+        entry.settings.policy.min_units = floor.max(entry.settings.policy.min_units).min(bout.fleet.max);
+        let mut bout = bout.clone();
+        bout.fleet.initial = bout.fleet.initial.max(floor);
+        fly(&bout, &entry, meeting.spikes(index), |_| {})
+    });
+    Operation { label: label.to_owned(), flights }
+}
+
 /// The line of a card: what is configured counts, not what would have been best.
 pub fn showing(configured: Operation) -> Showing {
     Showing { system: System::Prescale, operations: vec![configured], bracket: None }

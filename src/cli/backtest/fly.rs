@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use prescale_domain::{Decision, ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
-use prescale_simulation::baselines::System;
+use prescale_simulation::baselines::{Course, System, static_peak};
 use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing};
 use prescale_simulation::prescale::{self, BUDGETS, Entry};
@@ -21,6 +21,9 @@ use super::courses::{Flown, courses};
 use super::report;
 use crate::cli::Failure;
 use crate::config::Config;
+
+/// Least units of a sweep, as shares of a fleet that carries the highest load of the past.
+const FLOORS: [f64; 3] = [0.5, 0.75, 1.0];
 
 /// What is flown.
 pub(super) struct Plan<'a> {
@@ -77,6 +80,8 @@ enum Job {
     Baseline(System),
     Configured,
     Budget(f64),
+    /// At least this share of a fleet that carries the highest load of the past.
+    Floor(f64),
 }
 
 /// What was decided for each service in the first flight.
@@ -103,6 +108,7 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
     for index in 0..legs.len() {
         jobs.push((index, Job::Configured));
         jobs.extend(BUDGETS.iter().filter(|_| plan.sweep).map(|budget| (index, Job::Budget(*budget))));
+        jobs.extend(FLOORS.iter().filter(|_| plan.sweep).map(|share| (index, Job::Floor(*share))));
         jobs.extend(plan.baselines.iter().map(|system| (index, Job::Baseline(*system))));
     }
     bar.set_message("flying");
@@ -142,6 +148,15 @@ impl Leg<'_> {
         match job {
             Job::Baseline(system) => Done::Baseline(self.meeting.show(system)),
             Job::Configured => Done::Configured(prescale::configured(&self.meeting, &self.entries), self.decided()),
+            Job::Floor(share) => {
+                let floor = |course: &Course| {
+                    let peak = static_peak(course.training.load.iter().copied(), course.bout.unit_capacity);
+                    (f64::from(peak) * share).ceil() as u32
+                };
+                let floors: Vec<u32> = self.flown.courses.iter().map(floor).collect();
+                let label = format!("floor={share}");
+                Done::Budget(prescale::with_floor(&self.meeting, &self.entries, &label, &floors))
+            }
             Job::Budget(budget) => Done::Budget(prescale::with_budget(&self.meeting, &self.entries, budget)),
         }
     }
@@ -176,7 +191,7 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
     for ((leg, job), (result, seconds)) in jobs.iter().zip(results) {
         let part = match job {
             Job::Baseline(system) => system.name(),
-            Job::Configured | Job::Budget(_) => System::Prescale.name(),
+            Job::Configured | Job::Budget(_) | Job::Floor(_) => System::Prescale.name(),
         };
         *timings.entry(part.to_owned()).or_default() += seconds;
         match result {
