@@ -7,11 +7,11 @@ mod report;
 mod streams;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use prescale_domain::{Mode, Series, ServiceName, Span, Timestamp};
+use prescale_domain::{CalendarEvent, Mode, Series, ServiceName, Span, Timestamp};
 use prescale_ingest::history::{Columns, read_history};
 use prescale_simulation::baselines::System;
 
@@ -41,6 +41,10 @@ pub(crate) struct Arguments {
     /// The files hold raw records, whatever their names.
     #[arg(long)]
     records: bool,
+    /// Events that were known ahead: NDJSON, as on the events topic and as `prescale simulate --what events` writes them; each
+    /// counts from its known_at on.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
     /// Begin of the scored part; what is before it is learnt from. Default: the last quarter.
     #[arg(long, value_name = "TIME")]
     from: Option<Timestamp>,
@@ -101,7 +105,8 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     let bar = progress_bar();
     bar.set_message("forecasting");
     let begun = Instant::now();
-    let question = streams::Question { settings, histories: &histories, events: Vec::new(), from, to };
+    let question =
+        streams::Question { settings, histories: &histories, events: events(arguments.events.as_deref())?, from, to };
     let made = streams::streams(question, arguments.out.as_deref(), &mut |share| {
         bar.set_position((share * 1000.0) as u64);
     })?;
@@ -141,6 +146,19 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
         print(report.table().map_err(|error| Failure::Bug(error.to_string()))?.trim_end());
     }
     Ok(())
+}
+
+fn events(path: Option<&Path>) -> Result<Vec<CalendarEvent>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let place = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::Invalid(format!("read `{place}`: {error}")))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| {
+            serde_json::from_str(line)
+                .map_err(|error| Failure::Invalid(format!("events `{place}`, line {}: {error}", index + 1)))
+        })
+        .collect()
 }
 
 /// Windows begin at multiples of their width, in the loop and so here: a history that begins between two of them is taken
