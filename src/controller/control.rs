@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prescale_actuate::{ActuateError, Target};
-use prescale_decide::{Around, Moment, decide, due, turned};
+use prescale_decide::{due, turned};
 use prescale_domain::{
-    CalendarEvent, Clock, Decision, DecisionKind, FeatureRow, FeaturesRecord, LastTurns, QuantileForecast, Series,
-    ServiceName, Signals, Span, Timestamp,
+    CalendarEvent, Clock, FeaturesRecord, LastTurns, QuantileForecast, Series, ServiceName, Span, Timestamp,
 };
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
@@ -22,6 +21,7 @@ use prescale_telemetry::controller as happenings;
 use tokio::sync::mpsc;
 
 use crate::archive::decision_write;
+use crate::choose::signals;
 use crate::intake::ClosedWindow;
 use crate::models::{ModelNews, Models};
 use crate::publish::Publisher;
@@ -314,15 +314,6 @@ impl Controller {
         self.snapshot()
     }
 
-    /// Whether a service would be scaled up for an emergency just now, by what was last seen of its target.
-    fn has_emergency(&mut self, now: Timestamp) -> bool {
-        let services = self.settings.services.clone();
-        services.iter().any(|service| {
-            let decision = self.decide_one(service, now);
-            decision.kind == DecisionKind::ScaleUp && decision.binding == "emergency"
-        })
-    }
-
     /// Now, when the window that ended at `end` has just been closed.
     fn now_at(&self, end: Timestamp) -> Timestamp {
         match self.settings.clock {
@@ -490,51 +481,6 @@ impl Controller {
         Ok(())
     }
 
-    pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp) -> Decision {
-        let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
-        let forecast = self.forecast(&service.name, now);
-        let present = state.target.map_or(0, |target| target.desired);
-        let around = Around {
-            load: state.load,
-            forecast: forecast.as_deref().ok(),
-            carried: f64::from(present.max(1)) * service.policy.unit_capacity,
-            quantile: service.policy.quantile,
-            signals: Signals::default(),
-            actuation: state.actuation.clone(),
-            paused: None,
-            fleet_change: None,
-            others_units: self.units_of_others(&service.name),
-        };
-        let circumstances = service.rules.circumstances(&service.name, now, around);
-        // A target that knows how long its units take is not watched.
-        let learnt = if service.learn_lead_time { state.lead.learnt() } else { None };
-        let moment = Moment {
-            service: &service.name,
-            at: now,
-            mode: service.mode,
-            settings: &service.policy,
-            load: state.load,
-            load_window_end: state.load_window_end,
-            window_end: self.state.window_end,
-            signals: state.signals,
-            forecast: forecast.as_deref().map_err(String::as_str),
-            decision_interval: self.settings.decision_interval,
-            provisioning_latency: learnt.map_or(service.provisioning_latency, |learnt| learnt.p90),
-            provisioning_median: learnt.map(|learnt| learnt.median).or(service.provisioning_median),
-            warm_up: service.warm_up,
-            confident_horizon: service.confident_horizon,
-            target: state.target,
-            memory: state.memory,
-            circumstances,
-        };
-        decide(&moment.inputs())
-    }
-
-    fn units_of_others(&self, service: &ServiceName) -> u32 {
-        let others = self.state.services.iter().filter(|(name, _)| *name != service);
-        others.filter_map(|(_, state)| Some(state.target?.desired)).fold(0, u32::saturating_add)
-    }
-
     /// The forecast from the last closed window, made once.
     pub(crate) fn forecast(&mut self, service: &ServiceName, now: Timestamp) -> Result<Arc<QuantileForecast>, String> {
         if let Some(made) = self.forecasts.get(service) {
@@ -573,13 +519,6 @@ impl Controller {
         happenings::SnapshotWritten { changes: writes.len() }.emit();
         Ok(())
     }
-}
-
-/// The features of a window that the rules of a service look at.
-fn signals(service: &ServiceSettings, row: Option<&FeatureRow>) -> BTreeMap<String, f64> {
-    let wanted = service.policy.planning.triggers.iter();
-    let measured = |name: &String| row?.measures.get(name).copied().flatten();
-    wanted.filter_map(|trigger| Some((trigger.signal.clone(), measured(&trigger.signal)?))).collect()
 }
 
 /// What `features` knows of the covariates of all services; a service without any is left out.

@@ -10,6 +10,7 @@
 mod act;
 mod archive;
 mod back_fill;
+mod choose;
 mod control;
 #[cfg(test)]
 mod fixture;

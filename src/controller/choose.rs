@@ -1,0 +1,73 @@
+//! One decision of the loop: what it knows of the service at that moment, put together. Rule: nothing is changed by it; what
+//! was decided is recorded by whoever asked.
+
+use std::collections::BTreeMap;
+
+use prescale_decide::{Around, Moment, decide};
+use prescale_domain::{Decision, DecisionKind, FeatureRow, ServiceName, Signals, Timestamp};
+
+use crate::Controller;
+use crate::settings::ServiceSettings;
+
+impl Controller {
+    pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp) -> Decision {
+        let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
+        let forecast = self.forecast(&service.name, now);
+        let present = state.target.map_or(0, |target| target.desired);
+        let around = Around {
+            load: state.load,
+            forecast: forecast.as_deref().ok(),
+            carried: f64::from(present.max(1)) * service.policy.unit_capacity,
+            quantile: service.policy.quantile,
+            signals: Signals::default(),
+            actuation: state.actuation.clone(),
+            paused: None,
+            fleet_change: None,
+            others_units: self.units_of_others(&service.name),
+        };
+        let circumstances = service.rules.circumstances(&service.name, now, around);
+        // A target that knows how long its units take is not watched.
+        let learnt = if service.learn_lead_time { state.lead.learnt() } else { None };
+        let moment = Moment {
+            service: &service.name,
+            at: now,
+            mode: service.mode,
+            settings: &service.policy,
+            load: state.load,
+            load_window_end: state.load_window_end,
+            window_end: self.state.window_end,
+            signals: state.signals,
+            forecast: forecast.as_deref().map_err(String::as_str),
+            decision_interval: self.settings.decision_interval,
+            provisioning_latency: learnt.map_or(service.provisioning_latency, |learnt| learnt.p90),
+            provisioning_median: learnt.map(|learnt| learnt.median).or(service.provisioning_median),
+            warm_up: service.warm_up,
+            confident_horizon: service.confident_horizon,
+            target: state.target,
+            memory: state.memory,
+            circumstances,
+        };
+        decide(&moment.inputs())
+    }
+
+    fn units_of_others(&self, service: &ServiceName) -> u32 {
+        let others = self.state.services.iter().filter(|(name, _)| *name != service);
+        others.filter_map(|(_, state)| Some(state.target?.desired)).fold(0, u32::saturating_add)
+    }
+
+    /// Whether a service would be scaled up for an emergency just now, by what was last seen of its target.
+    pub(crate) fn has_emergency(&mut self, now: Timestamp) -> bool {
+        let services = self.settings.services.clone();
+        services.iter().any(|service| {
+            let decision = self.decide_one(service, now);
+            decision.kind == DecisionKind::ScaleUp && decision.binding == "emergency"
+        })
+    }
+}
+
+/// The features of a window that the rules of a service look at.
+pub(crate) fn signals(service: &ServiceSettings, row: Option<&FeatureRow>) -> BTreeMap<String, f64> {
+    let wanted = service.policy.planning.triggers.iter();
+    let measured = |name: &String| row?.measures.get(name).copied().flatten();
+    wanted.filter_map(|trigger| Some((trigger.signal.clone(), measured(&trigger.signal)?))).collect()
+}
