@@ -4,6 +4,8 @@
 use prescale_domain::{Decision, Timestamp};
 use serde_json::Value;
 
+use crate::browser::devtools::Page;
+use crate::browser::{DESKTOP, inspect};
 use crate::kit;
 use crate::kit::config::Setup;
 use crate::week::Week;
@@ -209,4 +211,54 @@ fn the_same_seed_simulates_the_same_records_and_another_seed_others() {
     let finished = kit::run(&["simulate", "--profile", "tidal"]);
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("diurnal"), "{}", finished.stderr);
+}
+
+/// The numbers of the page that are not what the JSON in it says at the place that they name.
+const UNTRUE: &str = r"
+(() => {
+  const data = JSON.parse(document.querySelector('#data').textContent);
+  const keys = (path) => path.match(/(?:\\.|[^.\\])+/g).map((key) => key.replace(/\\(.)/g, '$1'));
+  const wrong = [];
+  let seen = 0;
+  for (const cell of document.querySelectorAll('td[data-path], th[data-path], b[data-path]')) {
+    const value = keys(cell.dataset.path).reduce((at, key) => at?.[key], data);
+    const text = cell.textContent.replace(/\u2212/g, '-').replace(/[^0-9.-]/g, '');
+    const digits = (text.split('.')[1] ?? '').length;
+    seen += 1;
+    if (typeof value !== 'number' || Math.abs(Number(text) - value) > 0.5000001 * 10 ** -digits) {
+      wrong.push(`${cell.dataset.path}: ${cell.textContent} is not ${value}`);
+    }
+  }
+  return seen < 60 ? `only ${seen} numbers name their place` : wrong.join('; ');
+})()
+";
+
+#[test]
+fn the_page_of_a_back_test_is_drawn_and_each_number_is_that_of_the_json() -> anyhow::Result<()> {
+    let Some(mut page) = Page::start()? else { return Ok(()) };
+    let folder = Folder::new();
+    let config = folder.write("prescale.toml", &FIVE_LINES.replace("0.2", "10.0"));
+    let history = history(&folder, "diurnal", "4d");
+    let out = folder.path("out");
+    run(&["backtest", "-c", &config, "--history", &history, "--seeds", "1", "--sweep", "--out", &out]);
+    let url = format!("file://{out}/report.html");
+    for (name, size, scheme) in [("light", DESKTOP, "light"), ("phone", (390, 844), "dark")] {
+        page.open(&url, size, scheme)?;
+        page.until("document.body.dataset.ready === 'yes'")?;
+        let wide = page.value("document.documentElement.scrollWidth")?;
+        anyhow::ensure!(wide == size.0, "{name}: the page is {wide} pixels wide, the window {}", size.0);
+        let untrue = page.value(UNTRUE)?;
+        anyhow::ensure!(untrue == "", "{name}: {untrue}");
+        let png = page.screenshot()?;
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(folder.join(format!("backtest-{name}.png")), &png)?;
+        let (width, values) = inspect(&png)?;
+        anyhow::ensure!(width == size.0 && values > 100, "{name}: {width} pixels, {values} byte values");
+    }
+    // The JSON beside the page has the same card.
+    let report: Value = serde_json::from_str(&folder.read("out/report.json"))?;
+    let shown = page.value("JSON.parse(document.querySelector('#data').textContent).systems")?;
+    anyhow::ensure!(shown == report["systems"], "the page shows another card than the report");
+    anyhow::ensure!(page.faults.is_empty(), "the page logged {:?}", page.faults);
+    Ok(())
 }
