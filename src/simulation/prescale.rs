@@ -27,7 +27,8 @@ pub fn configured(meeting: &Meeting, entries: &[Entry]) -> Operation {
     Operation { label: String::new(), flights }
 }
 
-/// Prescale with another violation budget.
+/// Prescale with another violation budget, by its planner alone: rules that add units whatever they cost, as in an
+/// emergency, are no matter of a budget.
 pub fn with_budget(meeting: &Meeting, entries: &[Entry], budget: f64) -> Operation {
     let entries: Vec<Entry> = entries.iter().map(|entry| entry.with_budget(budget)).collect();
     Operation { label: format!("budget={budget}"), ..configured(meeting, &entries) }
@@ -57,7 +58,8 @@ impl Entry<'_> {
         let policy = &self.settings.policy;
         let planning = PlanningSettings { violation_budget: budget, ..policy.planning.clone() };
         let policy = PolicySettings { planning, ..policy.clone() };
-        Self { stream: self.stream, seen: self.seen, settings: ExperimentSettings { policy, ..self.settings.clone() } }
+        let settings = ExperimentSettings { policy, rules: None, ..self.settings.clone() };
+        Self { stream: self.stream, seen: self.seen, settings }
     }
 }
 
