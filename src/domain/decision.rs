@@ -48,7 +48,7 @@ pub struct PolicySettings {
     /// A forecast older than this is stale; data older than this is blindness.
     pub stale_after: Span,
     pub blind_after: Span,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "PlanningSettings::is_default")]
     pub planning: PlanningSettings,
 }
 

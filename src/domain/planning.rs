@@ -143,6 +143,13 @@ impl Default for PlanningSettings {
     }
 }
 
+impl PlanningSettings {
+    /// Whether a record need not say it, since records of before the planner don't.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How much time was scored and how much of it was short of capacity; both fade with the budget's period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RiskAccount {
