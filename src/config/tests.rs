@@ -49,7 +49,7 @@ fn a_template_says_what_the_file_does_not_say() {
     let (of_pool, _) = policy("[policy]\npool = \"embedding\"\n");
     assert_eq!((of_pool.planning.scale_up_at, of_pool.step_up_units), (0.6, 2));
     let wrong = faults(&format!("{SERVICE}[policy]\ntemplate = \"bold\"\n"));
-    let said = "`bold` is none of conservative, aggressive, cost-optimized, high-performance";
+    let said = "`bold` is none of aggressive, conservative, cost-optimized, high-performance";
     assert!(wrong.contains(&("policy.template".into(), said.into())), "{wrong:?}");
 }
 
