@@ -28,8 +28,8 @@ use crate::config;
 
 const MINUTE: Span = Span::from_minutes(1);
 const PARTITIONS: i32 = 2;
-/// Share of time that may be short, for all who are scored.
-pub(super) const VIOLATION_BUDGET: f64 = 0.005;
+/// Share of time that may be short.
+const VIOLATION_BUDGET: f64 = 0.005;
 /// The loop has this long to decide before the demo gives up; a training may be under way.
 const PATIENCE: Duration = Duration::from_secs(180);
 const REQUESTS_SQL: &str = include_str!("../../../pipelines/requests.sql");
