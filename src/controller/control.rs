@@ -305,7 +305,9 @@ impl Controller {
     /// Decides when it is time to, and between that for an emergency.
     async fn tick(&mut self) -> Result<(), ControllerError> {
         let now = self.clock.now();
-        let due = due(now, &self.turns, &self.settings.cadence);
+        // A timer is exact to some milliseconds: a tick that comes a little early must not wait for the next one.
+        let early = Span::from_millis(self.settings.cadence.fast.min(self.settings.decision_interval).millis() / 10);
+        let due = due(now + early, &self.turns, &self.settings.cadence);
         self.turns = turned(&self.turns, due, now);
         if !(due.normal || due.fast && self.has_emergency(now)) {
             return Ok(());

@@ -36,7 +36,7 @@ pub fn accounted(inputs: &DecisionInputs) -> RiskAccount {
         return known;
     }
     // Windows that nobody could see in between are not scored.
-    let step = inputs.forecast.as_ref().map_or(seconds, |forecast| forecast.step.seconds());
+    let step = inputs.forecast.as_ref().map_or(inputs.lead_time.decision_interval, |forecast| forecast.step).seconds();
     let seconds = seconds.min(step.max(0.0));
     let short = |units: u32| load > f64::from(units) * inputs.settings.unit_capacity * (1.0 + 1e-9);
     let share = 0.5 * f64::from(u8::from(short(before))) + 0.5 * f64::from(u8::from(short(ready.unwrap_or(before))));

@@ -22,40 +22,29 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     if plan.held {
         return plan;
     }
-    match context.forecast().and_then(|forecast| asked(context, forecast)) {
-        Ok((need, text)) => Plan { need: Some(need), ..plan.because("forecast-need", need, text) },
-        Err((code, why)) if context.inputs.settings.planning.rule == PlanningRule::Thresholds => {
-            let plan = match code {
-                "not-predictive" => plan,
-                _ => {
-                    let present = plan.units;
-                    plan.because(code, present, why)
-                }
-            };
-            match thresholds::asks(context, None) {
-                Ok((need, text)) => Plan { need: Some(need), ..plan.because("reactive-need", need, text) },
-                Err((code, why)) => {
-                    let present = plan.units;
-                    plan.because(code, present, why)
-                }
-            }
-        }
-        Err((code, why)) => {
-            let present = plan.units;
-            let load = context.smoothed_load().unwrap_or(0.0);
-            let utilization = context.reactive_utilization();
-            let need = context.units_for(load, utilization);
-            let text = format!(
-                "the last load of {} at {} per unit and {} utilization needs {}",
-                number(load),
-                context.per_unit(),
-                percent(utilization),
-                units(need),
-            );
-            let plan = plan.because(code, present, format!("{why}: the reactive rule decides"));
-            Plan { need: Some(need), ..plan.because("reactive-need", need, text) }
-        }
+    let (code, why) = match context.forecast().and_then(|forecast| asked(context, forecast)) {
+        Ok((need, text)) => return Plan { need: Some(need), ..plan.because("forecast-need", need, text) },
+        Err(missing) => missing,
+    };
+    let present = plan.units;
+    if context.inputs.settings.planning.rule == PlanningRule::Thresholds {
+        // It needs no forecast; that none is heeded is what was asked for.
+        let plan = if code == "not-predictive" { plan } else { plan.because(code, present, why) };
+        let (need, text) = thresholds::need(context, None);
+        return Plan { need: Some(need), ..plan.because("reactive-need", need, text) };
     }
+    let load = context.smoothed_load().unwrap_or(0.0);
+    let utilization = context.reactive_utilization();
+    let need = context.units_for(load, utilization);
+    let text = format!(
+        "the last load of {} at {} per unit and {} utilization needs {}",
+        number(load),
+        context.per_unit(),
+        percent(utilization),
+        units(need),
+    );
+    let plan = plan.because(code, present, format!("{why}: the reactive rule decides"));
+    Plan { need: Some(need), ..plan.because("reactive-need", need, text) }
 }
 
 fn asked(context: &Context, forecast: &ForecastInput) -> Asked {
@@ -66,7 +55,7 @@ fn asked(context: &Context, forecast: &ForecastInput) -> Asked {
         PlanningRule::RiskBudget => risk_budget::asks(context, forecast),
         PlanningRule::TargetUtilization => target_utilization::asks(context, forecast),
         PlanningRule::WeightedTriggers => weighted_triggers::asks(context, forecast),
-        PlanningRule::Thresholds => thresholds::asks(context, Some(forecast)),
+        PlanningRule::Thresholds => Ok(thresholds::need(context, Some(forecast))),
     }
 }
 

@@ -3,11 +3,12 @@
 
 use prescale_domain::ForecastInput;
 
-use super::{Asked, peak};
+use super::peak;
 use crate::plan::Context;
 use crate::words::{number, percent, units};
 
-pub(super) fn asks(context: &Context, forecast: Option<&ForecastInput>) -> Asked {
+/// The need and the words for it; without a forecast by the load alone.
+pub(super) fn need(context: &Context, forecast: Option<&ForecastInput>) -> (u32, String) {
     let planning = &context.inputs.settings.planning;
     let (up, down) = (planning.scale_up_at.clamp(0.01, 1.0), planning.scale_down_at.clamp(0.0, 1.0));
     let load = context.smoothed_load().unwrap_or(0.0);
@@ -31,5 +32,5 @@ pub(super) fn asks(context: &Context, forecast: Option<&ForecastInput>) -> Asked
         units(present),
         units(need),
     );
-    Ok((need, text))
+    (need, text)
 }
