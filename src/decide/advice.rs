@@ -14,7 +14,7 @@ pub fn advice(decision: &Decision) -> Advice {
     let limits = decision.inputs.circumstances.limits.as_ref();
     let place = decision.reasons.iter().position(|reason| reason.code == "limited");
     // An emergency had the reserve, too.
-    let emergency = is_on(&context, &decision.reasons);
+    let emergency = is_on(&context);
     let limited = limits.filter(|_| place.is_some()).and_then(|limits| binding_limit(limits, emergency));
     let present = context.present();
     let wish = place.and_then(|place| decision.reasons.get(place.checked_sub(1)?)).map(|reason| reason.units);

@@ -1,8 +1,9 @@
 //! When a load is an emergency. Rule: judged from what is seen, never from what is expected.
 
-use prescale_domain::{EmergencySettings, Reason, Span, Timestamp};
+use prescale_domain::{EmergencySettings, Span, Timestamp};
 
 use crate::plan::{Context, Plan};
+use crate::policy::bounds;
 use crate::words::{number, percent};
 
 /// The most that a rise counts: of more, or of something that rises from nothing, it is not known how steep it really is.
@@ -95,14 +96,29 @@ pub(crate) fn is_within(moment: Timestamp, now: Timestamp, within: Span) -> bool
     moment <= now && now.since(moment) < within
 }
 
-/// Whether there is an emergency, or one that is over keeps its units.
-pub(crate) fn is_on(context: &Context, reasons: &[Reason]) -> bool {
-    emergency(context).is_some() || reasons.iter().any(|reason| reason.code == "emergency-kept")
+/// The units that an emergency which is over keeps, within the bounds, and until when; `None` once its time is over.
+pub(crate) fn kept(context: &Context) -> Option<(u32, Timestamp)> {
+    let inputs = context.inputs;
+    let (memory, settings) = inputs.memory.rules.emergency.as_ref().zip(inputs.circumstances.emergency.as_ref())?;
+    let over_at = memory.last + settings.scale_down_after;
+    (inputs.at < over_at).then(|| (memory.units.min(bounds::highest(context)), over_at))
 }
 
-/// Whether the plan adds units in an emergency: that passes freezes and the circuit breaker.
-pub(crate) fn passes(context: &Context, plan: &Plan) -> bool {
-    context.present().is_some_and(|present| plan.units > present) && is_on(context, &plan.reasons)
+/// Whether there is an emergency, or one whose time is not over: the reserve is theirs. Of the state alone, so that more load
+/// never has less room.
+pub(crate) fn is_on(context: &Context) -> bool {
+    emergency(context).is_some() || kept(context).is_some()
+}
+
+/// Of the units that the plan adds, how many an emergency asks for: those pass freezes and the circuit breaker. All of them
+/// while it lasts, then what it keeps.
+pub(crate) fn passing(context: &Context, plan: &Plan) -> Option<u32> {
+    let present = context.present().filter(|present| plan.units > *present)?;
+    let passing = match emergency(context) {
+        Some(_) => plan.units,
+        None => kept(context)?.0.min(plan.units),
+    };
+    (passing > present).then_some(passing)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The policies in their order. Rule: a policy is a plain function that leaves a reason whenever it changes or blocks
 //! something; what it remembers is data in the inputs and the decision.
 
-mod bounds;
+pub(crate) mod bounds;
 pub(crate) mod breaker;
 mod budget;
 mod cooldown;

@@ -15,7 +15,7 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
 }
 
 /// The most units that the bounds allow: what a rule may raise to while capacity is held, where they lower nothing.
-pub(super) fn highest(context: &Context) -> u32 {
+pub(crate) fn highest(context: &Context) -> u32 {
     let target = context.inputs.target;
     let (min, max) = (target.and_then(|target| target.min), target.and_then(|target| target.max));
     context.inputs.settings.max_units.max(min.unwrap_or(0)).min(max.unwrap_or(u32::MAX))

@@ -4,7 +4,7 @@
 use prescale_domain::{BreakerCause, BreakerMemory, BreakerState, Timestamp};
 
 use crate::breaker::{breaker, retry_at};
-use crate::emergency::passes;
+use crate::emergency::passing;
 use crate::plan::{Context, Plan};
 use crate::words::units;
 
@@ -13,14 +13,15 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     let (Some(memory), Some(present)) = (stepped(context), context.present()) else {
         return plan;
     };
-    if plan.units == present || passes(context, &plan) {
+    let stays = passing(context, &plan).unwrap_or(present);
+    if stays == plan.units {
         return plan;
     }
     let Some((code, why)) = blocks(context, &memory, plan.units > present) else {
         return plan;
     };
-    let text = format!("{why}: {} kept, not {}", units(present), plan.units);
-    Plan { held: true, ..plan.because(code, present, text) }
+    let text = format!("{why}: {} kept, not {}", units(stays), plan.units);
+    Plan { held: true, ..plan.because(code, stays, text) }
 }
 
 /// The breaker at the moment of the decision; `None` where there is none.

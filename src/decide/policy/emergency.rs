@@ -3,8 +3,8 @@
 
 use prescale_domain::EmergencyMemory;
 
-use super::{bounds, cover};
-use crate::emergency::{calm_units, emergency};
+use super::cover;
+use crate::emergency::{calm_units, emergency, kept};
 use crate::plan::{Context, Plan};
 use crate::words::units;
 
@@ -12,14 +12,12 @@ use crate::words::units;
 /// make one.
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     let plan = if plan.held { plan } else { avoid(context, act(context, plan)) };
-    let Some((memory, settings)) = context.inputs.memory.rules.emergency.as_ref().zip(settings(context)) else {
+    let Some(memory) = memory(context) else {
         return plan;
     };
-    let over_at = memory.last + settings.scale_down_after;
-    if context.inputs.at >= over_at {
+    let Some((kept, over_at)) = kept(context) else {
         return release(context, plan, memory);
-    }
-    let kept = memory.units.min(bounds::highest(context));
+    };
     if kept <= plan.units {
         return plan;
     }
@@ -27,8 +25,10 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     plan.because("emergency-kept", kept, text)
 }
 
-fn settings<'a>(context: &Context<'a>) -> Option<&'a prescale_domain::EmergencySettings> {
-    context.inputs.circumstances.emergency.as_ref()
+/// The last emergency, where emergencies are judged.
+fn memory<'a>(context: &Context<'a>) -> Option<&'a EmergencyMemory> {
+    let inputs = context.inputs;
+    inputs.circumstances.emergency.as_ref().and(inputs.memory.rules.emergency.as_ref())
 }
 
 fn act(context: &Context, plan: Plan) -> Plan {

@@ -1,6 +1,6 @@
 //! What there is room for. Rule: a wish that does not fit becomes the largest that does; what runs is never taken away for it.
 
-use crate::emergency::passes;
+use crate::emergency::is_on;
 use crate::feasibility::{binding_limit, optimization};
 use crate::plan::{Context, Plan};
 use crate::words::{number, units};
@@ -15,7 +15,7 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     };
     let (wish, present) = (plan.units, context.present());
     let runs = present.unwrap_or(0);
-    let limited = binding_limit(limits, passes(context, &plan)).filter(|limited| wish > runs && wish > limited.units);
+    let limited = binding_limit(limits, is_on(context)).filter(|limited| wish > runs && wish > limited.units);
     let Some(limited) = limited else {
         return plan;
     };

@@ -2,7 +2,7 @@
 
 use prescale_domain::Blocks;
 
-use crate::emergency::passes;
+use crate::emergency::passing;
 use crate::plan::{Context, Plan};
 use crate::words::units;
 
@@ -12,10 +12,11 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
         return plan;
     };
     let blocked = plan.units < present || (plan.units > present && freeze.blocks == Blocks::Changes);
-    if !blocked || passes(context, &plan) {
+    let stays = passing(context, &plan).unwrap_or(present);
+    if !blocked || stays == plan.units {
         return plan;
     }
     let text =
-        format!("change freeze `{}` until {}: {} kept, not {}", freeze.name, freeze.until, units(present), plan.units);
-    Plan { held: true, ..plan.because("freeze", present, text) }
+        format!("change freeze `{}` until {}: {} kept, not {}", freeze.name, freeze.until, units(stays), plan.units);
+    Plan { held: true, ..plan.because("freeze", stays, text) }
 }

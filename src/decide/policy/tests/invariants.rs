@@ -273,7 +273,7 @@ proptest! {
             inputs.circumstances.freeze = Some(Freeze { name, until, blocks: Blocks::Changes });
         }
         let decision = decide(&inputs);
-        let on = crate::emergency(&Context::new(&inputs)).is_some() || said(&decision, &["emergency-kept"]);
+        let on = crate::emergency::is_on(&Context::new(&inputs));
         let passes = !pause && on && decision.kind == DecisionKind::ScaleUp;
         let present = inputs.target.map_or(decision.desired, |target| target.desired);
         prop_assert!(decision.desired == present || passes, "{}", explain(&decision));
