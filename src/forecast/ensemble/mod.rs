@@ -23,7 +23,7 @@ use lanes::{LANES, Lane};
 pub const ENSEMBLE: &str = "ensemble";
 
 /// Experts that are asked by default: those that cost microseconds, and the trees.
-pub const EXPERTS: [ModelKind; 8] = [
+pub const EXPERTS: [ModelKind; 9] = [
     ModelKind::Naive,
     ModelKind::Ses,
     ModelKind::Holt,
@@ -31,6 +31,7 @@ pub const EXPERTS: [ModelKind; 8] = [
     ModelKind::DayNaive,
     ModelKind::DayLevel,
     ModelKind::Regression,
+    ModelKind::Analog,
     ModelKind::Boosted,
 ];
 

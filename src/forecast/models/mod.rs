@@ -1,5 +1,6 @@
 //! The models behind one interface. Rule: closed set, deterministic under a seed, saved form is refused unless known.
 
+mod analog;
 mod arima;
 mod boosted;
 mod ets;
@@ -31,6 +32,7 @@ use crate::error::{ForecastCrateError, Result};
 use crate::past::{Covariates, Request};
 use crate::rows::Rows;
 
+pub use analog::Analog;
 pub use arima::Arima;
 pub use boosted::Boosted;
 pub use ets::Ets;
@@ -64,6 +66,8 @@ pub enum ModelKind {
     ProfileHolt,
     /// Median regression on lags, one for each lead.
     Regression,
+    /// What followed the same minute of earlier hours, in the same state.
+    Analog,
     /// Exponential smoothing in state space form, its form and parameters by likelihood.
     Ets,
     /// ARIMA on log1p.
@@ -78,7 +82,7 @@ pub enum ModelKind {
 
 impl ModelKind {
     /// Those that the online loop mixes by default: what costs more for little gain has to be asked for.
-    pub const DEFAULT: [Self; 9] = [
+    pub const DEFAULT: [Self; 10] = [
         Self::SeasonalNaive,
         Self::Naive,
         Self::Ses,
@@ -87,11 +91,12 @@ impl ModelKind {
         Self::DayNaive,
         Self::DayLevel,
         Self::Regression,
+        Self::Analog,
         Self::Lstm,
     ];
 
     /// Every kind.
-    pub const EACH: [Self; 13] = [
+    pub const EACH: [Self; 14] = [
         Self::SeasonalNaive,
         Self::DayNaive,
         Self::DayLevel,
@@ -100,6 +105,7 @@ impl ModelKind {
         Self::Holt,
         Self::ProfileHolt,
         Self::Regression,
+        Self::Analog,
         Self::Ets,
         Self::Arima,
         Self::Mstl,
@@ -118,6 +124,7 @@ impl ModelKind {
             Self::Holt => "holt",
             Self::ProfileHolt => "profile-holt",
             Self::Regression => "regression",
+            Self::Analog => "analog",
             Self::Ets => "ets",
             Self::Arima => "arima",
             Self::Mstl => "mstl",
@@ -137,6 +144,7 @@ impl ModelKind {
                 | Self::Ses
                 | Self::Holt
                 | Self::ProfileHolt
+                | Self::Analog
         )
     }
 
@@ -151,6 +159,7 @@ impl ModelKind {
             Self::Holt => Box::new(Holt::default()),
             Self::ProfileHolt => Box::new(ProfileHolt::default()),
             Self::Regression => Box::new(Regression::default()),
+            Self::Analog => Box::new(Analog::default()),
             Self::Ets => Box::new(Ets::default()),
             Self::Arima => Box::new(Arima::default()),
             Self::Mstl => Box::new(Mstl::default()),
@@ -173,6 +182,7 @@ impl ModelKind {
             Self::Holt => Box::new(Holt::load(bytes)?),
             Self::ProfileHolt => Box::new(ProfileHolt::load(bytes)?),
             Self::Regression => Box::new(Regression::load(bytes)?),
+            Self::Analog => Box::new(Analog::load(bytes)?),
             Self::Ets => Box::new(Ets::load(bytes)?),
             Self::Arima => Box::new(Arima::load(bytes)?),
             Self::Mstl => Box::new(Mstl::load(bytes)?),
