@@ -224,6 +224,9 @@ fn planning_faults(planning: &PlanningSettings) -> Vec<(&'static str, String)> {
         planning.headroom,
         "0 or more",
     );
+    if let Some(most) = planning.utilization_max {
+        expect(share(most), "policy.utilization_max", most, "in (0, 1]");
+    }
     let (down, up) = (planning.scale_down_at, planning.scale_up_at);
     expect(share(up), "policy.scale_up_at", up, "in (0, 1]");
     expect(down >= 0.0 && down < up, "policy.scale_down_at", down, "below policy.scale_up_at");

@@ -214,6 +214,9 @@ pub(crate) struct Policy {
     pub(crate) budget_period: Span,
     pub(crate) risk_max: f64,
     pub(crate) churn: Span,
+    /// Utilization by the newest load that is planned for at most; unset, the forecast decides.
+    #[serde(default)]
+    pub(crate) utilization_max: Option<f64>,
     pub(crate) headroom: f64,
     pub(crate) confidence_min: f64,
     pub(crate) target_utilization: f64,
@@ -365,6 +368,8 @@ pub(crate) struct PolicyOverride {
     #[serde(default)]
     pub(crate) churn: Option<Span>,
     #[serde(default)]
+    pub(crate) utilization_max: Option<f64>,
+    #[serde(default)]
     pub(crate) headroom: Option<f64>,
     #[serde(default)]
     pub(crate) confidence_min: Option<f64>,
@@ -462,6 +467,7 @@ impl ServiceConfig {
                 missed_usd_hour: self.objective.missed_usd_hour,
                 price_usd_hour: self.target.price_usd_hour(),
                 churn: own.churn.unwrap_or(policy.churn),
+                utilization_max: own.utilization_max.or(policy.utilization_max),
                 headroom: own.headroom.unwrap_or(policy.headroom),
                 confidence_min: own.confidence_min.unwrap_or(policy.confidence_min),
                 target_utilization: own.target_utilization.unwrap_or(policy.target_utilization),

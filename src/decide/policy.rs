@@ -26,6 +26,7 @@ mod surprise;
 #[cfg(test)]
 mod tests;
 mod unobserved;
+mod utilization;
 
 use crate::plan::{Context, Plan};
 
@@ -37,6 +38,7 @@ pub const CHAIN: &[Policy] = &[
     hold::apply,
     need::apply,
     surprise::apply,
+    utilization::apply,
     // Stability rules reason about numbers that can be had …
     bounds::apply,
     cover::apply,

@@ -112,6 +112,18 @@ fn a_load_above_the_band_sets_a_floor_and_skips_the_cooldown() {
 }
 
 #[test]
+fn a_limit_of_utilization_is_a_floor_by_the_newest_load() {
+    let mut case = inputs(480.0, 10);
+    case.settings.planning.utilization_max = Some(0.8);
+    check(&case, "forecast-need", 12);
+    // 480 / (50 × 0.6) = 16.
+    case.settings.planning.utilization_max = Some(0.6);
+    check(&case, "forecast-need utilization-max", 16);
+    case.load = Some(300.0);
+    check(&case, "forecast-need", 12);
+}
+
+#[test]
 fn without_stabilization_only_the_start_holds() {
     let mut case = inputs(80.0, 10);
     case.forecast = Some(forecast(&[100.0; 6], 4));
@@ -244,9 +256,10 @@ prop_compose! {
         churn in 0i64..10,
         predictive in prop::bool::weighted(0.8),
         smoothing in prop_oneof![Just(1.0), 0.1..1.0],
+        utilization_max in prop::option::weighted(0.3, 0.2..1.0),
     ) -> PlanningSettings {
         PlanningSettings {
-            rule, violation_budget, headroom, confidence_min, target_utilization, smoothing,
+            rule, violation_budget, headroom, confidence_min, target_utilization, smoothing, utilization_max,
             price_usd_hour: prices.map(|(price, _)| price), missed_usd_hour: prices.map(|(_, missed)| missed),
             churn: Span::from_minutes(churn), predictive, risk_max: 0.25,
             triggers: vec![Trigger { signal: "queue_length".to_owned(), target: 5.0, weight: 0.4 }],

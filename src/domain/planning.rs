@@ -102,6 +102,9 @@ pub struct PlanningSettings {
     /// Starting a unit costs as much as this time of it beside the time until it is effective: a unit is kept if it is
     /// needed again within both together.
     pub churn: Span,
+    /// Utilization by the newest load that is planned for at most, whatever is forecast; `None` = the forecast decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization_max: Option<f64>,
     /// Of `buffered`, as a share.
     pub headroom: f64,
     /// Of `confidence-aware`: from this confidence on the forecast decides.
@@ -131,6 +134,7 @@ impl Default for PlanningSettings {
             missed_usd_hour: None,
             price_usd_hour: None,
             churn: Span::ZERO,
+            utilization_max: None,
             headroom: 0.2,
             confidence_min: 0.8,
             target_utilization: 0.7,

@@ -34,6 +34,17 @@ pub fn with_budget(meeting: &Meeting, entries: &[Entry], budget: f64) -> Operati
     Operation { label: format!("budget={budget}"), ..configured(meeting, &entries) }
 }
 
+/// Prescale where an operator lets the newest load use the units to `utilization` at most: the nearer the budget comes to none
+/// at all, the less is decided by anything else.
+pub fn with_utilization(meeting: &Meeting, entries: &[Entry], utilization: f64, budget: f64) -> Operation {
+    let mut entries: Vec<Entry> = entries.iter().map(|entry| entry.with_budget(budget)).collect();
+    for entry in &mut entries {
+        entry.settings.policy.planning.utilization_max = Some(utilization);
+    }
+    let label = format!("utilization={utilization} budget={budget}");
+    Operation { label, ..configured(meeting, &entries) }
+}
+
 /// Prescale where an operator keeps so many units at all times, by service; they are there from the start, as a fixed fleet
 /// is.
 pub fn with_floor(meeting: &Meeting, entries: &[Entry], label: &str, floors: &[u32]) -> Operation {

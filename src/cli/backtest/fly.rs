@@ -25,6 +25,15 @@ use crate::config::Config;
 /// Least units of a sweep, as shares of a fleet that carries the highest load of the past.
 const FLOORS: [f64; 3] = [0.5, 0.75, 1.0];
 
+/// Utilizations of a sweep that the newest load may reach at most, with a budget under which that decides, and some with one
+/// under which the forecast decides as well.
+fn utilizations() -> impl Iterator<Item = (f64, f64)> {
+    const LOOSE: f64 = 0.2;
+    const TIGHT: f64 = 0.001;
+    let fine = (24..=38).map(|step| (f64::from(step) / 40.0, LOOSE));
+    fine.chain([0.3, 0.4, 0.5].map(|most| (most, LOOSE))).chain([0.6, 0.7, 0.8, 0.9].map(|most| (most, TIGHT)))
+}
+
 /// What is flown.
 pub(super) struct Plan<'a> {
     pub(super) config: &'a Config,
@@ -82,6 +91,8 @@ enum Job {
     Budget(f64),
     /// At least this share of a fleet that carries the highest load of the past.
     Floor(f64),
+    /// At most this utilization by the newest load, and the budget.
+    Utilization(f64, f64),
 }
 
 /// What was decided for each service in the first flight.
@@ -109,6 +120,9 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
         jobs.push((index, Job::Configured));
         jobs.extend(BUDGETS.iter().filter(|_| plan.sweep).map(|budget| (index, Job::Budget(*budget))));
         jobs.extend(FLOORS.iter().filter(|_| plan.sweep).map(|share| (index, Job::Floor(*share))));
+        jobs.extend(
+            utilizations().filter(|_| plan.sweep).map(|(most, budget)| (index, Job::Utilization(most, budget))),
+        );
         jobs.extend(plan.baselines.iter().map(|system| (index, Job::Baseline(*system))));
     }
     bar.set_message("flying");
@@ -157,6 +171,9 @@ impl Leg<'_> {
                 let label = format!("floor={share}");
                 Done::Budget(prescale::with_floor(&self.meeting, &self.entries, &label, &floors))
             }
+            Job::Utilization(most, budget) => {
+                Done::Budget(prescale::with_utilization(&self.meeting, &self.entries, most, budget))
+            }
             Job::Budget(budget) => Done::Budget(prescale::with_budget(&self.meeting, &self.entries, budget)),
         }
     }
@@ -191,7 +208,7 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
     for ((leg, job), (result, seconds)) in jobs.iter().zip(results) {
         let part = match job {
             Job::Baseline(system) => system.name(),
-            Job::Configured | Job::Budget(_) | Job::Floor(_) => System::Prescale.name(),
+            Job::Configured | Job::Budget(_) | Job::Floor(_) | Job::Utilization(..) => System::Prescale.name(),
         };
         *timings.entry(part.to_owned()).or_default() += seconds;
         match result {
