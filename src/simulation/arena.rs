@@ -65,9 +65,17 @@ impl Demand {
 
     /// The step that holds `moment`; the first or last one outside.
     fn index(&self, moment: Timestamp) -> usize {
-        let index = moment.since(self.start).millis() / self.step.millis().max(1);
+        self.bounded(moment.since(self.start).millis() / self.step.millis().max(1))
+    }
+
+    /// The load of the step with this number; the last one after it.
+    fn of_step(&self, number: i64) -> f64 {
+        self.load.get(self.bounded(number)).copied().unwrap_or(0.0)
+    }
+
+    fn bounded(&self, number: i64) -> usize {
         let last = self.load.len().saturating_sub(1);
-        usize::try_from(index).map_or(last, |index| index.min(last))
+        usize::try_from(number).map_or(last, |index| index.min(last))
     }
 
     pub fn end(&self) -> Timestamp {

@@ -154,8 +154,10 @@ impl System {
         Some(match self {
             Self::Prescale => return None,
             Self::Hpa => Box::new(hpa::Entry { gauge: gauge(METRIC_AGE) }),
-            Self::StaticPeak => Box::new(static_peak::Entry::new(course)),
-            Self::StaticP95 => Box::new(static_p95::Entry::new(course)),
+            Self::StaticPeak => {
+                Box::new(Fixed(static_peak(course.training.load.iter().copied(), course.bout.unit_capacity)))
+            }
+            Self::StaticP95 => Box::new(Fixed(static_p95(&course.training.load, course.bout.unit_capacity))),
             Self::Cron => Box::new(cron::Entry::new(course)),
             Self::AwsTargetTracking => Box::new(aws_target_tracking::Entry::new(course)),
             Self::AwsPredictive => Box::new(aws_predictive::Entry::new(course)),
@@ -188,6 +190,12 @@ pub const METRIC_AGE: Span = Span::from_secs(30);
 
 /// A fleet of fixed size.
 struct Fixed(u32);
+
+impl Contender for Fixed {
+    fn enter<'a>(&'a self, bout: &'a Bout, _: Knobs) -> Box<dyn Autoscaler + 'a> {
+        Box::new(Self(self.0.min(bout.fleet.max)))
+    }
+}
 
 impl Autoscaler for Fixed {
     fn initial(&self) -> Option<u32> {

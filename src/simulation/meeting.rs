@@ -114,8 +114,17 @@ impl<'a> Meeting<'a> {
     /// The units in service by time of a baseline at the operating point of this label, for the service at `index` under the
     /// first seed; where nothing changes nothing is said. `None` where there is no such point.
     pub fn capacity(&self, system: System, wanted: &str, index: usize) -> Option<Vec<(Timestamp, u32)>> {
-        let course = self.courses.get(index)?;
-        let contender = system.build(course)?;
+        self.capacity_by(system, system.build(self.courses.get(index)?)?.as_ref(), wanted, index)
+    }
+
+    /// The same with what was fitted before for this service.
+    pub fn capacity_by(
+        &self,
+        system: System,
+        contender: &dyn Contender,
+        wanted: &str,
+        index: usize,
+    ) -> Option<Vec<(Timestamp, u32)>> {
         let targets: Vec<f64> = if system.has_target() { targets().collect() } else { vec![1.0] };
         let knobs =
             contender.variants().iter().flat_map(|variant| targets.iter().map(move |target| (*variant, *target)));

@@ -27,6 +27,23 @@ pub fn configured(meeting: &Meeting, entries: &[Entry]) -> Operation {
     Operation { label: String::new(), flights }
 }
 
+/// The same, with the decisions of the first seed by service.
+pub fn recorded(meeting: &Meeting, entries: &[Entry]) -> (Operation, Vec<Vec<Decision>>) {
+    let mut decided: Vec<Vec<Decision>> = vec![Vec::new(); entries.len()];
+    let mut seen = vec![false; entries.len()];
+    let flights = meeting.flights(|bout, index| {
+        // Each service is flown once for each seed, in their order.
+        let is_first = !std::mem::replace(&mut seen[index], true);
+        let decided = &mut decided[index];
+        fly(bout, &entries[index], meeting.spikes(index), |decision| {
+            if is_first {
+                decided.push(decision);
+            }
+        })
+    });
+    (Operation { label: String::new(), flights }, decided)
+}
+
 /// Prescale with another violation budget, by its planner alone: rules that add units whatever they cost, as in an
 /// emergency, are no matter of a budget.
 pub fn with_budget(meeting: &Meeting, entries: &[Entry], budget: f64) -> Operation {

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use prescale_domain::{Decision, ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
-use prescale_simulation::baselines::{Course, System, static_peak};
+use prescale_simulation::baselines::{Contender, Course, System, static_peak};
 use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
-use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing};
+use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing, fit};
 use prescale_simulation::prescale::{self, BUDGETS, Entry};
 use prescale_simulation::report::BacktestReport;
 use prescale_simulation::score::render;
@@ -83,6 +83,9 @@ pub(super) struct Leg<'a> {
     pub(super) flown: &'a Flown,
 }
 
+/// The baselines as they were fitted, by service. What they learn depends on the load alone: one fit serves all lead times.
+pub(super) type Fitted<'a> = BTreeMap<System, Vec<Box<dyn Contender + 'a>>>;
+
 /// What one job flies.
 #[derive(Clone, Copy)]
 enum Job {
@@ -115,7 +118,7 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
     let load_is_requests = plan.config.services.iter().all(|service| service.signal == "requests_per_second");
     let legs: Vec<Leg> =
         all.iter().map(|(lead, flown)| leg(plan, *lead, flown, Rules { budget_pct, load_is_requests })).collect();
-    let mut jobs: Vec<(usize, Job)> = Vec::new();
+    let (mut jobs, mut others): (Vec<(usize, Job)>, Vec<(usize, Job)>) = Default::default();
     for index in 0..legs.len() {
         jobs.push((index, Job::Configured));
         jobs.extend(BUDGETS.iter().filter(|_| plan.sweep).map(|budget| (index, Job::Budget(*budget))));
@@ -123,26 +126,47 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
         jobs.extend(
             utilizations().filter(|_| plan.sweep).map(|(most, budget)| (index, Job::Utilization(most, budget))),
         );
-        jobs.extend(plan.baselines.iter().map(|system| (index, Job::Baseline(*system))));
+        others.extend(plan.baselines.iter().map(|system| (index, Job::Baseline(*system))));
     }
     bar.set_message("flying");
-    let (count, done) = (jobs.len(), AtomicUsize::new(0));
-    let results: Vec<(Done, f64)> = jobs
-        .par_iter()
-        .map(|(leg, job)| {
-            let begun = Instant::now();
-            let result = legs[*leg].fly(*job);
+    let (count, done) = (jobs.len() + others.len(), AtomicUsize::new(0));
+    let run = |jobs: &[(usize, Job)], fitted: &Fitted| -> Vec<(Done, f64)> {
+        let one = |(leg, job): &(usize, Job)| {
+            let result = timed(|| legs[*leg].fly(*job, fitted));
             let share = (done.fetch_add(1, Ordering::Relaxed) + 1) * 1000 / count.max(1);
             bar.set_position(share as u64);
-            (result, begun.elapsed().as_secs_f64())
-        })
-        .collect();
-    let report = gather(plan, &legs, &jobs, results)?;
+            result
+        };
+        jobs.par_iter().map(one).collect()
+    };
+    // Prescale flies while the others learn.
+    let loads = all.first().map_or(&[][..], |(_, flown)| flown.courses.as_slice());
+    let learn = || plan.baselines.par_iter().map(|system| timed(|| fit(*system, loads))).collect::<Vec<_>>();
+    let (mut results, learnt) = rayon::join(|| run(&jobs, &Fitted::new()), learn);
+    let (mut fitted, mut fitting) = (Fitted::new(), Vec::new());
+    for (system, (contenders, seconds)) in plan.baselines.iter().zip(learnt) {
+        fitted.extend(contenders.map(|contenders| (*system, contenders)));
+        fitting.push((system.name(), seconds));
+    }
+    results.extend(run(&others, &fitted));
+    jobs.extend(others);
+    let mut report = gather(plan, &legs, &jobs, results)?;
+    for (part, seconds) in fitting {
+        *report.timings.entry(part.to_owned()).or_default() += seconds;
+    }
     let Some(first) = legs.first() else {
         return Err(Failure::Invalid("no lead time is given".to_owned()));
     };
-    let page = report::whole(plan, &report, first, budget_pct)?;
+    let mut page = report::whole(plan, &report, first, &fitted)?;
+    page.budget_pct = Some(budget_pct);
     Ok((report, page))
+}
+
+/// What came of it, and the seconds that it took.
+fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
+    let begun = Instant::now();
+    let made = run();
+    (made, begun.elapsed().as_secs_f64())
 }
 
 fn leg<'a>(plan: &'a Plan, lead: Option<Span>, flown: &'a Flown, rules: Rules) -> Leg<'a> {
@@ -158,10 +182,15 @@ fn leg<'a>(plan: &'a Plan, lead: Option<Span>, flown: &'a Flown, rules: Rules) -
 }
 
 impl Leg<'_> {
-    fn fly(&self, job: Job) -> Done {
+    fn fly(&self, job: Job, fitted: &Fitted) -> Done {
         match job {
-            Job::Baseline(system) => Done::Baseline(self.meeting.show(system)),
-            Job::Configured => Done::Configured(prescale::configured(&self.meeting, &self.entries), self.decided()),
+            Job::Baseline(system) => {
+                Done::Baseline(fitted.get(&system).map(|contenders| self.meeting.show_by(system, contenders)))
+            }
+            Job::Configured => {
+                let (operation, decided) = prescale::recorded(&self.meeting, &self.entries);
+                Done::Configured(operation, self.flown.names.iter().cloned().zip(decided).collect())
+            }
             Job::Floor(share) => {
                 let floor = |course: &Course| {
                     let peak = static_peak(course.training.load.iter().copied(), course.bout.unit_capacity);
@@ -176,17 +205,6 @@ impl Leg<'_> {
             }
             Job::Budget(budget) => Done::Budget(prescale::with_budget(&self.meeting, &self.entries, budget)),
         }
-    }
-
-    fn decided(&self) -> Decided {
-        let seed = self.meeting.seeds().first().copied().unwrap_or(0);
-        let of = |(index, entry): (usize, &Entry)| {
-            let bout = self.meeting.bout(index, seed)?;
-            let mut decisions = Vec::new();
-            prescale::fly(&bout, entry, &[], |decision| decisions.push(decision));
-            Some((self.flown.names[index].clone(), decisions))
-        };
-        self.entries.iter().enumerate().filter_map(of).collect()
     }
 
     fn forecast_scores(&self, decided: &Decided) -> BTreeMap<String, ForecastScore> {

@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 
 use prescale_domain::{Decision, QuantileForecast, Span, Timestamp};
 use prescale_simulation::arena::needed_units;
-use prescale_simulation::baselines::System;
+use prescale_simulation::baselines::{Contender, System};
 use prescale_simulation::report::{BacktestReport, DecisionMark, ForecastSample, ServiceReport, calibration};
 
-use super::fly::{Leg, Plan, Report};
+use super::fly::{Fitted, Leg, Plan, Report};
 use crate::cli::Failure;
 
 /// Time between the forecasts that are shown, and are counted for the calibration.
 const SHOWN_EVERY: Span = Span::from_minutes(30);
 
 /// The report with its curves.
-pub(super) fn whole(plan: &Plan, report: &Report, leg: &Leg, budget_pct: f64) -> Result<BacktestReport, Failure> {
+pub(super) fn whole(plan: &Plan, report: &Report, leg: &Leg, fitted: &Fitted) -> Result<BacktestReport, Failure> {
     let bug = |error: serde_json::Error| Failure::Bug(error.to_string());
     let mut whole = BacktestReport::new("Back-test", &report.card).map_err(bug)?;
-    whole.budget_pct = Some(budget_pct);
     whole.timings.clone_from(&report.timings);
     whole.notes.clone_from(&report.notes);
     let spans = |spans: &[Span]| spans.iter().map(Span::to_string).collect::<Vec<_>>();
@@ -25,7 +24,12 @@ pub(super) fn whole(plan: &Plan, report: &Report, leg: &Leg, budget_pct: f64) ->
         "from": plan.scored.0, "to": plan.scored.1, "seeds": plan.seeds, "lead_times": spans(&plan.lead_times),
         "policy": plan.config.policy, "rules": plan.config.rules,
     });
-    whole.services = (0..leg.flown.names.len()).filter_map(|index| service(plan, report, leg, index)).collect();
+    let one = |index: usize| {
+        let mut service = service(plan, report, leg, index)?;
+        service.capacity.extend(others(report, leg, fitted, index));
+        Some(service)
+    };
+    whole.services = (0..leg.flown.names.len()).filter_map(one).collect();
     Ok(whole)
 }
 
@@ -34,13 +38,7 @@ fn service(plan: &Plan, report: &Report, leg: &Leg, index: usize) -> Option<Serv
     let course = leg.flown.courses.get(index)?;
     let (demand, unit_capacity) = (&course.bout.demand, course.bout.unit_capacity);
     let decisions = report.decisions.get(name)?;
-    let mut capacity = BTreeMap::from([(System::Prescale.name().to_owned(), ready(decisions))]);
-    for system in &plan.baselines {
-        let chosen = report.card.systems.get(system.name()).map(|score| score.chosen.clone().unwrap_or_default());
-        let Some(timeline) = chosen.and_then(|chosen| leg.meeting.capacity(*system, &chosen, index)) else { continue };
-        capacity
-            .insert(system.name().to_owned(), timeline.into_iter().map(|(at, units)| (at, f64::from(units))).collect());
-    }
+    let capacity = BTreeMap::from([(System::Prescale.name().to_owned(), ready(decisions))]);
     let stream = plan.streams.get(name)?;
     let mut forecasts = Vec::new();
     let mut end = demand.start;
@@ -65,6 +63,17 @@ fn service(plan: &Plan, report: &Report, leg: &Leg, index: usize) -> Option<Serv
         forecasts,
         decisions: decisions.iter().filter(|decision| changes(decision)).map(DecisionMark::from).collect(),
     })
+}
+
+/// Units in service of each baseline at the operating point that counts.
+fn others(report: &Report, leg: &Leg, fitted: &Fitted, index: usize) -> BTreeMap<String, Vec<(Timestamp, f64)>> {
+    let one = |(system, contenders): (&System, &Vec<Box<dyn Contender + '_>>)| {
+        let name = system.name();
+        let chosen = report.card.systems.get(name)?.chosen.clone().unwrap_or_default();
+        let timeline = leg.meeting.capacity_by(*system, contenders.get(index)?.as_ref(), &chosen, index)?;
+        Some((name.to_owned(), timeline.into_iter().map(|(at, units)| (at, f64::from(units))).collect()))
+    };
+    fitted.iter().filter_map(one).collect()
 }
 
 /// Units in service as they were seen by each decision.

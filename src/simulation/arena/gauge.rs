@@ -34,9 +34,9 @@ impl Gauge<'_> {
             while moment < until {
                 let demand = if moment < self.live.start { self.training } else { self.live };
                 let step = demand.step.millis().max(1);
-                let next = demand.start + Span::from_millis((moment.since(demand.start).millis() / step + 1) * step);
-                let next = next.min(until);
-                sum += self.known(moment) * next.since(moment).seconds();
+                let index = moment.since(demand.start).millis() / step;
+                let next = (demand.start + Span::from_millis((index + 1) * step)).min(until);
+                sum += demand.of_step(index) * next.since(moment).seconds();
                 moment = next;
             }
             sum / until.since(from).seconds()

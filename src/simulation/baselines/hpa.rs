@@ -3,6 +3,8 @@
 //!
 //! Source: kubernetes/pkg/controller/podautoscaler `replica_calculator.go`, `horizontal.go`, and `defaults.go`.
 
+use std::collections::VecDeque;
+
 use prescale_domain::{Span, Timestamp};
 
 use super::{Autoscaler, Contender, Knobs};
@@ -61,9 +63,9 @@ pub struct Observation {
 pub struct Hpa {
     settings: HpaSettings,
     /// Raw recommendations, oldest first.
-    recommendations: Vec<(Timestamp, u32)>,
-    added: Vec<(Timestamp, u32)>,
-    removed: Vec<(Timestamp, u32)>,
+    recommendations: VecDeque<(Timestamp, u32)>,
+    added: VecDeque<(Timestamp, u32)>,
+    removed: VecDeque<(Timestamp, u32)>,
 }
 
 impl HpaSettings {
@@ -139,7 +141,8 @@ impl Observation {
 
 impl Hpa {
     pub fn new(settings: HpaSettings) -> Self {
-        Self { settings, recommendations: Vec::new(), added: Vec::new(), removed: Vec::new() }
+        let [recommendations, added, removed] = [const { VecDeque::new() }; 3];
+        Self { settings, recommendations, added, removed }
     }
 
     pub fn settings(&self) -> &HpaSettings {
@@ -159,7 +162,7 @@ impl Hpa {
         }
         // Started anew, the controller takes what it finds for its last recommendation.
         if self.recommendations.is_empty() {
-            self.recommendations.push((now, current));
+            self.recommendations.push_back((now, current));
         }
         let raw = seen.iter().map(|seen| self.settings.raw(seen)).max().unwrap_or(current);
         self.follow(now, current, raw)
@@ -179,14 +182,14 @@ impl Hpa {
     fn stabilize(&mut self, now: Timestamp, current: u32, raw: u32) -> u32 {
         let (up_window, down_window) = (self.settings.up.stabilization, self.settings.down.stabilization);
         let longest = up_window.max(down_window);
-        self.recommendations.retain(|(moment, _)| now.since(*moment) < longest);
+        forget(&mut self.recommendations, now, longest);
         let within = |window: Span| {
             let recent = move |(moment, _): &&(Timestamp, u32)| now.since(*moment) < window;
-            self.recommendations.iter().filter(recent).map(|(_, replicas)| *replicas)
+            self.recommendations.iter().rev().take_while(recent).map(|(_, replicas)| *replicas)
         };
         let up = within(up_window).fold(raw, u32::min);
         let down = within(down_window).fold(raw, u32::max);
-        self.recommendations.push((now, raw));
+        self.recommendations.push_back((now, raw));
         if current < up {
             up
         } else if current > down {
@@ -221,12 +224,17 @@ impl Hpa {
 
     /// Replicas at the start of the period: current − added + removed since.
     fn period_start(&mut self, now: Timestamp, current: u32, period: Span) -> u32 {
-        let sum = |events: &mut Vec<(Timestamp, u32)>| -> u32 {
-            events.retain(|(moment, _)| now.since(*moment) < period);
+        let sum = |events: &mut VecDeque<(Timestamp, u32)>| -> u32 {
+            forget(events, now, period);
             events.iter().map(|(_, change)| *change).sum()
         };
         (current + sum(&mut self.removed)).saturating_sub(sum(&mut self.added))
     }
+}
+
+/// Drops what is older than `window`; what is oldest is first.
+fn forget(events: &mut VecDeque<(Timestamp, u32)>, now: Timestamp, window: Span) {
+    while events.pop_front_if(|(moment, _)| now.since(*moment) >= window).is_some() {}
 }
 
 pub(super) struct Entry<'a> {

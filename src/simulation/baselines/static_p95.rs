@@ -1,8 +1,7 @@
 //! A fleet of fixed size that carries the load of the history but for its highest twentieth. Rule: sized before the scored
 //! part, not in it.
 
-use super::{Autoscaler, Contender, Course, Fixed, Knobs};
-use crate::arena::{Bout, needed_units};
+use crate::arena::needed_units;
 
 /// Units that carry 95 percent of the loads seen so far (nearest rank); at least 1.
 pub fn static_p95(history: &[f64], unit_capacity: f64) -> u32 {
@@ -11,20 +10,6 @@ pub fn static_p95(history: &[f64], unit_capacity: f64) -> u32 {
     let rank = (0.95 * loads.len() as f64).ceil() as usize;
     let load = rank.checked_sub(1).and_then(|index| loads.get(index)).copied().unwrap_or(0.0);
     needed_units(load, unit_capacity).max(1)
-}
-
-pub(super) struct Entry(u32);
-
-impl Entry {
-    pub(super) fn new(course: &Course) -> Self {
-        Self(static_p95(&course.training.load, course.bout.unit_capacity))
-    }
-}
-
-impl Contender for Entry {
-    fn enter<'a>(&'a self, bout: &'a Bout, _: Knobs) -> Box<dyn Autoscaler + 'a> {
-        Box::new(Fixed(self.0.min(bout.fleet.max)))
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
-//! Prints the fleet simulator beside queueing theory, and how fast it is: `cargo run -p prescale-simulation --example
-//! queueing`.
+//! Prints the fleet simulator beside queueing theory: `cargo run -p prescale-simulation --example queueing`. How fast it is
+//! tells the bench `queueing`.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 use std::error::Error;
-use std::time::Instant;
 
 use prescale_domain::{Span, Timestamp};
 use prescale_simulation::queueing::theory::{mg1_wait_seconds, mgc_wait_seconds, mmc_wait_seconds};
 use prescale_simulation::queueing::{
     Arrivals, FleetModel, Latency, Pricing, QueueOutcome, Queueing, RateSeries, RunSettings, ServiceModel, ServiceTime,
-    WarmUp, simulate, simulate_fluid,
+    WarmUp, simulate,
 };
 
 const MEAN_SECONDS: f64 = 0.1;
@@ -43,11 +42,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!();
     println!("≈: Allen and Cunneen, an approximation; the others are exact.");
-    println!();
-    speed()
+    Ok(())
 }
 
-fn settings(servers: u32, concurrency: u32, time: ServiceTime, length: Span, seed: u64) -> RunSettings {
+fn settings(servers: u32, time: ServiceTime, length: Span, seed: u64) -> RunSettings {
     let start = Timestamp::from_millis(0);
     RunSettings {
         start,
@@ -65,7 +63,7 @@ fn settings(servers: u32, concurrency: u32, time: ServiceTime, length: Span, see
             retry_after: Span::from_secs(30),
             drain_limit: None,
         },
-        service: ServiceModel { time, concurrency },
+        service: ServiceModel { time, concurrency: 1 },
         queue: Queueing::Shared { limit: None, timeout: None },
         prices: Pricing::on_demand(0.17, Span::from_minutes(1)),
         market: None,
@@ -84,7 +82,7 @@ fn row(name: &str, servers: u32, load: f64, time: ServiceTime) -> Result<(), Box
     let length = Span::from_minutes(minutes.max(10));
     let mut means = Vec::new();
     for seed in 0..RUNS {
-        let outcome = simulate(&settings(servers, 1, time, length, 1000 + seed), &arrivals(rate, length), |_| None)?;
+        let outcome = simulate(&settings(servers, time, length, 1000 + seed), &arrivals(rate, length), |_| None)?;
         means.push(settled_wait_ms(&outcome));
     }
     let mean = means.iter().sum::<f64>() / RUNS as f64;
@@ -112,39 +110,4 @@ fn settled_wait_ms(outcome: &QueueOutcome) -> f64 {
     let settled = &outcome.windows[outcome.windows.len() / 10..];
     let served: f64 = settled.iter().map(|window| window.served as f64).sum();
     settled.iter().map(|window| window.wait_mean_ms.unwrap_or(0.0) * window.served as f64).sum::<f64>() / served
-}
-
-fn speed() -> Result<(), Box<dyn Error>> {
-    println!("{:<44} {:>10} {:>9} {:>16}", "run", "events", "seconds", "M events/s");
-    let exponential = ServiceTime::Exponential { mean_seconds: 0.01 };
-    let log_normal = ServiceTime::LogNormal { mean_seconds: 0.01, squared_variation: 0.5 };
-    for (name, units, concurrency, time) in [
-        ("one place", 1, 1, exponential),
-        ("20 places", 20, 1, exponential),
-        ("200 units with 4 places, log-normal", 200, 4, log_normal),
-        ("2000 units with 4 places, log-normal", 2000, 4, log_normal),
-    ] {
-        let rate = 0.85 * f64::from(units * concurrency) * 100.0;
-        let length = Span::from_secs((4e6 / rate).ceil().max(15.0) as i64);
-        for (kind, queue) in [
-            ("one queue", Queueing::Shared { limit: None, timeout: None }),
-            ("least connections", Queueing::LeastConnections { limit: None, timeout: None }),
-        ] {
-            let run = RunSettings { queue, ..settings(units, concurrency, time, length, 1) };
-            let begun = Instant::now();
-            let outcome = simulate(&run, &arrivals(rate, length), |_| None)?;
-            report(&format!("{name}, {kind}"), outcome.totals.events, begun);
-        }
-    }
-    let length = Span::from_minutes(1440);
-    let run = settings(400, 4, log_normal, length, 1);
-    let begun = Instant::now();
-    let outcome = simulate_fluid(&run, &arrivals(1e5, length), |_| None)?;
-    report("a day at 100,000 requests/s as a liquid", outcome.totals.events, begun);
-    Ok(())
-}
-
-fn report(name: &str, events: u64, begun: Instant) {
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{name:<44} {events:>10} {seconds:>9.3} {:>16.2}", events as f64 / seconds / 1e6);
 }

@@ -93,7 +93,8 @@ fn find_period(samples: &[f64], step: Span) -> Option<Span> {
         .map(|_| {
             shuffled.shuffle(&mut rng);
             let spectrum = transform(&fourier, &shuffled);
-            spectrum[1..count / 2].iter().map(|x| x.norm()).fold(0.0, f64::max)
+            // A root keeps the order.
+            spectrum[1..count / 2].iter().map(|x| x.norm_sqr()).fold(0.0, f64::max).sqrt()
         })
         .collect();
     maxima.sort_unstable_by(f64::total_cmp);

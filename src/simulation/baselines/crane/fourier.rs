@@ -49,7 +49,10 @@ impl Fourier {
 
     /// X(k) = Σ x(j) exp(−2πi j k / n)
     pub(super) fn forward(&self, signal: &[Complex]) -> Vec<Complex> {
-        self.transform(signal, 1)
+        let mut spectrum = signal.to_vec();
+        let mut spare = signal.to_vec();
+        self.transform(signal, 1, &mut spectrum, &mut spare);
+        spectrum
     }
 
     /// The same with the other sign, not divided by n.
@@ -58,29 +61,48 @@ impl Fourier {
         self.forward(&conjugate).into_iter().map(Complex::conjugate).collect()
     }
 
-    /// Cooley and Tukey (1965): of n = p · m the p interleaved signals of length m, then the sums over p. `stride` is how many
-    /// roots of the whole lie between two of this length.
-    fn transform(&self, signal: &[Complex], stride: usize) -> Vec<Complex> {
-        let count = signal.len();
+    /// Cooley and Tukey (1965): of n = p · m the p interleaved signals of length m, then the sums over p. The signal is each
+    /// `stride`-th value, as is each root of this length among those of the whole; what comes out is as long as `spectrum`,
+    /// and `spare` is as long as that.
+    fn transform(&self, signal: &[Complex], stride: usize, spectrum: &mut [Complex], spare: &mut [Complex]) {
+        let count = spectrum.len();
         if count <= 1 {
-            return signal.to_vec();
+            spectrum.iter_mut().zip(signal).for_each(|(to, from)| *to = *from);
+            return;
         }
         let p = (2..=count).find(|p| count.is_multiple_of(*p)).unwrap_or(count);
         let m = count / p;
-        let parts: Vec<Vec<Complex>> = (0..p)
-            .map(|offset| {
-                let part: Vec<Complex> = signal.iter().skip(offset).step_by(p).copied().collect();
-                self.transform(&part, stride * p)
-            })
-            .collect();
-        let sum = |k: usize| {
-            parts.iter().enumerate().fold(Complex::default(), |sum, (offset, part)| {
-                let root = self.roots[offset * k % count * stride];
-                sum.plus(part[k % m].times(root))
-            })
-        };
-        (0..count).map(sum).collect()
+        // The parts' spectra one after the other; the room for what comes out is their spare room.
+        let parts = spare.chunks_exact_mut(m).zip(spectrum.chunks_exact_mut(m)).enumerate();
+        for (offset, (part, spare)) in parts {
+            let signal = signal.get(offset * stride..).unwrap_or(&[]);
+            match (&mut *part, signal) {
+                ([only], [first, ..]) => *only = *first,
+                _ => self.transform(signal, stride * p, part, spare),
+            }
+        }
+        // The first part's roots are all 1.
+        let (first, others) = spare.split_at(m);
+        let whole = self.roots.len();
+        for (block, sums) in spectrum.chunks_exact_mut(m).enumerate() {
+            sums.iter_mut().zip(first).for_each(|(sum, x)| *sum = Complex::default().plus(*x));
+            let (jump, mut start) = (block * m * stride, 0);
+            for (part, offset) in others.chunks_exact(m).zip(1..) {
+                start = turned(start, jump, whole);
+                let mut root = start;
+                for (sum, x) in sums.iter_mut().zip(part) {
+                    *sum = sum.plus(x.times(self.roots[root]));
+                    root = turned(root, offset * stride, whole);
+                }
+            }
+        }
     }
+}
+
+/// `place + by` around a circle of `whole` places, both of which are on it.
+fn turned(place: usize, by: usize, whole: usize) -> usize {
+    let on = place + by;
+    if on < whole { on } else { on - whole }
 }
 
 #[cfg(test)]

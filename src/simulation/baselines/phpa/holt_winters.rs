@@ -23,15 +23,17 @@ impl HoltWintersSettings {
     pub fn forecast(&self, series: &[f64]) -> Option<f64> {
         let Self { alpha, beta, gamma, season, .. } = *self;
         let (mut level, mut trend, mut seasons) = self.initial(series)?;
-        for (index, value) in series.iter().enumerate() {
-            let seasonal = seasons.get_mut(index % season)?;
+        let mut place = 0;
+        for value in series {
+            let seasonal = seasons.get_mut(place)?;
+            place = if place + 1 < season { place + 1 } else { 0 };
             let expected = level + trend;
             let next = alpha * value - alpha * *seasonal + (1.0 - alpha) * expected;
             *seasonal = gamma * value - gamma * expected + (1.0 - gamma) * *seasonal;
             trend = beta * (next - level) + (1.0 - beta) * trend;
             level = next;
         }
-        Some(level + trend + seasons.get(series.len() % season)?)
+        Some(level + trend + seasons.get(place)?)
     }
 
     /// Level, trend and seasons before the first value.
@@ -45,19 +47,17 @@ impl HoltWintersSettings {
         let series = series.get(..cycles * season).unwrap_or(series);
         // The centred moving average of a season; of an even one the mean of the two that are nearly centred.
         let half = season / 2;
+        let around: Vec<f64> =
+            series.windows(season).map(|values| values.iter().sum::<f64>() / season as f64).collect();
         let average = |index: usize| {
-            let around = |from: usize| -> Option<f64> {
-                Some(series.get(from..from + season)?.iter().sum::<f64>() / season as f64)
-            };
-            let first = around(index.checked_sub(half)?)?;
-            if season % 2 == 1 { Some(first) } else { Some((first + around(index + 1 - half)?) / 2.0) }
+            let first = *around.get(index.checked_sub(half)?)?;
+            if season % 2 == 1 { Some(first) } else { Some((first + around.get(index + 1 - half)?) / 2.0) }
         };
-        let averages: Vec<Option<f64>> = (0..series.len()).map(average).collect();
         let mut seasons = Vec::with_capacity(season);
         for place in 0..season {
             let (mut sum, mut count) = (0.0, 0_u32);
             for index in (place..series.len()).step_by(season) {
-                if let Some(average) = averages[index] {
+                if let Some(average) = average(index) {
                     (sum, count) = (sum + series[index] - average, count + 1);
                 }
             }
@@ -66,11 +66,11 @@ impl HoltWintersSettings {
         let mean = seasons.iter().sum::<f64>() / season as f64;
         seasons.iter_mut().for_each(|seasonal| *seasonal -= mean);
         // The least-squares line through the first averages, at 1, 2, …: level at 0 and slope.
-        let line: Vec<f64> = averages.into_iter().flatten().take(LINE).collect();
+        let line = || (half..).map_while(average).take(LINE);
         let middle = (LINE as f64 + 1.0) / 2.0;
-        let height = line.iter().sum::<f64>() / line.len() as f64;
+        let height = line().sum::<f64>() / line().count() as f64;
         let (mut xy, mut xx) = (0.0, 0.0);
-        for (index, value) in line.iter().enumerate() {
+        for (index, value) in line().enumerate() {
             let x = index as f64 + 1.0 - middle;
             xy += x * (value - height);
             xx += x * x;
