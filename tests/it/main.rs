@@ -26,6 +26,7 @@ mod partitions;
 mod registry;
 mod schema;
 mod shared;
+mod sources;
 mod state;
 mod tidy;
 mod trouble;

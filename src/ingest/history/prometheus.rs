@@ -77,6 +77,7 @@ fn pages(query: &PrometheusQuery) -> Result<Histories> {
     let (from, to) = (query.from.floor_to(query.step), query.to.floor_to(query.step));
     let mut histories = Histories::new(&query.url, false);
     histories.names_services = query.service_label.is_some();
+    histories.is_asked = true;
     let mut config = Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
     if query.url.starts_with("https://") {
         config = config.tls_config(tls());
