@@ -2,6 +2,7 @@
 //! row with what to do about it; nothing is guessed, and a gap stays a gap.
 
 mod columns;
+mod instant;
 mod prometheus;
 mod table;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use prescale_domain::{RowsError, Series, ServiceName, Span, Timestamp};
 use thiserror::Error;
 
 pub use self::columns::Columns;
+pub use self::instant::{InstantError, InstantQuery, Sample, query_instant};
 pub use self::prometheus::{PrometheusQuery, query_prometheus};
 
 /// A history that can't be used.

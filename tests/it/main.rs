@@ -14,6 +14,7 @@ mod covariates;
 mod demo;
 mod events;
 mod exactly_once;
+mod fallback;
 mod forecast;
 mod history;
 mod kafka;
