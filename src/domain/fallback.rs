@@ -34,8 +34,8 @@ pub struct FallbackLoad {
 impl FallbackLoad {
     /// The load, if it is one and is fresh at `now`. Clocks may differ by as much as it stays fresh.
     pub fn trusted(&self, now: Timestamp) -> Option<f64> {
-        let age = now.since(self.at?).millis();
-        let fresh = age.saturating_abs() <= self.fresh_for.millis();
+        let at = self.at?;
+        let fresh = now.since(at).max(at.since(now)) <= self.fresh_for;
         self.load.filter(|load| fresh && load.is_finite() && *load >= 0.0)
     }
 }
