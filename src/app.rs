@@ -4,6 +4,7 @@
 mod calendars;
 mod event_log;
 mod event_minutes;
+mod fallbacks;
 pub(crate) mod formats;
 pub(crate) mod histories;
 pub(crate) mod pipelines;
@@ -112,6 +113,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX);
     let stop = Arc::new(AtomicBool::new(false));
+    let (controller, asking) = with_fallbacks(controller, config, mode, &stop)?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone(), inbox_sender.clone());
     let app = App::new(handle(&controller, config, mode), shutdown.clone()).with_writers(config.serve.writers);
@@ -134,6 +136,9 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     shutdown.cancel();
     let pipelines = join_pipelines(pipelines);
     readers.join();
+    if let Some(asking) = asking {
+        asking.join();
+    }
     // A thread that panicked has said so.
     drop(calendars.map(JoinHandle::join));
     drop(calendar.map(JoinHandle::join));
@@ -141,6 +146,20 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;
     Ok(RunSummary { pipelines: pipelines?, controller })
+}
+
+/// The loop with the other sources of load that are configured; a replay asks none.
+fn with_fallbacks(
+    controller: Controller,
+    config: &Config,
+    mode: RunMode,
+    stop: &Arc<AtomicBool>,
+) -> Result<(Controller, Option<fallbacks::Asking>), Failure> {
+    if mode.event_clock {
+        return Ok((controller, None));
+    }
+    let (fallbacks, asking) = fallbacks::start(config, stop).map_err(Failure::outside)?;
+    Ok((controller.with_fallbacks(fallbacks), Some(asking)))
 }
 
 /// What the API holds of the loop. A replay takes no events that come later.

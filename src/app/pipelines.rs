@@ -90,6 +90,14 @@ fn topic_of<'a>(sources: &'a BTreeMap<String, String>, source: &'a SourceTable) 
     given.map_or(&source.options.topic, |(_, topic)| topic)
 }
 
+/// Puts what the configuration says of a plan's sources in place of what its SQL says.
+pub(crate) fn redirect(plan: &mut Plan, sources: &BTreeMap<String, String>, max_future: Option<Span>) {
+    for source in &mut plan.sources {
+        source.options.topic = topic_of(sources, source).to_owned();
+        source.options.max_future_millis = max_future.map(Span::millis);
+    }
+}
+
 /// A pipeline at work.
 pub(crate) struct PipelineThread {
     pub(crate) name: String,
@@ -118,10 +126,7 @@ impl PipelineSpec {
         if self.processes > 1 {
             plan.watch_keys(&self.record_keys);
         }
-        for source in &mut plan.sources {
-            source.options.topic = topic_of(&self.sources, source).to_owned();
-            source.options.max_future_millis = self.max_future.map(Span::millis);
-        }
+        redirect(plan, &self.sources, self.max_future);
         let (tables, kafka) = (plan.sources.clone(), self.kafka.clone());
         let (until_end, refresh) = (self.until_end, self.refresh);
         // All partitions of each source, or one.

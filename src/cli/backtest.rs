@@ -4,21 +4,23 @@ mod courses;
 mod fly;
 mod records;
 mod report;
+mod sources;
 mod streams;
+mod topics;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use prescale_domain::{CalendarEvent, Mode, Series, ServiceName, Span, Timestamp};
-use prescale_ingest::history::{Columns, read_history};
+use prescale_domain::{CalendarEvent, Mode, Series, Span, Timestamp};
 use prescale_simulation::baselines::System;
 
 use super::forecast::progress_bar;
 use super::{Failure, print, say};
 use crate::app::{self, RunMode};
-use crate::config::{self, Loaded};
+use crate::config;
+use sources::SourceArguments;
+pub(super) use sources::of_files as histories;
 
 /// Replay a history through the same forecasts and decisions that act, against a simulated fleet, beside other autoscalers.
 ///
@@ -28,19 +30,14 @@ use crate::config::{self, Loaded};
 /// with --sweep Prescale over violation budgets.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  prescale backtest -c prescale.toml --history requests_1m.csv.gz --out backtest\n  prescale backtest -c prescale.toml --history requests_1m.csv.gz --from 2026-07-21T00:00:00Z --seeds 3 --sweep --json"
+    after_help = "Examples:\n  prescale backtest -c prescale.toml --history requests_1m.csv.gz --out backtest\n  prescale backtest -c prescale.toml --history requests_1m.csv.gz --from 2026-07-21T00:00:00Z --seeds 3 --sweep --json\n  prescale backtest -c prescale.toml --history http://prometheus:9090 --query 'sum by (service) (rate(http_requests_total[1m]))' --service-column service\n  prescale backtest -c prescale.toml --from-kafka --from-timestamp 2026-07-01T00:00:00Z --out backtest"
 )]
 pub(crate) struct Arguments {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// A file of windows (CSV, NDJSON, Parquet), as for `prescale forecast`, or of raw records (.log, .txt), which the
-    /// configuration's pipeline reads, without one as access log; several may be given.
-    #[arg(long, value_name = "FILE", required = true)]
-    history: Vec<PathBuf>,
-    /// The files hold raw records, whatever their names.
-    #[arg(long)]
-    records: bool,
+    #[command(flatten)]
+    sources: SourceArguments,
     /// Events that were known ahead: NDJSON, as on the events topic and as `prescale simulate --what events` writes them; each
     /// counts from its known_at on.
     #[arg(long, value_name = "FILE")]
@@ -86,7 +83,8 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::No("the set-up is refused".to_owned()));
     }
     let step = loaded.config.features.step;
-    let histories = histories(&arguments.history, &loaded, arguments.records)?;
+    let bar = progress_bar();
+    let histories = arguments.sources.histories(&loaded, &bar)?;
     // Decisions are as in service, but nothing outside is acted on.
     let modes: Vec<Mode> = loaded.config.services.iter().map(|s| s.mode.unwrap_or(loaded.config.mode)).collect();
     for service in &mut loaded.config.services {
@@ -102,7 +100,7 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     }
     let mode = RunMode { event_clock: true, until_end: true };
     let settings = app::controller_settings(&loaded.config, mode)?;
-    let bar = progress_bar();
+    bar.reset();
     bar.set_message("forecasting");
     let begun = Instant::now();
     let question =
@@ -159,71 +157,4 @@ fn events(path: Option<&Path>) -> Result<Vec<CalendarEvent>, Failure> {
                 .map_err(|error| Failure::Invalid(format!("events `{place}`, line {}: {error}", index + 1)))
         })
         .collect()
-}
-
-/// Windows begin at multiples of their width, in the loop and so here: a history that begins between two of them is taken
-/// to begin at the one before.
-fn on_the_grid(name: &ServiceName, series: Series) -> Series {
-    let start = series.start.floor_to(series.step);
-    if start != series.start {
-        say(&format!(
-            "note: {name}: windows of {} that begin at {} are taken to begin at {start}",
-            series.step, series.start
-        ));
-    }
-    Series { start, ..series }
-}
-
-/// The history of each service: by the names in the files, or that of the only service.
-///
-/// # Errors
-/// A file that can't be read, or one in which none of the services is found.
-pub(super) fn histories(
-    paths: &[PathBuf],
-    loaded: &Loaded,
-    are_records: bool,
-) -> Result<BTreeMap<ServiceName, Series>, Failure> {
-    let config = &loaded.config;
-    let signals: Vec<&str> = config.services.iter().map(|service| service.signal.as_str()).collect();
-    let names: Vec<ServiceName> = config.services.iter().map(|service| ServiceName::new(&service.name)).collect();
-    let mut histories = BTreeMap::new();
-    for path in paths {
-        if are_records || records::is_log(path) {
-            let found = records::histories(path, loaded)?;
-            if found.is_empty() {
-                let path = path.display();
-                return Err(Failure::Invalid(format!("records `{path}` tell nothing of the configuration's services")));
-            }
-            histories.extend(found);
-            continue;
-        }
-        let read = read_history(path, &Columns::default(), &signals).map_err(Failure::invalid)?;
-        let told: Vec<ServiceName> = read.services().map(ServiceName::from).collect();
-        let mut found = false;
-        for name in &names {
-            let wanted = if told.is_empty() && names.len() == 1 { None } else { Some(name) };
-            if told.is_empty() && wanted.is_some() {
-                return Err(Failure::Invalid(format!(
-                    "history `{}` names no services, and the configuration has {}\nhint: add a column `service`",
-                    path.display(),
-                    names.len(),
-                )));
-            }
-            if wanted.is_some_and(|name| !told.contains(name)) {
-                continue;
-            }
-            found = true;
-            let series = read.series(wanted, config.features.step).map_err(Failure::invalid)?;
-            histories.insert(name.clone(), on_the_grid(name, series));
-        }
-        if !found {
-            let told: Vec<&str> = told.iter().map(ServiceName::as_str).collect();
-            let path = path.display();
-            return Err(Failure::Invalid(format!(
-                "history `{path}` has {}, none of the configuration",
-                told.join(", ")
-            )));
-        }
-    }
-    Ok(histories)
 }

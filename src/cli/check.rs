@@ -11,7 +11,7 @@ use prescale_pipeline::{PipelineError, Plan};
 use super::{Failure, print};
 use crate::app::formats::Formats;
 use crate::app::pipelines::{is_for_features, udfs, unfit, unshareable};
-use crate::config::{self, Config, Loaded, State};
+use crate::config::{self, Config, FallbackSource, Loaded, State};
 
 /// Check a configuration and its feature SQL, and print the design that it amounts to.
 ///
@@ -156,6 +156,9 @@ fn design(config: &Config, pipelines: &[String]) -> Vec<String> {
             settings.reactive_utilization * 100.0,
             settings.blind_after,
         ));
+        if let Some(FallbackSource::Prometheus { url, .. }) = &service.fallback {
+            lines.push(format!("    while the stream is silent: load from Prometheus at {url}, upwards only"));
+        }
     }
     if config.services.is_empty() {
         lines.push("  no service is configured: nothing will be forecast".to_owned());

@@ -43,7 +43,7 @@ impl HistoryArguments {
     /// The history in windows of `step`.
     pub(crate) fn series(&self, step: Span) -> Result<Series, Failure> {
         let place = self.history.to_string_lossy();
-        let is_url = place.starts_with("http://") || place.starts_with("https://");
+        let is_url = is_url(&place);
         let histories = match (&self.query, self.from, self.to) {
             (Some(query), Some(from), Some(to)) if is_url => query_prometheus(&PrometheusQuery {
                 url: place.into_owned(),
@@ -90,11 +90,17 @@ impl HistoryArguments {
     }
 }
 
+/// Whether a history is a server's, and not a file.
+pub(crate) fn is_url(place: &str) -> bool {
+    place.starts_with("http://") || place.starts_with("https://")
+}
+
 /// The only history of a file with the usual columns.
 pub(crate) fn of_file(path: &Path, step: Span) -> Result<Series, Failure> {
     read_history(path, &Columns::default(), &[]).and_then(|read| read.series(None, step)).map_err(failure)
 }
 
-fn failure(error: HistoryError) -> Failure {
+/// By whether it may pass.
+pub(crate) fn failure(error: HistoryError) -> Failure {
     if error.is_passing() { Failure::outside(error) } else { Failure::invalid(error) }
 }

@@ -9,7 +9,7 @@ use prescale_features::Covariate;
 use prescale_ingest::feed;
 
 use super::shape::Delivery;
-use super::{Config, Fault, HistorySource, ServiceConfig};
+use super::{Config, FallbackSource, Fault, HistorySource, ServiceConfig};
 
 /// Covariates of one service: each costs memory and time.
 const COVARIATES_MAX: usize = 16;
@@ -118,6 +118,9 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         for text in service.history.iter().flat_map(|history| history_faults(history, directory)) {
             fault(path("history"), text);
         }
+        for text in service.fallback.iter().flat_map(|fallback| fallback_faults(fallback, config)) {
+            fault(path("fallback"), text);
+        }
         for (key, text) in service_faults(service, config) {
             fault(path(key), text);
         }
@@ -138,18 +141,40 @@ fn history_faults(history: &HistorySource, directory: &Path) -> Vec<String> {
             }
         }
         HistorySource::Prometheus { url, query, from, to, .. } => {
-            if !(url.starts_with("http://") || url.starts_with("https://")) {
-                faults.push(format!("url `{url}` is not a URL such as http://prometheus:9090"));
-            }
-            if query.trim().is_empty() {
-                faults.push("query is empty, expected PromQL".to_owned());
-            }
+            faults.extend(query_faults(url, query));
             if let (Some(from), Some(to)) = (from, to)
                 && from >= to
             {
                 faults.push(format!("from {from} is not before to {to}"));
             }
         }
+    }
+    faults
+}
+
+fn query_faults(url: &str, query: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !(url.starts_with("http://") || url.starts_with("https://")) {
+        faults.push(format!("url `{url}` is not a URL such as http://prometheus:9090"));
+    }
+    if query.trim().is_empty() {
+        faults.push("query is empty, expected PromQL".to_owned());
+    }
+    faults
+}
+
+fn fallback_faults(fallback: &FallbackSource, config: &Config) -> Vec<String> {
+    let FallbackSource::Prometheus { url, query, after, fresh_for, .. } = fallback;
+    let mut faults = query_faults(url, query);
+    let usual = config.features.step + config.features.lateness;
+    if let Some(after) = after.filter(|after| *after <= usual) {
+        let text = "features.step and features.lateness, as long as a stream that speaks may take";
+        faults.push(format!("after {after} is not longer than {usual}, {text}"));
+    }
+    let every = config.policy.fast_interval.min(config.policy.decision_interval);
+    if let Some(fresh_for) = fresh_for.filter(|fresh_for| *fresh_for <= every) {
+        let text = format!("fresh_for {fresh_for} is not longer than policy.fast_interval, {every}");
+        faults.push(format!("{text}: it is asked no sooner"));
     }
     faults
 }

@@ -288,7 +288,35 @@ pub(crate) struct ServiceConfig {
     /// Its load from before Prescale heard it.
     #[serde(default)]
     pub(crate) history: Option<HistorySource>,
+    /// Where its load can be asked for while the stream is silent.
+    #[serde(default)]
+    pub(crate) fallback: Option<FallbackSource>,
     pub(crate) target: TargetSettings,
+}
+
+/// Another source of a service's load: while the stream is silent the reactive rule takes it from there, and only adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum FallbackSource {
+    /// An instant query of Prometheus, asked once in each policy.fast_interval.
+    Prometheus {
+        /// Where `/api/v1/query` begins.
+        url: String,
+        /// PromQL, in the unit of the signal; one series, unless a label names the service.
+        query: String,
+        /// The label that names the service of a series.
+        #[serde(default)]
+        service_label: Option<String>,
+        #[serde(default)]
+        bearer_token: Option<String>,
+        /// The stream is silent once the end of its last known window is longer ago than this; default: two windows and
+        /// features.lateness.
+        #[serde(default)]
+        after: Option<Span>,
+        /// A load that is older is not trusted; default: 2m.
+        #[serde(default)]
+        fresh_for: Option<Span>,
+    },
 }
 
 /// Where the load of a service from before Prescale heard it is.
@@ -535,6 +563,7 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         time_zone: None,
         business_hours: None,
         history: None,
+        fallback: None,
         target,
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use prescale_domain::{OpeningHours, PlanningRule, Span};
 use prescale_ingest::history::Columns;
 
-use super::{HistorySource, TableFormat, parse, refusal};
+use super::{FallbackSource, HistorySource, TableFormat, parse, refusal};
 
 const SERVICE: &str = r#"
 [[services]]
@@ -239,6 +239,31 @@ fn the_history_of_a_service_is_a_file_or_a_query() {
     for (history, text) in wrong {
         assert_eq!(faults(&with(history)), [("services[0].history".to_owned(), text.to_owned())]);
     }
+}
+
+#[test]
+fn another_source_of_load_is_asked_in_time_and_not_too_soon() {
+    let with = |more: &str| {
+        format!("{SERVICE}fallback = {{ kind = \"prometheus\", url = \"http://a:9090\", query = \"up\"{more} }}\n")
+    };
+    let loaded = parse(&with(", bearer_token = \"hush\""), "test.toml", PathBuf::from(".")).unwrap();
+    let FallbackSource::Prometheus { after, fresh_for, service_label, .. } =
+        loaded.config.services[0].fallback.clone().unwrap();
+    assert_eq!((after, fresh_for, service_label), (None, None, None));
+    assert!(loaded.resolved.lines.iter().all(|line| !line.contains("hush")), "{:?}", loaded.resolved.lines);
+    assert!(parse(&with(", after = \"70s\", fresh_for = \"20s\""), "test.toml", PathBuf::from(".")).is_ok());
+    let wrong = [
+        (
+            ", after = \"65s\"",
+            "after 65s is not longer than 65s, features.step and features.lateness, as long as a stream that speaks may take",
+        ),
+        (", fresh_for = \"15s\"", "fresh_for 15s is not longer than policy.fast_interval, 15s: it is asked no sooner"),
+    ];
+    for (more, text) in wrong {
+        assert_eq!(faults(&with(more)), [("services[0].fallback".to_owned(), text.to_owned())]);
+    }
+    let found = faults(&with("").replace("http://a:9090", "a").replace("\"up\"", "\"\""));
+    assert_eq!(found.len(), 2, "{found:?}");
 }
 
 #[test]

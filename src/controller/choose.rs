@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use prescale_decide::{Around, Moment, decide};
-use prescale_domain::{Decision, DecisionKind, FeatureRow, ServiceName, Signals, Timestamp};
+use prescale_domain::{Circumstances, Decision, DecisionKind, FeatureRow, ServiceName, Signals, Timestamp};
 
 use crate::Controller;
 use crate::settings::ServiceSettings;
@@ -25,7 +25,8 @@ impl Controller {
             fleet_change: None,
             others_units: self.units_of_others(&service.name),
         };
-        let circumstances = service.rules.circumstances(&service.name, now, around);
+        let fallback = self.fallbacks.of(&service.name);
+        let circumstances = Circumstances { fallback, ..service.rules.circumstances(&service.name, now, around) };
         // A target that knows how long its units take is not watched.
         let learnt = if service.learn_lead_time { state.lead.learnt() } else { None };
         let moment = Moment {

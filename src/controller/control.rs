@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::archive::decision_write;
 use crate::choose::signals;
+use crate::fallback::Fallbacks;
 use crate::intake::ClosedWindow;
 use crate::models::{ModelNews, Models};
 use crate::publish::Publisher;
@@ -54,6 +55,8 @@ pub enum Event {
     Trained(Result<TrainingResult, String>),
     /// Something of the model registry (wall clock only).
     Models(ModelNews),
+    /// Another source of load than the stream has told something (wall clock only).
+    Fallback,
     /// The pipelines of this process have written all they will write.
     PipelinesDone,
     /// A source or pipeline can't go on.
@@ -102,6 +105,7 @@ pub struct Controller {
     online: Online,
     training: Option<Training>,
     models: Option<Models>,
+    pub(crate) fallbacks: Fallbacks,
     pub(crate) state: Snapshot,
     forecasts: BTreeMap<ServiceName, Result<Arc<QuantileForecast>, String>>,
     partitions: Vec<i32>,
@@ -169,6 +173,7 @@ impl Controller {
             online,
             training: None,
             models,
+            fallbacks: Fallbacks::default(),
             state,
             forecasts: BTreeMap::new(),
             partitions: Vec::new(),
@@ -213,6 +218,7 @@ impl Controller {
                 event = inbox.recv() => event.unwrap_or(Event::Stop),
                 result = finished(&mut self.training), if wall && self.training.is_some() => Event::Trained(result),
                 news = heard(&mut self.models), if self.models.is_some() => Event::Models(news),
+                () = self.fallbacks.changed(), if wall => Event::Fallback,
                 _ = ticks.tick(), if wall => Event::Tick,
             };
             match event {
@@ -221,6 +227,7 @@ impl Controller {
                 Event::Tick => self.tick().await?,
                 Event::Trained(result) => self.take_training(self.clock.now(), result),
                 Event::Models(news) => self.take_models(self.clock.now(), news),
+                Event::Fallback => self.take_fallback().await?,
                 Event::PipelinesDone => self.pipelines_done = true,
                 Event::Failed(error) => return Err(error.into()),
                 Event::Stop => break,
@@ -310,6 +317,16 @@ impl Controller {
         let due = due(now + early, &self.turns, &self.settings.cadence);
         self.turns = turned(&self.turns, due, now);
         if !(due.normal || due.fast && self.has_emergency(now)) {
+            return Ok(());
+        }
+        self.decide_all(now).await?;
+        self.snapshot()
+    }
+
+    /// Decides at once where what another source has told makes a difference.
+    async fn take_fallback(&mut self) -> Result<(), ControllerError> {
+        let now = self.clock.now();
+        if !self.fallback_asks(now) {
             return Ok(());
         }
         self.decide_all(now).await?;
@@ -465,6 +482,7 @@ impl Controller {
             self.unwritten.push(decision_write(&decision));
             self.publisher.decision(&decision);
             happenings::Decided::of(&decision).emit();
+            self.note_fallback(&decision);
             self.summary.decisions += 1;
             let model = decision.inputs.forecast.as_ref().map_or("none", |forecast| forecast.model.as_str()).to_owned();
             *self.summary.models.entry(model).or_default() += 1;

@@ -12,6 +12,7 @@ mod archive;
 mod back_fill;
 mod choose;
 mod control;
+mod fallback;
 #[cfg(test)]
 mod fixture;
 mod intake;
@@ -29,6 +30,7 @@ pub mod view;
 
 pub use archive::{StoredDecisions, decision_bytes};
 pub use control::{Controller, Event, Parts, Summary, covariates};
+pub use fallback::{FallbackBoard, FallbackSettings, Fallbacks, Silence};
 pub use models::ModelNews;
 pub use settings::{ClockMode, ControllerSettings, OutTopics, ServiceSettings};
 use thiserror::Error;

@@ -1,6 +1,6 @@
 //! A decision in words and numbers. Rule: everything said is in the record; nothing is looked up.
 
-use prescale_domain::{Alternative, Decision, DecisionKind, ForecastInput, Mode};
+use prescale_domain::{Alternative, Decision, DecisionKind, FallbackLoad, ForecastInput, Mode};
 
 use crate::words::{number, units};
 
@@ -16,6 +16,9 @@ pub fn explain(decision: &Decision) -> String {
     line(format!("  {}", headline(decision)));
     line(format!("  mode      {}", mode(inputs.mode)));
     line(format!("  load      {}", load(decision)));
+    if let Some(told) = &inputs.circumstances.fallback {
+        line(format!("  elsewhere {}", elsewhere(told)));
+    }
     line(format!("  forecast  {}", forecast(decision)));
     let lead = inputs.lead_time;
     line(format!(
@@ -98,6 +101,16 @@ fn load(decision: &Decision) -> String {
         (None, Some(end)) => format!("unknown {end}"),
         (_, None) => "none seen yet".to_owned(),
     }
+}
+
+fn elsewhere(told: &FallbackLoad) -> String {
+    let FallbackLoad { source, missing, .. } = told;
+    let last = match (told.load, told.at) {
+        (Some(load), Some(at)) => format!("{} at {at}", number(load)),
+        _ => "nothing yet".to_owned(),
+    };
+    let since = if missing.is_empty() { String::new() } else { format!(", nothing since ({missing})") };
+    format!("{source} told {last}{since}; heeded once the stream is silent for more than {}", told.after)
 }
 
 fn forecast(decision: &Decision) -> String {

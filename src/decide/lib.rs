@@ -13,6 +13,8 @@
 //! 2. The need is what the configured quantile of the forecast asks for between the moment at which capacity asked for now
 //!    becomes effective and the moment at which that of the next decision would; without a usable forecast it is what the
 //!    last load asks for at the reactive utilization. A load above the forecast band puts a floor under the need.
+//!    While the stream is silent, another source of the load ([`FallbackLoad`](prescale_domain::FallbackLoad)) takes its place:
+//!    from there on capacity is held, and that and a usable forecast only add.
 //! 3. Bounds of the service and of its target.
 //! 4. Stability, for scale-in: what is removed is gone at once, so the forecast until then counts too; the need must have
 //!    been lower for a while, by a margin, and not soon after the last change. For scale-out: cooldown.

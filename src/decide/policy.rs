@@ -8,6 +8,7 @@ mod cooldown;
 mod cover;
 mod emergency;
 mod events;
+mod fallback;
 pub(crate) mod feasible;
 mod fleet_change;
 mod freeze;
@@ -39,6 +40,8 @@ pub const CHAIN: &[Policy] = &[
     need::apply,
     surprise::apply,
     utilization::apply,
+    // A silent stream holds: from here on another source only adds.
+    fallback::apply,
     // Stability rules reason about numbers that can be had …
     bounds::apply,
     cover::apply,

@@ -81,6 +81,8 @@ impl Rules {
                 .forecast
                 .filter(|_| scale_in.to_zero)
                 .map(|forecast| outlook(forecast, at, around.load, look, &scale_in)),
+            // Whoever has another source of load says it.
+            fallback: None,
         }
     }
 }

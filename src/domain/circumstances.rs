@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActuationReport, BreakerMemory, BreakerSettings, Budget, BudgetSettings, EmergencyMemory, EmergencySettings,
-    EventSettings, FleetChange, Freeze, Limited, Limits, Optimization, Outlook, Pause, PlannedChange, ResourceLimits,
-    ScaleInSettings, ScheduledAction, Signals, Span, Throttle, Timestamp,
+    EventSettings, FallbackLoad, FleetChange, Freeze, Limited, Limits, Optimization, Outlook, Pause, PlannedChange,
+    ResourceLimits, ScaleInSettings, ScheduledAction, Signals, Span, Throttle, Timestamp,
 };
 
 /// Longest time by which a scale-in is put off so that fleets do not move in lockstep.
@@ -51,6 +51,9 @@ pub struct Circumstances {
     pub open: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlook: Option<Outlook>,
+    /// What another source than the stream says of the load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<FallbackLoad>,
 }
 
 impl Circumstances {

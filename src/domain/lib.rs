@@ -10,6 +10,7 @@ mod circumstances;
 mod decision;
 mod emergency;
 mod event;
+mod fallback;
 mod feature;
 mod forecast;
 mod outcome;
@@ -37,6 +38,7 @@ pub use emergency::{
     EMERGENCY_UTILIZATION_HIGH_PERFORMANCE, EMERGENCY_WITHIN, EmergencyMemory, EmergencySettings,
 };
 pub use event::{CALENDAR_PREFIX, CalendarEvent};
+pub use fallback::{FALLBACK_FRESH_FOR, FallbackLoad};
 pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};

@@ -2,6 +2,7 @@
 //! row with what to do about it; nothing is guessed, and a gap stays a gap.
 
 mod columns;
+mod instant;
 mod prometheus;
 mod table;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use prescale_domain::{RowsError, Series, ServiceName, Span, Timestamp};
 use thiserror::Error;
 
 pub use self::columns::Columns;
+pub use self::instant::{InstantError, InstantQuery, Sample, query_instant};
 pub use self::prometheus::{PrometheusQuery, query_prometheus};
 
 /// A history that can't be used.
@@ -92,6 +94,8 @@ pub struct Histories {
     /// Under the empty name where there is no column for it.
     rows: BTreeMap<String, Vec<(Timestamp, Option<f64>, u32)>>,
     names_services: bool,
+    /// It is what a server answered.
+    is_asked: bool,
 }
 
 impl Histories {
@@ -113,6 +117,11 @@ impl Histories {
         self.rows.contains_key(if self.names_services { service.as_str() } else { "" })
     }
 
+    /// Whether rows are told apart by service.
+    pub fn names_services(&self) -> bool {
+        self.names_services
+    }
+
     /// The services that are named.
     pub fn services(&self) -> impl Iterator<Item = &str> {
         self.rows.keys().map(String::as_str).filter(|name| !name.is_empty())
@@ -126,7 +135,7 @@ impl Histories {
     pub fn series(&self, service: Option<&ServiceName>, step: Span) -> std::result::Result<Series, HistoryError> {
         let chosen = self.chosen(service).and_then(|rows| {
             Series::of_rows(rows.iter().map(|(time, value, _)| (*time, *value)), step).map_err(|error| match error {
-                RowsError::Empty => Fault::whole("there are no rows", "name a file that has some"),
+                RowsError::Empty => Fault::whole("there are no rows", self.empty_hint()),
                 RowsError::TooMany { count } => {
                     let reason = format!("{count} windows of {step} are too many");
                     Fault::whole(reason, "is the step right, and are all times of the same era?")
@@ -140,6 +149,14 @@ impl Histories {
             })
         });
         chosen.map_err(|fault| fault.of(&self.place))
+    }
+
+    fn empty_hint(&self) -> &'static str {
+        if self.is_asked {
+            "see in Prometheus that the query has values in that time"
+        } else {
+            "name a file that has some"
+        }
     }
 
     fn chosen(&self, service: Option<&ServiceName>) -> Result<&[(Timestamp, Option<f64>, u32)]> {

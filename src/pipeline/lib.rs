@@ -25,7 +25,7 @@
 //! | `records`, `quiet` | what an epoch writes; how long a partition has been silent |
 //! | `shared` | several processes, each with the shares that the consumer group gives it |
 //! | `steady` | the clock that silence is measured with |
-//! | `files` | the same engine over files |
+//! | `files` | the same engine over files, and over what topics hold |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test"))]
 
@@ -66,7 +66,7 @@ pub mod window;
 pub use checkpoint::{Checkpoint, Counters, PartitionCheckpoint, SourceCheckpoint};
 pub use engine::{Engine, EpochOutput, OutRow, PartitionView, ProgressNote};
 pub use error::{PipelineError, Place, SqlError};
-pub use files::{check, run_over_files};
+pub use files::{check, run_over_files, run_to_end};
 pub use held::Held;
 pub use runner::{CommitStep, Delivery, OpenSources, RunnerSettings, Summary, run, source_settings};
 pub use shared::{ShareOf, run_shared};

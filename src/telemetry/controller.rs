@@ -16,6 +16,7 @@ struct Metrics {
     bad_records: Family<Labels, Counter>,
     unobservable: Family<Labels, Counter>,
     snapshots: Counter,
+    load_from: Family<Labels, Gauge>,
 }
 
 fn metrics() -> &'static Metrics {
@@ -27,6 +28,11 @@ fn metrics() -> &'static Metrics {
         bad_records: register("controller_bad_records", "Unreadable records, by topic.", Family::default()),
         unobservable: register("controller_unobservable", "Failed looks at a target, by service.", Family::default()),
         snapshots: register("controller_snapshots", "Snapshots written.", Counter::default()),
+        load_from: register(
+            "controller_load_source",
+            "Where the load of the last decision came from, of services with another source: 0 the stream, 1 that, 2 nowhere.",
+            Family::default(),
+        ),
     })
 }
 
@@ -119,6 +125,45 @@ impl TargetUnobservable {
     pub fn emit(&self) {
         metrics().unobservable.get_or_create(&by_service(&self.service)).inc();
         tracing::warn!("{}", self.error);
+    }
+}
+
+/// Where the load of a service comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoadFrom {
+    #[default]
+    Stream,
+    /// Another source, while the stream is silent.
+    Fallback,
+    /// Both are silent: capacity is held.
+    Nowhere,
+}
+
+/// The load of a service comes from elsewhere than before.
+pub struct LoadSource<'a> {
+    pub service: &'a ServiceName,
+    pub from: LoadFrom,
+    pub text: &'a str,
+}
+
+impl LoadSource<'_> {
+    pub fn emit(&self) {
+        let (service, text) = (self.service, self.text);
+        let gauge = metrics().load_from.get_or_create(&by_service(service)).clone();
+        match self.from {
+            LoadFrom::Stream => {
+                gauge.set(0);
+                tracing::info!(%service, "{text}");
+            }
+            LoadFrom::Fallback => {
+                gauge.set(1);
+                tracing::warn!(%service, "{text}");
+            }
+            LoadFrom::Nowhere => {
+                gauge.set(2);
+                tracing::error!(%service, "{text}");
+            }
+        }
     }
 }
 

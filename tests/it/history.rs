@@ -16,24 +16,24 @@ use crate::kit::{self, Finished};
 /// More than Prometheus gives in one answer.
 const WINDOWS: i64 = 8 * 1440;
 
-fn load(window: i64) -> Option<f64> {
+pub(crate) fn load(window: i64) -> Option<f64> {
     // An hour is missing.
     let is_gap = (5000..5060).contains(&window);
     let wave = (window as f64 * std::f64::consts::TAU / 1440.0).sin();
     (!is_gap).then_some((50.0 + 20.0 * wave + (window * 7919 % 13) as f64).round())
 }
 
-fn text(time: DateTime<Utc>) -> String {
+pub(crate) fn text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// The start of the first window, for the last to end with the present minute.
-fn start(windows: i64) -> DateTime<Utc> {
+pub(crate) fn start(windows: i64) -> DateTime<Utc> {
     let now = Utc::now().timestamp();
     DateTime::from_timestamp(now - now % 60, 0).unwrap() - TimeDelta::minutes(windows)
 }
 
-fn csv(start: DateTime<Utc>, windows: i64) -> String {
+pub(crate) fn csv(start: DateTime<Utc>, windows: i64) -> String {
     let mut made = "timestamp,value\n".to_owned();
     for window in 0..windows {
         let value = load(window).map(|load| load.to_string()).unwrap_or_default();
@@ -125,7 +125,7 @@ fn what_is_no_history_is_refused_with_its_place_and_what_to_do() {
 }
 
 /// A Prometheus that holds the load of two services, and its URL. A sample is taken when its window ends.
-fn prometheus(program: &str, folder: &Path, start: DateTime<Utc>, windows: i64) -> (kit::Running, String) {
+pub(crate) fn prometheus(program: &str, folder: &Path, start: DateTime<Utc>, windows: i64) -> (kit::Running, String) {
     let mut samples = "# TYPE load gauge\n".to_owned();
     for (service, share) in [("cart", 0.5), ("web", 1.0)] {
         for window in 0..windows {

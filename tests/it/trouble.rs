@@ -29,14 +29,14 @@ step = "2s"
 "#;
 
 /// Requests that Prescale reads while they come.
-struct Live {
+pub(crate) struct Live {
     setup: Setup,
     port: u16,
 }
 
 impl Live {
     /// Without a service.
-    fn new(kafka: &str, name: &str, mode: &str) -> Self {
+    pub(crate) fn new(kafka: &str, name: &str, mode: &str) -> Self {
         let port = kit::free_port();
         let sql = std::fs::read_to_string(kit::root().join("pipelines/requests.sql"))
             .unwrap()
@@ -52,20 +52,29 @@ impl Live {
         Self { setup: setup.with(&own), port }
     }
 
-    fn service(self, name: &str, target: &str) -> Self {
+    pub(crate) fn service(self, name: &str, target: &str) -> Self {
         Self { setup: self.setup.service(name, 5.0, target), ..self }
     }
 
-    fn start(&self) -> kit::Running {
+    /// With other settings, and its configuration.
+    pub(crate) fn with(self, text: &str) -> Self {
+        Self { setup: self.setup.with(text), ..self }
+    }
+
+    pub(crate) fn config(&self) -> String {
+        self.setup.config()
+    }
+
+    pub(crate) fn start(&self) -> kit::Running {
         kit::Running::start(&["run", "-c", &self.setup.config()], &self.setup.path("log"))
     }
 
-    fn topic(&self, kind: &str) -> String {
+    pub(crate) fn topic(&self, kind: &str) -> String {
         self.setup.topic(kind)
     }
 
     /// Sends requests of this moment for `seconds`, thirty a second.
-    fn send(&self, kafka: &str, seconds: u64) {
+    pub(crate) fn send(&self, kafka: &str, seconds: u64) {
         for _ in 0..seconds * 2 {
             let now = Utc::now();
             kit::produce(kafka, &self.topic("requests"), 0, std::iter::repeat_n(request(now), 15));
@@ -73,12 +82,12 @@ impl Live {
         }
     }
 
-    fn decisions(&self, kafka: &str) -> Vec<Decision> {
+    pub(crate) fn decisions(&self, kafka: &str) -> Vec<Decision> {
         let records = kit::consume(kafka, &self.topic("decisions"));
         records.iter().map(|record| serde_json::from_value(record.json()).unwrap()).collect()
     }
 
-    fn get(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         kit::try_http_get(&format!("http://127.0.0.1:{}{path}", self.port))
     }
 
@@ -116,9 +125,14 @@ impl Live {
 
     /// Waits until the last decision of the service is as `wanted` says.
     #[track_caller]
-    fn wait_for_decision(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for_decision(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_decision_of("checkout", what, wanted)
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_decision_of(&self, service: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         kit::wait_for(what, Duration::from_secs(60), || {
-            let (_, body) = self.get("/api/v1/decisions?service=checkout&limit=1")?;
+            let (_, body) = self.get(&format!("/api/v1/decisions?service={service}&limit=1"))?;
             let page: Value = serde_json::from_str(&body).ok()?;
             let items = page.as_object()?.values().find_map(Value::as_array)?;
             items.first().filter(|decision| wanted(decision)).cloned()
@@ -133,7 +147,7 @@ fn request(time: DateTime<Utc>) -> String {
     .to_string()
 }
 
-fn has_reason(decision: &Value, code: &str) -> bool {
+pub(crate) fn has_reason(decision: &Value, code: &str) -> bool {
     decision["reasons"].as_array().is_some_and(|reasons| reasons.iter().any(|reason| reason["code"] == code))
 }
 

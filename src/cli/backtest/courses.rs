@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prescale_actuate::{FleetSettings, TargetSettings};
-use prescale_domain::{Series, ServiceName, Span, Timestamp};
+use prescale_domain::{ResourceLimits, Series, ServiceName, Span, Timestamp};
 use prescale_simulation::arena::{Bout, Demand};
 use prescale_simulation::baselines::Course;
 use prescale_simulation::experiment::ExperimentSettings;
@@ -78,6 +78,9 @@ pub(super) fn courses(
         });
         flown.seen.push(scored.load);
         flown.names.push(name);
+    }
+    if flown.names.len() > 1 && config.fleet_limits != ResourceLimits::default() {
+        flown.notes.push("fleet_limits: each service is flown alone, as if the others took nothing of them".to_owned());
     }
     flown
 }

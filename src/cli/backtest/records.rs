@@ -1,7 +1,7 @@
 //! Histories from raw records: request logs go through the feature SQL that the service would read them by. Rule: a window
 //! without a record between the first and the last is a zero, as it is for the loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use prescale_domain::{FeaturesRecord, Series, ServiceName, Timestamp};
@@ -25,10 +25,17 @@ pub(super) fn is_log(path: &Path) -> bool {
 /// # Errors
 /// Feature SQL that is wrong or reads several tables, records that can't be read, or none of a service.
 pub(super) fn histories(path: &Path, loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {
-    let rows = rows(path, loaded)?;
+    series_of(&rows(path, loaded)?, loaded, &format!("records `{}`", path.display()))
+}
+
+/// The history of each service of the configuration in `rows`, which `place` told.
+///
+/// # Errors
+/// Rows of no service that is configured, or rows that make no history.
+pub(super) fn series_of(rows: &Rows, loaded: &Loaded, place: &str) -> Result<BTreeMap<ServiceName, Series>, Failure> {
     let config = &loaded.config;
     let told: Vec<&ServiceName> = rows.keys().map(|(service, _)| service).collect();
-    let only = match (&config.services[..], told.iter().all(|service| *service == told[0])) {
+    let only = match (&config.services[..], told.iter().all(|service| Some(service) == told.first())) {
         // A log of one service, whatever the SQL calls it.
         ([_], true) => told.first().copied().cloned(),
         _ => None,
@@ -40,15 +47,27 @@ pub(super) fn histories(path: &Path, loaded: &Loaded) -> Result<BTreeMap<Service
         let Some(found) = rows.get(&key) else { continue };
         let step = config.features.step;
         let mut series = Series::of_rows(found.iter().copied(), step)
-            .map_err(|error| Failure::Invalid(format!("records `{}`: {error}", path.display())))?;
+            .map_err(|error| Failure::Invalid(format!("{place}: {error}")))?;
         // Nothing was logged: nothing was asked for.
         series.values.iter_mut().for_each(|value| *value = value.or(Some(0.0)));
         histories.insert(name, series);
     }
+    if histories.is_empty() {
+        let told: BTreeSet<String> = rows.keys().map(|(service, measure)| format!("{measure} of {service}")).collect();
+        let shown: Vec<&str> = told.iter().map(String::as_str).take(SHOWN).collect();
+        let told = if told.is_empty() { "nothing".to_owned() } else { shown.join(", ") };
+        let text = format!("{place} tell nothing of the configuration's services, but {told}");
+        let hint = "name a service as the records do, and its signal as the column that the SQL makes";
+        return Err(Failure::Invalid(format!("{text}\nhint: {hint}")));
+    }
     Ok(histories)
 }
 
-type Rows = BTreeMap<(ServiceName, String), Vec<(Timestamp, Option<f64>)>>;
+/// Measures of services that an error lists.
+const SHOWN: usize = 10;
+
+/// By service and measure, in time.
+pub(super) type Rows = BTreeMap<(ServiceName, String), Vec<(Timestamp, Option<f64>)>>;
 
 fn rows(path: &Path, loaded: &Loaded) -> Result<Rows, Failure> {
     let pipelines = &loaded.config.features.pipelines;
@@ -79,14 +98,19 @@ fn rows(path: &Path, loaded: &Loaded) -> Result<Rows, Failure> {
         let counters = prescale_pipeline::run_over_files(plan, &[(table, path.to_owned())], &mut output);
         let counters = counters.map_err(pipeline_failure)?;
         say(&format!("{}: {} records, {} late, {} bad", path.display(), counters.read, counters.late, counters.bad()));
-        for line in output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            // Rows of a sink that is not the features topic are nobody's load.
-            let Ok(FeaturesRecord::Row(row)) = FeaturesRecord::from_json(line) else { continue };
-            for (measure, value) in row.measures {
-                rows.entry((row.service.clone(), measure)).or_default().push((row.window_start, value));
-            }
+        take(&output, &mut rows);
+    }
+    Ok(rows)
+}
+
+/// Enters what a pipeline has written, one row a line.
+pub(super) fn take(output: &[u8], rows: &mut Rows) {
+    for line in output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        // Rows of a sink that is not the features topic are nobody's load.
+        let Ok(FeaturesRecord::Row(row)) = FeaturesRecord::from_json(line) else { continue };
+        for (measure, value) in row.measures {
+            rows.entry((row.service.clone(), measure)).or_default().push((row.window_start, value));
         }
     }
     rows.values_mut().for_each(|rows| rows.sort_by_key(|(start, _)| *start));
-    Ok(rows)
 }

@@ -6,6 +6,7 @@ use prescale_domain::*;
 use crate::tests::{NOW, check, forecast, inputs};
 use crate::{Context, advice, decide, explain};
 
+mod fallback;
 mod invariants;
 
 /// The next decision a while after `decision`, its target having done what was asked.
@@ -18,6 +19,8 @@ fn next(decision: &Decision, after: Span) -> DecisionInputs {
         TargetState { desired, ready: Some(desired), ..target }
     });
     next.at = next.at + after;
+    next.circumstances.fallback =
+        next.circumstances.fallback.map(|told| FallbackLoad { at: told.at.map(|at| at + after), ..told });
     next.load_window_end = next.load_window_end.map(|end| end + after);
     next.forecast =
         next.forecast.map(|input| ForecastInput { origin: input.origin + after, from: input.from + after, ..input });

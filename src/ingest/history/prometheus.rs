@@ -77,11 +77,8 @@ fn pages(query: &PrometheusQuery) -> Result<Histories> {
     let (from, to) = (query.from.floor_to(query.step), query.to.floor_to(query.step));
     let mut histories = Histories::new(&query.url, false);
     histories.names_services = query.service_label.is_some();
-    let mut config = Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
-    if query.url.starts_with("https://") {
-        config = config.tls_config(tls());
-    }
-    let agent: Agent = config.build().into();
+    histories.is_asked = true;
+    let agent = agent(&query.url, TIMEOUT);
     let mut first = from;
     while first < to {
         let last = first.millis().saturating_add((POINTS - 1) * step).min(to.millis() - step);
@@ -93,8 +90,21 @@ fn pages(query: &PrometheusQuery) -> Result<Histories> {
     Ok(histories)
 }
 
+/// To ask a server with, within a limit.
+pub(super) fn agent(url: &str, limit: Duration) -> Agent {
+    let mut config = Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false);
+    if url.starts_with("https://") {
+        config = config.tls_config(tls());
+    }
+    config.build().into()
+}
+
+/// Milliseconds as Prometheus takes them.
+pub(super) fn seconds(millis: i64) -> String {
+    format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
+}
+
 fn ask(agent: &Agent, query: &PrometheusQuery, start: Timestamp, end: Timestamp) -> Result<String> {
-    let seconds = |millis: i64| format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000));
     let url = format!("{}/api/v1/query_range", query.url.trim_end_matches('/'));
     let mut request = agent
         .get(&url)

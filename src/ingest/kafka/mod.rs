@@ -1,5 +1,6 @@
 //! Topics in and out through librdkafka. Rule: what was sent is known to have arrived, what was read is known by offset.
 
+mod extent;
 mod group;
 mod native;
 mod settings;
@@ -7,6 +8,7 @@ mod sink;
 mod source;
 mod transaction;
 
+pub use extent::{Extent, ReadFrom, extent};
 pub use group::{Group, GroupSettings, Held};
 pub use native::keep_freed_memory;
 pub use settings::{KafkaSettings, StartAt};

@@ -117,6 +117,23 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_fallback()(
+        load in prop::option::of(prop_oneof![Just(0.0), 0.0..3000.0]),
+        (age, after) in (0i64..120, 60i64..400),
+        missing in any::<bool>(),
+    ) -> FallbackLoad {
+        FallbackLoad {
+            source: "prometheus".to_owned(),
+            at: load.map(|_| ago(age)),
+            load,
+            missing: if missing { "unreachable" } else { "" }.to_owned(),
+            after: Span::from_secs(after),
+            fresh_for: Span::from_secs(60),
+        }
+    }
+}
+
+prop_compose! {
     fn any_circumstances()(
         safety in any_safety(),
         actions in prop::collection::vec((0i32..3, any_action()), 0..3),
@@ -126,6 +143,7 @@ prop_compose! {
         to_zero in prop::option::of(any::<bool>()),
         open in prop::option::of(any::<bool>()),
         (rise, fall) in (prop::option::of((0i64..20, 0.0..1.0)), prop::option::of((0.0..1.0, 0.0..2000.0))),
+        fallback in prop::option::weighted(0.3, any_fallback()),
     ) -> Circumstances {
         let likely = |minutes: i64, confidence: f64, load: f64| {
             Likely { at: NOW + Span::from_minutes(minutes), confidence, load }
@@ -135,7 +153,7 @@ prop_compose! {
         });
         Circumstances {
             scheduled: scheduled.collect(),
-            emergency, events, signals, open,
+            emergency, events, signals, open, fallback,
             scale_in: to_zero.map(|to_zero| ScaleInSettings { to_zero, ..ScaleInSettings::default() }),
             outlook: Some(Outlook {
                 rise: rise.map(|(minutes, confidence)| likely(minutes, confidence, 500.0)),
@@ -175,7 +193,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn surrounded()(
+    pub(super) fn surrounded()(
         plain in any_inputs(),
         circumstances in any_circumstances(),
         rules in any_memory(),
@@ -218,7 +236,8 @@ proptest! {
         prop_assert!(decision.desired >= low || said(&decision, ABOVE_BOUNDS), "{}", explain(&decision));
         let high = max.max(target_min.unwrap_or(0)).min(target_max.unwrap_or(u32::MAX));
         // What is held or must not be touched stays where it is; a minimum still raises it.
-        let stays = decision.need.is_none() || said(&decision, ABOVE_BOUNDS);
+        let stays = decision.need.is_none() || said(&decision, ABOVE_BOUNDS) || said(&decision, &["fallback-need"]);
+        let stays = stays || said(&decision, &["fallback-missing"]);
         let present = inputs.target.map_or(min, |target| target.desired);
         let most = if stays { high.max(present).max(min).max(target_min.unwrap_or(0)) } else { high };
         prop_assert!(decision.desired <= most, "{}", explain(&decision));
