@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use prescale_decide::{Around, Moment, decide};
-use prescale_domain::{Decision, DecisionKind, FeatureRow, ServiceName, Signals, Timestamp};
+use prescale_decide::{Around, Moment, decide, urgent};
+use prescale_domain::{Decision, FeatureRow, ServiceName, Signals, Timestamp};
 
 use crate::Controller;
 use crate::settings::ServiceSettings;
@@ -55,13 +55,10 @@ impl Controller {
         others.filter_map(|(_, state)| Some(state.target?.desired)).fold(0, u32::saturating_add)
     }
 
-    /// Whether a service would be scaled up for an emergency just now, by what was last seen of its target.
+    /// Whether a service would be scaled up just now by what was last seen, which does not wait.
     pub(crate) fn has_emergency(&mut self, now: Timestamp) -> bool {
         let services = self.settings.services.clone();
-        services.iter().any(|service| {
-            let decision = self.decide_one(service, now);
-            decision.kind == DecisionKind::ScaleUp && decision.binding == "emergency"
-        })
+        services.iter().any(|service| urgent(&self.decide_one(service, now)))
     }
 }
 
