@@ -4,27 +4,31 @@
 //! cost goes into the requests themselves, so that on units at one price no more than 87.4 % can be saved, by whoever. What
 //! lies between that and what is saved is places that are free so that requests need not wait (utilization 70 to 85 %), whole
 //! units at the edges of the day, and a quarter of an hour of two warm units before each. The mark of 94 % is one of a
-//! price: on spot units at 70 % less it is reached by the same decisions.
+//! price: on spot units at 70 % less it is reached, with some more reserve for those that are taken away.
 
 use super::super::*;
 use super::*;
 
-/// A unit that is used to nine tenths at its forecast load, and a twentieth of the time in which it may be more: a queue of
-/// some requests is what is aimed at.
-fn configured_for(scenario: &Scenario) -> Configured {
-    let mut configured = configured(scenario, 0.9).to_zero();
+/// With units that are used to this share at their load, and a twentieth of the time in which it may be more: a queue of some
+/// requests is what is aimed at.
+fn flown(scenario: &Scenario, share: f64) -> Verdict {
+    let mut configured = configured(scenario, share).to_zero();
     configured.policy.planning.violation_budget = 0.05;
-    configured
-}
-
-fn flown(scenario: &Scenario) -> Verdict {
-    let configured = configured_for(scenario);
-    scenario.fly(&configured, usual(&configured, 30, 7), |_| {}).unwrap()
+    let is_before_work = |at: Timestamp| {
+        let minute = at.since(scenario.run.start).millis() / 60_000;
+        minute < 5 * 1440 && (526..540).contains(&(minute % 1440))
+    };
+    let take = |decision: &Decision| {
+        // What is warm for the morning is not taken for idle.
+        let is_warm = !is_before_work(decision.at) || decision.desired >= 2;
+        assert!(is_warm, "{} {:?}", decision.at, decision.reasons);
+    };
+    scenario.fly(&configured, usual(&configured, 30, 7), take).unwrap()
 }
 
 #[track_caller]
 fn saves(scenario: &Scenario) {
-    let flown = flown(scenario);
+    let flown = flown(scenario, 0.9);
     missed(&flown, &["94 % cheaper than always on"]);
     let (saved, least) = (flown.checks[0].found.unwrap(), scenario.least_cost_share().unwrap());
     assert!(saved > 0.825 && saved > 0.94 * (1.0 - least), "{saved} of {}", 1.0 - least);
@@ -34,7 +38,7 @@ fn saves(scenario: &Scenario) {
     let share = on as f64 / flown.outcome.windows.len() as f64;
     assert!((40.0 / hours..44.0 / hours).contains(&share), "{share}");
     let totals = &flown.outcome.totals;
-    assert!((totals.dropped() as f64) < 0.003 * totals.arrived as f64, "{totals:?}");
+    assert!((totals.dropped() as f64) < 1e-4 * totals.arrived as f64, "{totals:?}");
 }
 
 #[test]
@@ -51,7 +55,7 @@ fn heavy_a_gpu_week_is_served_alike_whatever_the_seed() {
 #[test]
 fn heavy_a_gpu_week_on_spot_units_costs_six_percent_of_a_fleet_that_is_always_on_at_the_full_price() {
     for seed in [7, 8] {
-        missed(&flown(&gpu_week_on_spot(seed)), &[]);
+        missed(&flown(&gpu_week_on_spot(seed), 0.85), &[]);
     }
 }
 
