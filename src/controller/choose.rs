@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use prescale_decide::{Around, Moment, decide};
-use prescale_domain::{Circumstances, Decision, DecisionKind, FeatureRow, ServiceName, Signals, Timestamp};
+use prescale_decide::{Around, Moment, decided, urgent};
+use prescale_domain::{Circumstances, Decision, FeatureRow, ServiceName, Timestamp};
 
 use crate::Controller;
 use crate::settings::ServiceSettings;
@@ -14,15 +14,21 @@ impl Controller {
         let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
         let forecast = self.forecast(&service.name, now);
         let present = state.target.map_or(0, |target| target.desired);
+        let (policy, experiment) = self.policy(service, now);
+        let is_heeded = service.rules.settings.events.cost_usd_hour.is_some();
+        let price = service.rules.price_usd_hour.filter(|_| is_heeded);
+        let cost_usd_hour = state.target.zip(price).map(|(target, price)| f64::from(target.desired) * price);
         let around = Around {
             load: state.load,
             forecast: forecast.as_deref().ok(),
-            carried: f64::from(present.max(1)) * service.policy.unit_capacity,
-            quantile: service.policy.quantile,
-            signals: Signals::default(),
+            carried: f64::from(present.max(1)) * policy.unit_capacity,
+            quantile: policy.quantile,
+            signals: state.heard.signals(cost_usd_hour),
             actuation: state.actuation.clone(),
-            paused: None,
-            fleet_change: None,
+            paused: self.state.pauses.of(&service.name).cloned(),
+            fleet_change: self.state.changes.at(now, self.settings.fleet_change),
+            spent_month_usd: state.spending.spent_month_usd(),
+            experiment,
             others_units: self.units_of_others(&service.name),
         };
         let fallback = self.fallbacks.of(&service.name);
@@ -33,7 +39,7 @@ impl Controller {
             service: &service.name,
             at: now,
             mode: service.mode,
-            settings: &service.policy,
+            settings: &policy,
             load: state.load,
             load_window_end: state.load_window_end,
             window_end: self.state.window_end,
@@ -48,7 +54,7 @@ impl Controller {
             memory: state.memory,
             circumstances,
         };
-        decide(&moment.inputs())
+        decided(moment.inputs())
     }
 
     fn units_of_others(&self, service: &ServiceName) -> u32 {
@@ -56,13 +62,10 @@ impl Controller {
         others.filter_map(|(_, state)| Some(state.target?.desired)).fold(0, u32::saturating_add)
     }
 
-    /// Whether a service would be scaled up for an emergency just now, by what was last seen of its target.
+    /// Whether a service would be scaled up just now by what was last seen, which does not wait.
     pub(crate) fn has_emergency(&mut self, now: Timestamp) -> bool {
         let services = self.settings.services.clone();
-        services.iter().any(|service| {
-            let decision = self.decide_one(service, now);
-            decision.kind == DecisionKind::ScaleUp && decision.binding == "emergency"
-        })
+        services.iter().any(|service| urgent(&self.decide_one(service, now)))
     }
 }
 

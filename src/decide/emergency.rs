@@ -1,6 +1,6 @@
 //! When a load is an emergency. Rule: judged from what is seen, never from what is expected.
 
-use prescale_domain::{EmergencySettings, Span, Timestamp};
+use prescale_domain::{Decision, DecisionKind, EmergencySettings, Span, Timestamp};
 
 use crate::plan::{Context, Plan};
 use crate::policy::bounds;
@@ -64,6 +64,15 @@ pub fn emergency(context: &Context) -> Option<Emergency> {
     let wanted = context.units_for(load * (1.0 + growth), aim);
     let most = target.desired.saturating_add(left_to_add(context, settings));
     Some(Emergency { why, floor: wanted.min(most) })
+}
+
+/// Whether a decision must not wait for the next turn of the normal loop: it adds units in an emergency, above the forecast
+/// band, or by the reactive rule in place of a forecast.
+pub fn urgent(decision: &Decision) -> bool {
+    let context = Context::new(&decision.inputs);
+    let is_blind = || decision.inputs.settings.planning.predictive && context.forecast().is_err();
+    let is_pressed = || emergency(&context).is_some() || context.surprise().is_some() || is_blind();
+    decision.kind == DecisionKind::ScaleUp && is_pressed()
 }
 
 /// The fewest units with which the present load would be no emergency; `None` where that is not judged, or not known.
@@ -136,6 +145,24 @@ mod tests {
         assert_eq!(spike_magnitude(f64::NAN, 1.0), None);
         assert_eq!(spike_magnitude(1.0, -1.0), None);
         assert_eq!(spike_magnitude(f64::INFINITY, 1.0), None);
+    }
+
+    #[test]
+    fn what_adds_units_by_what_is_seen_does_not_wait_and_what_adds_them_by_what_is_expected_does() {
+        let decided = |load: f64, forecast: bool, present: u32| {
+            let mut inputs = crate::tests::inputs(load, present);
+            inputs.circumstances.emergency = Some(EmergencySettings::default());
+            inputs.forecast = inputs.forecast.filter(|_| forecast);
+            crate::decide(&inputs)
+        };
+        let expected = decided(300.0, true, 8);
+        assert_eq!((expected.kind, urgent(&expected)), (DecisionKind::ScaleUp, false));
+        // Above the band; without a forecast, whether or not the reactive rule asks for more than the emergency does; and
+        // what adds nothing.
+        assert!(urgent(&decided(590.0, true, 12)));
+        assert!(urgent(&decided(390.0, false, 8)));
+        assert!(urgent(&decided(300.0, false, 8)));
+        assert!(!urgent(&decided(300.0, false, 20)));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub use breaker::breaker;
 pub use budget::{BudgetOf, affordable, month_end};
 pub use cadence::{due, turned};
 pub use decision::decide;
-pub use emergency::{Emergency, emergency, spike_magnitude, utilization};
+pub use emergency::{Emergency, emergency, spike_magnitude, urgent, utilization};
 pub use events::{Effect, effects, throttle};
 pub use explain::explain;
 pub use feasibility::{binding_limit, optimization};

@@ -6,7 +6,8 @@ use prescale_domain::{Likely, Outlook, QuantileForecast, ScaleInSettings, Timest
 /// What decides which way the load goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OutlookSettings {
-    /// Load beyond which it counts as risen: what one unit carries where nothing runs, what the present units carry otherwise.
+    /// Load beyond which it counts as risen: what the present units carry, one at least; a tenth of that where nothing is
+    /// served.
     pub rise_above: f64,
     /// The quantile that decisions use.
     pub quantile: f64,

@@ -12,6 +12,9 @@ use crate::budget::month_end;
 use crate::outlook::{OutlookSettings, outlook};
 use crate::schedule::Timetable;
 
+/// Share of what the present units carry from which on a load is worth being awake for, where there is none.
+const AWAKE: f64 = 0.1;
+
 /// What is configured for one service.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -47,7 +50,9 @@ impl Rules {
     pub fn circumstances(&self, service: &ServiceName, at: Timestamp, around: Around) -> Circumstances {
         let RuleSettings { emergency, events, breaker, budget, limits, scale_in, jitter, .. } = self.settings;
         let has_budget = budget.usd_hour.is_some() || budget.usd_month.is_some();
-        let look = OutlookSettings { rise_above: around.carried, quantile: around.quantile };
+        // Where nothing is served the units that are warm for it make a rise no smaller.
+        let rise_above = if around.load == Some(0.0) { AWAKE * around.carried } else { around.carried };
+        let look = OutlookSettings { rise_above, quantile: around.quantile };
         let is_sized = self.unit != Resources::default();
         let has_limits = is_sized || limits != Default::default() || self.fleet != Default::default();
         Circumstances {

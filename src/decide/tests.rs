@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prescale_domain::*;
 use proptest::prelude::*;
 
-use crate::{decide, explain, recompute};
+use crate::{Moment, decide, explain, recompute};
 
 const MINUTE: i64 = 60_000;
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_790_000_040_000);
@@ -43,6 +43,40 @@ pub(crate) fn forecast(upper: &[f64], effective_index: usize) -> ForecastInput {
         levels: Vec::new(),
         values: Vec::new(),
     }
+}
+
+/// Inputs as a loop puts them together, on half an hour of forecast by the minute of which the horizon can be trusted.
+pub(crate) fn moment(provisioning_latency: Span, confident_horizon: Option<Span>) -> DecisionInputs {
+    let known = inputs(400.0, 10);
+    let forecast = QuantileForecast {
+        service: known.service.clone(),
+        origin: NOW - Span::from_minutes(1),
+        step: Span::from_minutes(1),
+        model: "arima".to_owned(),
+        reason: "champion".to_owned(),
+        levels: vec![0.5, 0.95],
+        values: vec![vec![400.0, 500.0]; 30],
+    };
+    let moment = Moment {
+        service: &known.service,
+        at: NOW,
+        mode: known.mode,
+        settings: &known.settings,
+        load: known.load,
+        load_window_end: known.load_window_end,
+        window_end: Some(NOW),
+        signals: BTreeMap::new(),
+        forecast: Ok(&forecast),
+        decision_interval: Span::from_secs(60),
+        provisioning_latency,
+        provisioning_median: None,
+        warm_up: Span::ZERO,
+        confident_horizon,
+        target: known.target,
+        memory: known.memory.clone(),
+        circumstances: Circumstances::default(),
+    };
+    moment.inputs()
 }
 
 pub(crate) fn inputs(load: f64, present: u32) -> DecisionInputs {

@@ -1,24 +1,36 @@
 //! Scenarios with an objective: what load comes to which fleet, and when a run of it is good enough. Rule: a scenario says
 //! nothing of who decides; [`Scenario::judge`] looks at what came of it alone.
+//!
+//! [`Scenario::fly`] lets Prescale decide, as it does in service: from windows that have closed, on a forecast that has seen
+//! nothing later. The forecast is whatever the caller makes of the closed windows: [`UsualDay`], or a
+//! [`ForecastStream`](crate::stream::ForecastStream) of the product's own models.
 
 mod cases;
 mod goal;
+mod helm;
+mod promises;
 #[cfg(test)]
 mod tests;
+mod usual;
 
-use prescale_domain::{CalendarEvent, Span};
+use prescale_domain::{CalendarEvent, Decision, Span, Timestamp};
 use serde::Serialize;
 use thiserror::Error;
 
-pub use cases::{diurnal_peak, gpu_week, micro_bursts, rise_and_fall};
+pub use cases::{daily_spike, diurnal_peak, evening, gpu_week, gpu_week_on_spot, micro_bursts, rise_and_fall};
 pub use goal::Goal;
+pub use helm::{Configured, Made};
+pub use promises::{Figures, Promise, Promised, Stand, flash_crowds, plain_day, promises, render};
+pub use usual::UsualDay;
 
 use crate::profile::{ProfileError, ProfileLoad, ProfileSettings};
+use helm::Helm;
+
 use crate::queueing::{
     Arrivals, Observation, QueueOutcome, RateSeries, RunSettings, SettingsError, simulate, simulate_fluid,
 };
 
-/// Where a scenario's load comes from.
+/// Where a scenario's load comes from; what lies before the run is its past, to learn from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Load {
     /// Generated, with a rate by `step`.
@@ -74,17 +86,46 @@ pub enum ScenarioError {
     Profile(#[from] ProfileError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    #[error("there is nothing to fly")]
+    Nothing,
 }
 
 impl Scenario {
-    /// The rates that come.
+    /// The rates that come during the run.
     ///
     /// # Errors
     /// A profile that cannot be generated.
     pub fn rates(&self) -> Result<RateSeries, ProfileError> {
         match &self.load {
-            Load::Profile { profile, step } => Ok(ProfileLoad::new(profile.clone())?.rates(*step)),
-            Load::Given(series) => Ok(series.clone()),
+            Load::Profile { profile, step } => Ok(ProfileLoad::new(profile.clone())?.rates_from(self.run.start, *step)),
+            Load::Given(series) => {
+                let before = self.run.start.since(series.start).steps_up(series.step);
+                let per_second = series.per_second.iter().skip(before).copied().collect();
+                Ok(RateSeries { start: self.run.start, step: series.step, per_second })
+            }
+        }
+    }
+
+    /// The windows of this width before the run, each with its end and its requests per second as they were counted.
+    ///
+    /// # Errors
+    /// A profile that cannot be generated.
+    pub fn past(&self, step: Span) -> Result<Vec<(Timestamp, f64)>, ProfileError> {
+        let starts = |from: Timestamp| {
+            let count = i64::try_from(self.run.start.since(from).steps_up(step)).unwrap_or(0);
+            (0..count).map(move |back| self.run.start - Span::from_millis(step.millis() * (count - back)))
+        };
+        match &self.load {
+            Load::Profile { profile, .. } => {
+                let load = ProfileLoad::new(profile.clone())?;
+                let count = |start: Timestamp| load.count(start, step) as f64 / step.seconds();
+                Ok(starts(profile.start).map(|start| (start + step, count(start))).collect())
+            }
+            Load::Given(series) => {
+                let arrivals = Arrivals::Rate(series.clone());
+                let mean = |start: Timestamp| arrivals.mean_rate(start, start + step);
+                Ok(starts(series.start).map(|start| (start + step, mean(start))).collect())
+            }
         }
     }
 
@@ -110,6 +151,22 @@ impl Scenario {
             Fidelity::Fluid => simulate_fluid(&self.run, &arrivals, controller)?,
         };
         Ok(self.judge(outcome))
+    }
+
+    /// Lets Prescale decide, and judges. `forecast` gets the end and the load of each window when it has closed, those of the
+    /// past first, and answers with what is forecast then; `take` is told each decision.
+    ///
+    /// # Errors
+    /// A profile or settings that make no sense.
+    pub fn fly(
+        &self,
+        configured: &Configured,
+        forecast: impl FnMut(Timestamp, f64) -> Made,
+        take: impl FnMut(&Decision),
+    ) -> Result<Verdict, ScenarioError> {
+        let past = self.past(configured.step)?;
+        let mut helm = Helm::new(self, configured, &past, forecast, take);
+        self.run(|seen| helm.turn(seen))
     }
 
     /// Whether a run reached what was asked.

@@ -27,6 +27,8 @@ pub enum Goal {
     RaisedBefore(Span),
     /// After the first rise fewer units are asked for, and not before this time.
     LoweredAfter(Span),
+    /// Fewer units are asked for, and never sooner than this after the last change.
+    LoweredApart(Span),
 }
 
 impl Goal {
@@ -40,7 +42,7 @@ impl Goal {
             Self::Queue(limit) => found < *limit,
             Self::Utilization(least, most) => (*least..=*most).contains(&found),
             Self::RaisedBefore(limit) => found < limit.seconds(),
-            Self::LoweredAfter(limit) => found >= limit.seconds(),
+            Self::LoweredAfter(limit) | Self::LoweredApart(limit) => found >= limit.seconds(),
         });
         Check { goal: self.to_string(), found, met }
     }
@@ -67,6 +69,11 @@ impl Goal {
             Self::LoweredAfter(_) => {
                 let after_rise: Vec<_> = changes(scenario, outcome).skip_while(|(_, up)| !up).collect();
                 after_rise.into_iter().find(|(_, up)| !up).map(|(seconds, _)| seconds)
+            }
+            Self::LoweredApart(_) => {
+                let changes: Vec<_> = changes(scenario, outcome).collect();
+                let lowered = changes.windows(2).filter(|pair| !pair[1].1);
+                lowered.map(|pair| pair[1].0 - pair[0].0).min_by(f64::total_cmp)
             }
         }
     }
@@ -97,6 +104,7 @@ impl fmt::Display for Goal {
             Self::Saving(share) => write!(f, "{:.0} % cheaper than always on", 100.0 * share),
             Self::RaisedBefore(limit) => write!(f, "scaled up before {limit}"),
             Self::LoweredAfter(limit) => write!(f, "scaled down after {limit}"),
+            Self::LoweredApart(limit) => write!(f, "never scaled down within {limit} of a change"),
         }
     }
 }

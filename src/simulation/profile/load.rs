@@ -57,14 +57,19 @@ impl ProfileLoad {
     /// Requests per second by step of a second, a minute or the like, with all noise but that of single arrivals: a
     /// Poisson process at these rates has the dispersion of the settings.
     pub fn rates(&self, step: Span) -> RateSeries {
+        self.rates_from(self.settings.start, step)
+    }
+
+    /// The same from `start` on.
+    pub fn rates_from(&self, start: Timestamp, step: Span) -> RateSeries {
         let seconds = step.seconds();
-        let per_second = self.steps(step).map(|(_, rate)| rate / seconds).collect();
-        RateSeries { start: self.settings.start, step, per_second }
+        let per_second = self.steps(start, step).map(|(_, rate)| rate / seconds).collect();
+        RateSeries { start, step, per_second }
     }
 
     /// Requests by step.
     pub fn counts(&self, step: Span) -> CountSeries {
-        let counts = self.steps(step).map(|(mut rng, rate)| count(rate, &mut rng)).collect();
+        let counts = self.steps(self.settings.start, step).map(|(mut rng, rate)| count(rate, &mut rng)).collect();
         CountSeries { start: self.settings.start, step, counts }
     }
 
@@ -77,13 +82,13 @@ impl ProfileLoad {
 
     /// Each step's requests to be expected by somebody who knows all but the counting noise, and the generator with which
     /// they are to be counted.
-    fn steps(&self, step: Span) -> impl Iterator<Item = (ChaCha8Rng, f64)> {
+    fn steps(&self, start: Timestamp, step: Span) -> impl Iterator<Item = (ChaCha8Rng, f64)> {
         let width = step.millis().max(1);
-        let count = self.settings.length.steps_up(Span::from_millis(width));
+        let count = self.settings.end().since(start).steps_up(Span::from_millis(width));
         let mut known: Option<(Timestamp, f64)> = None;
         (0..count).map(move |index| {
             let offset = width.saturating_mul(i64::try_from(index).unwrap_or(i64::MAX));
-            let moment = self.settings.start + Span::from_millis(offset);
+            let moment = start + Span::from_millis(offset);
             let minute = moment.floor_to(MINUTE);
             let wander = match known {
                 Some((of, wander)) if of == minute => wander,
