@@ -21,6 +21,7 @@ mod schedule;
 mod score;
 mod series;
 mod service;
+mod shadow;
 mod signals;
 mod target;
 mod time;
@@ -61,6 +62,7 @@ pub use schedule::{
 pub use score::{ForecastScore, ScoreCard, SeedScores, Spread, SystemScore, Violations};
 pub use series::{RowsError, Series};
 pub use service::ServiceName;
+pub use shadow::{Saved, ShadowReport, ShadowScore};
 pub use signals::{
     API_REDUCE, API_THROTTLE, ERROR_RATE_MIN, ERROR_RATE_RISE, EventSettings, ExternalSignal, SPIKE_MAGNITUDE, Signals,
     Throttle, ThrottleLevel,
