@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use prescale_decide::{Around, Moment, decide};
-use prescale_domain::{Decision, DecisionKind, FeatureRow, ServiceName, Signals, Timestamp};
+use prescale_domain::{Decision, DecisionKind, FeatureRow, ServiceName, Timestamp};
 
 use crate::Controller;
 use crate::settings::ServiceSettings;
@@ -14,15 +14,21 @@ impl Controller {
         let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
         let forecast = self.forecast(&service.name, now);
         let present = state.target.map_or(0, |target| target.desired);
+        let (policy, experiment) = self.policy(service, now);
+        let is_heeded = service.rules.settings.events.cost_usd_hour.is_some();
+        let price = service.rules.price_usd_hour.filter(|_| is_heeded);
+        let cost_usd_hour = state.target.zip(price).map(|(target, price)| f64::from(target.desired) * price);
         let around = Around {
             load: state.load,
             forecast: forecast.as_deref().ok(),
-            carried: f64::from(present.max(1)) * service.policy.unit_capacity,
-            quantile: service.policy.quantile,
-            signals: Signals::default(),
+            carried: f64::from(present.max(1)) * policy.unit_capacity,
+            quantile: policy.quantile,
+            signals: state.heard.signals(cost_usd_hour),
             actuation: state.actuation.clone(),
-            paused: None,
-            fleet_change: None,
+            paused: self.state.pauses.of(&service.name).cloned(),
+            fleet_change: self.state.changes.at(now, self.settings.fleet_change),
+            spent_month_usd: state.spending.spent_month_usd(),
+            experiment,
             others_units: self.units_of_others(&service.name),
         };
         let circumstances = service.rules.circumstances(&service.name, now, around);
@@ -32,7 +38,7 @@ impl Controller {
             service: &service.name,
             at: now,
             mode: service.mode,
-            settings: &service.policy,
+            settings: &policy,
             load: state.load,
             load_window_end: state.load_window_end,
             window_end: self.state.window_end,
