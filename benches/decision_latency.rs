@@ -130,7 +130,12 @@ fn topics(broker: &Broker) -> Result<Topics> {
         events: one("events")?,
         dead_letters: one("dead-letters")?,
         round_trip: one("round-trip")?,
-        out: OutTopics { forecasts: one("forecasts")?, decisions: one("decisions")?, actuations: one("actuations")? },
+        out: OutTopics {
+            forecasts: one("forecasts")?,
+            decisions: one("decisions")?,
+            actuations: one("actuations")?,
+            qos: one("qos")?,
+        },
     })
 }
 
@@ -150,6 +155,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
             name: name.clone(),
             covariates: vec![],
             signal: "requests_per_second".to_owned(),
+            signals: Default::default(),
             mode: Mode::Act,
             policy: policy(unit_capacity)?,
             provisioning_latency: fleet.provisioning_latency_p90,
@@ -178,8 +184,10 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
         coarse_retention: Span::ZERO,
         decision_interval: MINUTE,
         cadence: CadenceSettings::default(),
+        fleet_change: Default::default(),
         pipelines: vec!["requests".to_owned()],
         services,
+        experiments: vec![],
         online,
         topics: topics.out.clone(),
         snapshot_windows: 60,

@@ -9,6 +9,7 @@ pub(crate) mod formats;
 pub(crate) mod histories;
 pub(crate) mod pipelines;
 pub(crate) mod readers;
+mod shadow;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +19,7 @@ use std::thread::JoinHandle;
 
 use prescale_actuate::Target;
 use prescale_controller::registry::ModelRegistry;
-use prescale_controller::view::{EventLog, Handle};
+use prescale_controller::view::{EventLog, Handle, ShadowReports};
 use prescale_controller::{
     ClockMode, Controller, ControllerError, ControllerSettings, Event, OutTopics, Parts, ServiceSettings,
 };
@@ -40,6 +41,7 @@ use event_log::EventTopic;
 use event_minutes::Expansion;
 use pipelines::PipelineFile;
 pub(crate) use pipelines::{PipelineSpec, PipelineThread};
+use shadow::{ShadowFollower, Shadowing};
 
 /// Room between the readers and the loop: polls, not records.
 pub(crate) const INBOX: usize = 16;
@@ -109,14 +111,22 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         events: Vec::new(),
         models: Some(models(&loaded)?),
     };
-    let controller = Controller::new(parts).map_err(controller_failure)?;
+    let mut controller = Controller::new(parts).map_err(controller_failure)?;
+    let shadow = Shadowing::of(&loaded, store.as_ref()).map_err(Failure::outside)?;
+    if let Some(shadow) = &shadow {
+        controller = controller.followed_by(Box::new(ShadowFollower(Arc::clone(shadow))));
+    }
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX);
     let stop = Arc::new(AtomicBool::new(false));
     let (controller, asking) = with_fallbacks(controller, config, mode, &stop)?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone(), inbox_sender.clone());
-    let app = App::new(handle(&controller, config, mode), shutdown.clone()).with_writers(config.serve.writers);
+    let handle = Handle {
+        shadow: shadow.clone().map(|shadow| shadow as Arc<dyn ShadowReports>),
+        ..handle(&controller, config, mode)
+    };
+    let app = App::new(handle, shutdown.clone()).with_writers(config.serve.writers);
     let server = tokio::spawn(prescale_serve::serve(listener, app));
     let calendars = start_calendars(config, &loaded.directory, mode, &stop)?;
     let calendar = start_event_minutes(config, &files, mode, &stop)?;
@@ -145,6 +155,9 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     // The server ends with the token; its own failures were logged.
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;
+    if let Some(shadow) = shadow {
+        shadow.write_files();
+    }
     Ok(RunSummary { pipelines: pipelines?, controller })
 }
 
@@ -223,6 +236,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             name: ServiceName::new(&service.name),
             signal: service.signal.clone(),
             covariates: service.all_covariates(),
+            signals: service.signals.clone(),
             mode: service_mode,
             policy: service.policy_settings(&config.policy),
             provisioning_latency: lead.provisioning_latency,
@@ -241,6 +255,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             normal: config.policy.decision_interval,
             slow: config.policy.decision_interval,
         },
+        fleet_change: config.fleet_change,
         clock: if mode.event_clock { ClockMode::Event } else { ClockMode::Wall },
         step: config.features.step,
         lateness: config.features.lateness,
@@ -248,12 +263,14 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
         coarse_retention: config.features.coarse_retention,
         decision_interval: config.policy.decision_interval,
         pipelines: config.features.pipelines.iter().map(|pipeline| pipeline_name(pipeline)).collect(),
+        experiments: config.experiments.iter().map(|experiment| experiment.setup(config)).collect(),
         services,
         online: config.forecast.clone(),
         topics: OutTopics {
             forecasts: config.topics.forecasts.clone(),
             decisions: config.topics.decisions.clone(),
             actuations: config.topics.actuations.clone(),
+            qos: config.topics.qos.clone(),
         },
         snapshot_windows: config.state.snapshot_windows,
     })

@@ -2,6 +2,7 @@
 //! loading everything is valid and secrets are resolved.
 
 mod check;
+mod experiment;
 mod merge;
 mod shape;
 mod size;

@@ -128,6 +128,9 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
             fault(path(&format!("covariates{place}")), text);
         }
     }
+    for (place, text) in config.experiments.iter().enumerate().flat_map(|(index, one)| one.faults(index, config)) {
+        faults.push(Fault { path: format!("experiments{place}"), text });
+    }
     faults
 }
 
@@ -224,7 +227,7 @@ fn service_faults(service: &ServiceConfig, config: &Config) -> Vec<(&'static str
     faults
 }
 
-fn planning_faults(planning: &PlanningSettings) -> Vec<(&'static str, String)> {
+pub(super) fn planning_faults(planning: &PlanningSettings) -> Vec<(&'static str, String)> {
     let mut faults = Vec::new();
     let mut expect = |holds: bool, key: &'static str, value: f64, expected: &str| {
         if !holds {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use prescale_actuate::TargetSettings;
 use prescale_decide::{ScheduleFault, Timetable};
 use prescale_domain::{
-    FreezeSettings, Mode, OpeningHours, PlanningRule, PlanningSettings, PolicySettings, ResourceLimits, Resources,
-    RuleSettings, ScheduleSettings, Span, Timestamp, Trigger, Zone,
+    FleetChangeSettings, FreezeSettings, Mode, OpeningHours, PlanningRule, PlanningSettings, PolicySettings,
+    ResourceLimits, Resources, RuleSettings, ScheduleSettings, SignalColumns, Span, Timestamp, Trigger, Zone,
 };
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::history::Columns;
@@ -16,6 +16,7 @@ use prescale_serve::Writers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::experiment::ExperimentConfig;
 use super::size::ByteSize;
 
 /// The configuration file of Prescale.
@@ -30,12 +31,14 @@ pub(crate) struct Config {
     pub(crate) calendars: Calendars,
     pub(crate) state: State,
     pub(crate) serve: Serve,
+    pub(crate) shadow: ShadowConfig,
     pub(crate) policy: Policy,
     pub(crate) lead_time: LeadTimes,
     /// The rules around the planner, for services that do not say otherwise.
     pub(crate) rules: RuleSettings,
     /// What all services together may take.
     pub(crate) fleet_limits: ResourceLimits,
+    pub(crate) fleet_change: FleetChangeSettings,
     pub(crate) forecast: OnlineSettings,
     #[serde(default)]
     pub(crate) schedules: Vec<ScheduleSettings>,
@@ -44,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) freezes: Vec<FreezeSettings>,
     #[serde(default)]
     pub(crate) services: Vec<ServiceConfig>,
+    #[serde(default)]
+    pub(crate) experiments: Vec<ExperimentConfig>,
 }
 
 impl Config {
@@ -75,6 +80,7 @@ pub(crate) struct Topics {
     pub(crate) forecasts: String,
     pub(crate) decisions: String,
     pub(crate) actuations: String,
+    pub(crate) qos: String,
     pub(crate) dead_letters: String,
     pub(crate) epochs: String,
     pub(crate) partitions: i32,
@@ -82,9 +88,9 @@ pub(crate) struct Topics {
 
 impl Topics {
     /// Those of records: all but `epochs`, which is compacted, and `event_minutes`; they are made by who writes them.
-    pub(crate) fn of_records(&self) -> [&str; 6] {
-        let Self { features, events, forecasts, decisions, actuations, dead_letters, .. } = self;
-        [features, events, forecasts, decisions, actuations, dead_letters].map(String::as_str)
+    pub(crate) fn of_records(&self) -> [&str; 7] {
+        let Self { features, events, forecasts, decisions, actuations, qos, dead_letters, .. } = self;
+        [features, events, forecasts, decisions, actuations, qos, dead_letters].map(String::as_str)
     }
 }
 
@@ -200,6 +206,15 @@ pub(crate) struct Serve {
     pub(crate) writers: Writers,
 }
 
+/// What would have run beside what really ran.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShadowConfig {
+    pub(crate) enabled: bool,
+    /// Folder of the daily reports, if not `shadow` of `state.dir`.
+    pub(crate) reports: String,
+}
+
 /// How decisions are made.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -257,6 +272,9 @@ pub(crate) struct ServiceConfig {
     /// other services as `service:NAME`, and `standard` for the usual columns, as far as they are measured.
     #[serde(default)]
     pub(crate) covariates: Vec<String>,
+    /// Columns of the features that tell what happens around it.
+    #[serde(default)]
+    pub(crate) signals: SignalColumns,
     /// Load that one unit carries within the objective, in the unit of the signal.
     pub(crate) unit_capacity: f64,
     #[serde(default)]
@@ -551,6 +569,7 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         name: name.to_owned(),
         signal: default_signal(),
         covariates: Vec::new(),
+        signals: SignalColumns::default(),
         unit_capacity,
         mode: None,
         objective: Objective::default(),

@@ -16,7 +16,7 @@ const POOLS: [(&str, &str); 4] = [
     ("classification", "cost-optimized"),
 ];
 
-/// Puts the fields of `policy.template` and `policy.pool` of the file and of its services beside what they say themselves;
+/// Puts the fields of `policy.template` and `policy.pool` of the file, of its services and of treatments beside what they say themselves;
 /// `filled` are the places that were.
 pub(super) fn expand(own: &mut Table, filled: &mut BTreeSet<String>) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -28,6 +28,12 @@ pub(super) fn expand(own: &mut Table, filled: &mut BTreeSet<String>) -> Vec<Faul
     for (index, service) in services.into_iter().flatten().enumerate() {
         if let Some(Value::Table(policy)) = service.get_mut("policy") {
             fill(policy, &format!("services[{index}].policy"), &known, filled, &mut faults);
+        }
+    }
+    let experiments = own.get_mut("experiments").and_then(Value::as_array_mut);
+    for (index, experiment) in experiments.into_iter().flatten().enumerate() {
+        if let Some(Value::Table(policy)) = experiment.get_mut("treatment") {
+            fill(policy, &format!("experiments[{index}].treatment"), &known, filled, &mut faults);
         }
     }
     faults

@@ -273,3 +273,41 @@ fn hours_are_kept_longer_than_windows_or_not_at_all() {
     let found = faults("[features]\ncoarse_retention = \"35d\"\n");
     assert_eq!(found, [("features.coarse_retention".to_owned(), text.to_owned())]);
 }
+
+#[test]
+fn an_experiment_is_between_what_is_configured_and_what_it_says_otherwise() {
+    let text = |more: &str| {
+        format!(
+            "{SERVICE}policy = {{ step_up_units = 7 }}\n[[experiments]]\nname = \"bold\"\nstart = \"2026-12-01T00:00:00Z\"\nend = \"2026-12-29T00:00:00Z\"\ndesign = {{ kind = \"switchback\", period = \"1d\", washout = \"1h\" }}\n{more}"
+        )
+    };
+    let loaded = parse(&text("treatment = { template = \"aggressive\" }"), "test.toml", PathBuf::from(".")).unwrap();
+    let setup = loaded.config.experiments[0].setup(&loaded.config);
+    assert!(setup.settings.faults().is_empty());
+    assert_eq!(setup.settings.services, ["checkout".into()]);
+    // What the service says itself holds where the treatment does not say otherwise.
+    let plain = parse(&text("treatment = { risk_max = 0.4 }"), "test.toml", PathBuf::from(".")).unwrap();
+    let treated = &plain.config.experiments[0].setup(&plain.config).treatments[&"checkout".into()];
+    let own = plain.config.services[0].policy_settings(&plain.config.policy);
+    assert_eq!((treated.step_up_units, treated.planning.risk_max), (7, 0.4));
+    assert_ne!(own.planning.risk_max, 0.4);
+    assert_eq!(setup.treatments[&"checkout".into()].planning.scale_up_at, 0.6);
+
+    let said =
+        |more: &str| faults(&text(more)).into_iter().map(|(path, text)| format!("{path}: {text}")).collect::<Vec<_>>();
+    assert_eq!(said("treatment = {}"), ["experiments[0].treatment: is what is configured for `checkout`"]);
+    let wrong = said("treatment = { risk_max = 2.0 }\nservices = [\"shop\", \"checkout\"]");
+    assert_eq!(
+        wrong,
+        [
+            "experiments[0].services: `shop` is no service of this configuration",
+            "experiments[0].treatment (policy.risk_max): 2 is not in [0, 0.5]"
+        ]
+    );
+    let second = "treatment = { risk_max = 0.4 }\n[[experiments]]\nname = \"bold\"\nstart = \"2027-12-01T00:00:00Z\"\nend = \"2026-12-29T00:00:00Z\"\ndesign = { kind = \"service-split\", share = 0.5, first_look = \"7d\" }\ntreatment = { risk_max = 0.4 }";
+    let wrong = said(second);
+    assert!(wrong.iter().any(|text| text == "experiments[1].name: `bold` is there twice"), "{wrong:?}");
+    assert!(wrong.iter().any(|text| text.contains("`checkout` is in the experiment `bold` too")), "{wrong:?}");
+    assert!(wrong.iter().any(|text| text.contains("is not after start")), "{wrong:?}");
+    assert!(wrong.iter().any(|text| text.contains("can't be split")), "{wrong:?}");
+}

@@ -87,6 +87,9 @@ impl Controller {
                 Outcome::Failed { code, .. } => Some(code.clone()),
                 _ => None,
             };
+            if failed.is_some() {
+                self.state.changes.fail(now, &decision.service);
+            }
             let state = self.state.services.entry(decision.service.clone()).or_default();
             state.actuation = Some(ActuationReport { at: now, failed });
             if let Outcome::Applied { units, .. } | Outcome::Unchanged { units } = &outcome {

@@ -7,40 +7,33 @@ use std::time::Duration;
 
 use prescale_actuate::{ActuateError, Target};
 use prescale_decide::{due, turned};
-use prescale_domain::{
-    CalendarEvent, Clock, FeaturesRecord, LastTurns, QuantileForecast, Series, ServiceName, Span, Timestamp,
-};
+use prescale_domain::{CalendarEvent, Clock, LastTurns, QuantileForecast, Series, ServiceName, Span, Timestamp};
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
-use prescale_forecast::online::{Online, OnlineEvent, TrainingResult};
-use prescale_forecast::past::{Covariate, Covariates, Known, Past};
-use prescale_forecast::patterns;
+use prescale_forecast::online::{Online, TrainingResult};
+use prescale_forecast::past::{Covariate, Covariates};
 use prescale_ingest::kafka::KafkaSink;
-use prescale_ingest::{CalendarMessage, PartitionStart, Polled, RawBatch, SourceError};
-use prescale_store::{Store, Table, Write, service_time_key};
+use prescale_ingest::{PartitionStart, Polled, SourceError};
+use prescale_store::{Store, Write};
 use prescale_telemetry::controller as happenings;
 use tokio::sync::mpsc;
 
-use crate::archive::decision_write;
 use crate::choose::signals;
 use crate::fallback::Fallbacks;
+use crate::follow::Follower;
 use crate::intake::ClosedWindow;
 use crate::models::{ModelNews, Models};
+use crate::pause::{Ordered, PauseSwitch};
 use crate::publish::Publisher;
 use crate::registry::ModelRegistry;
-use crate::settings::{ClockMode, ControllerSettings, ServiceSettings};
+use crate::settings::{ClockMode, ControllerSettings};
 use crate::show::Show;
 use crate::state::Snapshot;
-use crate::training::Training;
-use crate::view::{Handle, ModelsView};
+use crate::training::{Training, finished};
+use crate::view::Handle;
 use crate::{ControllerError, StoredDecisions};
 
 /// A flush that takes longer goes on in the background; meanwhile the loop goes on.
 const FLUSH_TIMEOUT: Span = Span::from_secs(2);
-
-/// How often the patterns of a load are looked for.
-const PATTERNS_EVERY: Span = Span::from_minutes(60);
-/// Services whose patterns are looked for out of turn in one window, since none are known of them.
-const FIRST_LOOKS: usize = 4;
 
 /// All that can wake the loop.
 #[derive(Debug)]
@@ -57,6 +50,8 @@ pub enum Event {
     Models(ModelNews),
     /// Another source of load than the stream has told something (wall clock only).
     Fallback,
+    /// Somebody stops changes, or lets them go on (wall clock only).
+    Order(Ordered),
     /// The pipelines of this process have written all they will write.
     PipelinesDone,
     /// A source or pipeline can't go on.
@@ -101,15 +96,15 @@ pub struct Controller {
     pub(crate) publisher: Publisher,
     pub(crate) targets: BTreeMap<ServiceName, Target>,
     pub(crate) features: FeatureStore,
-    events: EventBook,
-    online: Online,
-    training: Option<Training>,
-    models: Option<Models>,
+    pub(crate) events: EventBook,
+    pub(crate) online: Online,
+    pub(crate) training: Option<Training>,
+    pub(crate) models: Option<Models>,
     pub(crate) fallbacks: Fallbacks,
     pub(crate) state: Snapshot,
-    forecasts: BTreeMap<ServiceName, Result<Arc<QuantileForecast>, String>>,
-    partitions: Vec<i32>,
-    at_end: bool,
+    pub(crate) forecasts: BTreeMap<ServiceName, Result<Arc<QuantileForecast>, String>>,
+    pub(crate) partitions: Vec<i32>,
+    pub(crate) at_end: bool,
     pipelines_done: bool,
     pub(crate) show: Show,
     pub(crate) summary: Summary,
@@ -120,6 +115,9 @@ pub struct Controller {
     turns: LastTurns,
     /// Histories that wait for the first window.
     pub(crate) back_fill: BTreeMap<ServiceName, Series>,
+    pub(crate) followers: Vec<Box<dyn Follower>>,
+    switch: PauseSwitch,
+    orders: mpsc::Receiver<Ordered>,
 }
 
 impl Controller {
@@ -162,6 +160,7 @@ impl Controller {
             let known = online.serving().and_then(|serving| serving.lineage?.number);
             Models::start(registry, known, serde_json::to_value(&settings.online).unwrap_or_default())
         });
+        let (switch, orders) = PauseSwitch::new();
         let mut controller = Self {
             settings,
             clock: parts.clock,
@@ -185,11 +184,22 @@ impl Controller {
             windows_since_snapshot: 0,
             turns: LastTurns::default(),
             back_fill: parts.back_fill,
+            followers: Vec::new(),
+            switch,
+            orders,
         };
+        controller.begin_experiments();
         controller.resume_training();
         controller.back_fill_at_start()?;
         controller.show.restore(controller.features.all());
+        controller.show.paused(&controller.state.pauses);
         Ok(controller)
+    }
+
+    /// The same loop, with somebody who follows it.
+    pub fn followed_by(mut self, follower: Box<dyn Follower>) -> Self {
+        self.followers.push(follower);
+        self
     }
 
     /// Where to read the features topic from.
@@ -204,7 +214,8 @@ impl Controller {
 
     /// What readers hold of this loop.
     pub fn handle(&self) -> Handle {
-        self.show.handle()
+        let pause = (self.settings.clock == ClockMode::Wall).then(|| self.switch.clone());
+        Handle { pause, ..self.show.handle() }
     }
 
     /// Runs until [`Event::Stop`], until all senders are gone, or, with `until_end`, until the input has ended.
@@ -219,6 +230,7 @@ impl Controller {
                 result = finished(&mut self.training), if wall && self.training.is_some() => Event::Trained(result),
                 news = heard(&mut self.models), if self.models.is_some() => Event::Models(news),
                 () = self.fallbacks.changed(), if wall => Event::Fallback,
+                Some(order) = self.orders.recv(), if wall => Event::Order(order),
                 _ = ticks.tick(), if wall => Event::Tick,
             };
             match event {
@@ -228,6 +240,7 @@ impl Controller {
                 Event::Trained(result) => self.take_training(self.clock.now(), result),
                 Event::Models(news) => self.take_models(self.clock.now(), news),
                 Event::Fallback => self.take_fallback().await?,
+                Event::Order(order) => self.take_order(order)?,
                 Event::PipelinesDone => self.pipelines_done = true,
                 Event::Failed(error) => return Err(error.into()),
                 Event::Stop => break,
@@ -241,49 +254,8 @@ impl Controller {
         Ok(self.summary)
     }
 
-    async fn take_features(&mut self, polled: Polled) -> Result<(), ControllerError> {
-        self.show.degrade("features-topic", polled.unreachable.as_ref().map(|text| format!("features topic: {text}")));
-        if !polled.partitions.is_empty() {
-            self.partitions = polled.partitions;
-        }
-        self.at_end = !self.partitions.is_empty() && self.partitions.iter().all(|p| polled.at_end.contains(p));
-        for batch in &polled.batches {
-            for index in 0..batch.len() {
-                match FeaturesRecord::from_json(batch.bytes(index)) {
-                    Ok(record) => self.state.intake.accept(record),
-                    Err(error) => bad_record(batch, index, &error.to_string()),
-                }
-            }
-            if let Some(last) = batch.offsets.last() {
-                self.state.features_offsets.insert(batch.partition, last + 1);
-            }
-        }
-        self.advance().await
-    }
-
-    fn take_calendar(&mut self, polled: Polled) {
-        self.show.degrade("events-topic", polled.unreachable.as_ref().map(|text| format!("events topic: {text}")));
-        for batch in &polled.batches {
-            for index in 0..batch.len() {
-                match CalendarMessage::read(batch, index) {
-                    Ok(CalendarMessage::Event(event)) => self.events.upsert(event),
-                    Ok(CalendarMessage::Delete(id)) => self.events.remove(&id, told_at(batch, index, self.clock.now())),
-                    Err(error) => bad_record(batch, index, &error),
-                }
-            }
-            if let Some(last) = batch.offsets.last() {
-                self.state.events_offsets.insert(batch.partition, last + 1);
-            }
-        }
-        self.unwritten.extend(self.events.take_writes());
-        if !polled.batches.is_empty() && self.settings.clock == ClockMode::Wall {
-            // Who has told an event sees it at once, not only with the next decision.
-            self.show.events(self.events.known(self.clock.now()));
-        }
-    }
-
     /// Closes all windows that the watermark has passed, and decides.
-    async fn advance(&mut self) -> Result<(), ControllerError> {
+    pub(crate) async fn advance(&mut self) -> Result<(), ControllerError> {
         let step = self.settings.step;
         let watermark = self.state.intake.watermark(&self.settings.pipelines, &self.partitions, step);
         let Some(watermark) = watermark else { return Ok(()) };
@@ -361,169 +333,27 @@ impl Controller {
             let state = self.state.services.entry(service.name.clone()).or_default();
             state.load = closed.load();
             state.signals = signals(&service, window.rows.get(&service.name));
+            state.heard.hear(&service.signals, window.rows.get(&service.name));
             if state.load.is_some() {
                 state.load_window_end = Some(end);
             }
+            self.measure(&service, window.start, closed.load());
             self.show.load(&service.name, window.start, closed.load());
+            for follower in &mut self.followers {
+                follower.closed(&service.name, window.start, end, closed.load());
+            }
             let events = self.online.observe(&service.name, window.start, closed.load());
             self.record_model_events(now, events);
         }
+        self.judge(end);
         self.forecasts.clear();
         self.start_training(now);
         self.show_models(end, now);
         Ok(())
     }
 
-    /// Tells readers what serves and what is known of the load.
-    fn show_models(&mut self, end: Timestamp, now: Timestamp) {
-        let services = &self.settings.services;
-        // Patterns take milliseconds: those of few services in each window, so that all are looked for once an hour.
-        let windows = PATTERNS_EVERY.steps_up(self.settings.step).max(1);
-        let mut first_looks = FIRST_LOOKS;
-        let turn = end.millis().div_euclid(self.settings.step.millis().max(1)).rem_euclid(windows as i64) as usize;
-        for (index, service) in services.iter().enumerate() {
-            let series = self.features.series(&service.name);
-            let known = self.show.patterns(&service.name);
-            let is_first = known.is_none() && series.is_some() && first_looks > 0;
-            first_looks -= usize::from(is_first);
-            let due = is_first || index % windows == turn;
-            let patterns =
-                if due { series.map(|series| patterns::find(series, &service.opening_hours)) } else { known };
-            let readiness = self.online.readiness(&service.name, series, now);
-            let scores = self.online.scores(&service.name).unwrap_or_default();
-            self.show.models(&service.name, ModelsView { readiness, scores, patterns });
-        }
-    }
-
-    pub(crate) fn start_training(&mut self, now: Timestamp) {
-        if self.training.is_some() {
-            return;
-        }
-        let known = self.events.known(now);
-        let covariates = covariates(&self.features);
-        let all = Known { histories: self.features.all(), covariates: &covariates };
-        if let Some(job) = self.online.due(now, all, &known) {
-            self.training = Some(Training::start(job));
-            let started = self.online.started_event();
-            self.record_model_events(now, started.into_iter().collect());
-        }
-    }
-
-    /// A training that was under way when the process died starts again from the same inputs.
-    fn resume_training(&mut self) {
-        let Some(started) = self.online.pending_since() else { return };
-        let known = self.events.known(started);
-        let covariates = covariates(&self.features);
-        let all = Known { histories: self.features.all(), covariates: &covariates };
-        if let Some(job) = self.online.resume(all, &known) {
-            self.training = Some(Training::start(job));
-        }
-    }
-
-    async fn wait_for_training(&mut self, now: Timestamp) {
-        if self.training.as_ref().is_some_and(|training| training.effective <= now) {
-            let result = finished(&mut self.training).await;
-            self.take_training(now, result);
-        }
-    }
-
-    fn take_training(&mut self, now: Timestamp, result: Result<TrainingResult, String>) {
-        self.training = None;
-        let events = match result {
-            Ok(result) => self.online.finish(now, result),
-            Err(error) => self.online.failed(now, &error),
-        };
-        self.record_model_events(now, events);
-    }
-
-    fn take_models(&mut self, now: Timestamp, news: ModelNews) {
-        match news {
-            ModelNews::Registered { generation, number } => self.online.registered(generation, number),
-            ModelNews::Trouble(text) => {
-                self.show.degrade("models", text.map(|text| format!("model registry: {text}")));
-            }
-            ModelNews::Champion { lineage, bytes } => match self.online.adopt(now, bytes, lineage) {
-                Ok(events) => {
-                    self.forecasts.clear();
-                    self.record_model_events(now, events);
-                }
-                Err(error) => self.show.degrade("models", Some(format!("model registry: {error}"))),
-            },
-        }
-    }
-
-    fn record_model_events(&mut self, now: Timestamp, events: Vec<OnlineEvent>) {
-        for (index, event) in events.into_iter().enumerate() {
-            let mut key = service_time_key(event.service.as_ref().unwrap_or(&ServiceName::new("*")), now);
-            key.extend_from_slice(event.kind.as_bytes());
-            key.push(u8::try_from(index).unwrap_or(u8::MAX));
-            let value =
-                serde_json::json!({"at": now, "kind": event.kind, "service": event.service, "text": event.text});
-            self.unwritten.push(Write { table: Table::ModelEvents, key, value: Some(value.to_string().into_bytes()) });
-            self.show.model_event(now, event.service.as_ref(), &event.kind, &event.text);
-        }
-        if let Some(models) = &mut self.models {
-            models.tell(now, &self.online);
-        }
-    }
-
-    /// Decides for every service, records, publishes and, where the mode says so, acts.
-    pub(crate) async fn decide_all(&mut self, now: Timestamp) -> Result<(), ControllerError> {
-        let services = self.settings.services.clone();
-        let known: Vec<ServiceSettings> = match self.settings.clock {
-            ClockMode::Wall => services,
-            // On the event clock there is nothing to say of a service before its first window.
-            ClockMode::Event => services.into_iter().filter(|s| self.state.services.contains_key(&s.name)).collect(),
-        };
-        self.observe_targets(&known, now).await;
-        let mut decisions = Vec::with_capacity(known.len());
-        for service in &known {
-            let decision = self.decide_one(service, now);
-            self.unwritten.push(decision_write(&decision));
-            self.publisher.decision(&decision);
-            happenings::Decided::of(&decision).emit();
-            self.note_fallback(&decision);
-            self.summary.decisions += 1;
-            let model = decision.inputs.forecast.as_ref().map_or("none", |forecast| forecast.model.as_str()).to_owned();
-            *self.summary.models.entry(model).or_default() += 1;
-            self.state.services.entry(service.name.clone()).or_default().memory = decision.memory.clone();
-            decisions.push((service.clone(), decision));
-        }
-        self.act(&decisions, now).await?;
-        for (service, decision) in decisions {
-            let target = self.state.services.get(&service.name).and_then(|state| state.target);
-            self.show.decided(&service.name, Arc::new(decision), target, self.forecasts.get(&service.name));
-        }
-        let known = self.events.known(now);
-        let failure = self.publisher.failure.clone();
-        self.show.degrade("publish", failure.map(|text| format!("results are kept but not published: {text}")));
-        self.show.publish(now, known);
-        Ok(())
-    }
-
-    /// The forecast from the last closed window, made once.
-    pub(crate) fn forecast(&mut self, service: &ServiceName, now: Timestamp) -> Result<Arc<QuantileForecast>, String> {
-        if let Some(made) = self.forecasts.get(service) {
-            return made.clone();
-        }
-        let known = self.events.known(now);
-        let covariates = covariates_of(&self.features, service);
-        let made = match self.features.series(service) {
-            None => Err("no-history".to_owned()),
-            Some(series) => match self.online.forecast(service, Past::all(series).with(&covariates), &known, now) {
-                Ok(forecast) => {
-                    self.publisher.forecast(&forecast);
-                    Ok(Arc::new(forecast))
-                }
-                Err(missing) => Err(missing.reason),
-            },
-        };
-        self.forecasts.insert(service.clone(), made.clone());
-        made
-    }
-
     /// Writes all that changed, whole or not at all.
-    fn snapshot(&mut self) -> Result<(), ControllerError> {
+    pub(crate) fn snapshot(&mut self) -> Result<(), ControllerError> {
         self.publisher.flush(FLUSH_TIMEOUT);
         let mut writes = std::mem::take(&mut self.unwritten);
         for (name, target) in &self.targets {
@@ -533,6 +363,7 @@ impl Controller {
         }
         writes.extend(self.features.take_writes());
         writes.extend(self.events.take_writes());
+        writes.extend(self.followers.iter_mut().flat_map(|follower| follower.take_writes()));
         writes.extend(self.state.writes(self.online.save())?);
         self.store.write(&writes)?;
         self.windows_since_snapshot = 0;
@@ -547,7 +378,7 @@ pub fn covariates(features: &FeatureStore) -> Covariates<'_> {
     own.filter(|(_, own)| !own.is_empty()).collect()
 }
 
-fn covariates_of<'a>(features: &'a FeatureStore, service: &ServiceName) -> Vec<Covariate<'a>> {
+pub(crate) fn covariates_of<'a>(features: &'a FeatureStore, service: &ServiceName) -> Vec<Covariate<'a>> {
     features.covariates(service).map(|(name, series)| Covariate { name, series }).collect()
 }
 
@@ -558,24 +389,6 @@ async fn heard(models: &mut Option<Models>) -> ModelNews {
     }
 }
 
-async fn finished(training: &mut Option<Training>) -> Result<TrainingResult, String> {
-    match training {
-        Some(training) => training.finished().await,
-        None => std::future::pending().await,
-    }
-}
-
 fn starts(offsets: &BTreeMap<i32, i64>) -> Vec<PartitionStart> {
     offsets.iter().map(|(partition, offset)| PartitionStart { partition: *partition, offset: Some(*offset) }).collect()
-}
-
-/// When a record was written: a replay takes an event back at that moment, not before.
-fn told_at(batch: &RawBatch, index: usize, now: Timestamp) -> Timestamp {
-    let millis = batch.timestamps.get(index).copied().filter(|millis| *millis != i64::MIN);
-    millis.map_or(now, Timestamp::from_millis)
-}
-
-fn bad_record(batch: &RawBatch, index: usize, error: &str) {
-    let (topic, partition, offset) = (batch.topic.to_string(), batch.partition, batch.offsets[index]);
-    happenings::BadRecord { topic, partition, offset, error: error.to_owned() }.emit();
 }

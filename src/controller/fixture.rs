@@ -7,8 +7,8 @@ use std::time::Duration;
 use prescale_actuate::{SimulatedSettings, TargetSettings};
 use prescale_decide::Rules;
 use prescale_domain::{
-    CadenceSettings, Clock, FeatureRow, FeaturesRecord, Mode, OpeningHours, PlanningSettings, PolicySettings, Progress,
-    RuleSettings, Series, ServiceName, Span, Timestamp, Zone,
+    CadenceSettings, Clock, FeatureRow, FeaturesRecord, FleetChangeSettings, Mode, OpeningHours, PlanningSettings,
+    PolicySettings, Progress, RuleSettings, Series, ServiceName, SignalColumns, Span, Timestamp, Zone,
 };
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::{Polled, RawBatch};
@@ -71,6 +71,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         name: web(),
         signal: "requests_per_second".to_owned(),
         covariates: vec![],
+        signals: SignalColumns::default(),
         mode: Mode::Recommend,
         policy,
         provisioning_latency: Span::from_minutes(3),
@@ -99,11 +100,13 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         coarse_retention: Span::from_minutes(400 * DAY),
         decision_interval: MINUTE,
         cadence: CadenceSettings::default(),
+        fleet_change: FleetChangeSettings::default(),
         pipelines: vec!["requests".to_owned()],
         services: vec![service],
+        experiments: vec![],
         // A training would only cost time here.
         online: OnlineSettings { min_history: Span::from_minutes(60 * DAY), ..OnlineSettings::default() },
-        topics: OutTopics { forecasts: topic("f"), decisions: topic("d"), actuations: topic("a") },
+        topics: OutTopics { forecasts: topic("f"), decisions: topic("d"), actuations: topic("a"), qos: topic("q") },
         snapshot_windows: 1,
     }
 }

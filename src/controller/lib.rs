@@ -13,24 +13,36 @@ mod back_fill;
 mod choose;
 mod control;
 mod fallback;
+mod experiments;
 #[cfg(test)]
 mod fixture;
+mod follow;
 mod intake;
+mod learn;
+mod ledger;
+mod listen;
 mod models;
+mod pause;
 mod plan;
 mod publish;
 pub mod registry;
 pub mod replay;
+mod round;
 mod settings;
 mod shares;
 mod show;
+mod signals;
 mod state;
+#[cfg(test)]
+mod tests;
 mod training;
 pub mod view;
 
 pub use archive::{StoredDecisions, decision_bytes};
 pub use control::{Controller, Event, Parts, Summary, covariates};
 pub use fallback::{FallbackBoard, FallbackSettings, Fallbacks, Silence};
+pub use experiments::{ExperimentSetup, ExperimentView};
+pub use follow::Follower;
 pub use models::ModelNews;
 pub use settings::{ClockMode, ControllerSettings, OutTopics, ServiceSettings};
 use thiserror::Error;

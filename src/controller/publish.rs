@@ -1,6 +1,6 @@
 //! Results on their topics. Rule: keyed by service, in order; what can't be published now is in the store and is said.
 
-use prescale_domain::{Actuation, Decision, QuantileForecast, Span};
+use prescale_domain::{Actuation, Decision, QosAdvice, QuantileForecast, Span};
 use prescale_ingest::kafka::KafkaSink;
 use serde::Serialize;
 
@@ -33,6 +33,11 @@ impl Publisher {
     pub(crate) fn actuation(&mut self, actuation: &Actuation) {
         let topic = self.topics.actuations.clone();
         self.send_json(&topic, actuation.service.as_str(), actuation);
+    }
+
+    pub(crate) fn advice(&mut self, advice: &QosAdvice) {
+        let topic = self.topics.qos.clone();
+        self.send_json(&topic, advice.service.as_str(), advice);
     }
 
     /// Waits until all that was sent has arrived.

@@ -2,8 +2,12 @@
 
 use prescale_actuate::TargetSettings;
 use prescale_decide::Rules;
-use prescale_domain::{CadenceSettings, Mode, OpeningHours, PolicySettings, ServiceName, Span};
+use prescale_domain::{
+    CadenceSettings, FleetChangeSettings, Mode, OpeningHours, PolicySettings, ServiceName, SignalColumns, Span,
+};
 use prescale_forecast::online::OnlineSettings;
+
+use crate::experiments::ExperimentSetup;
 
 /// Whose time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +33,13 @@ pub struct ControllerSettings {
     pub decision_interval: Span,
     /// On the wall clock: how often emergencies are looked for.
     pub cadence: CadenceSettings,
+    /// How much all services together may change.
+    pub fleet_change: FleetChangeSettings,
     /// Names of the pipelines whose progress is awaited.
     pub pipelines: Vec<String>,
     pub services: Vec<ServiceSettings>,
+    /// No service is in two of them at a time.
+    pub experiments: Vec<ExperimentSetup>,
     pub online: OnlineSettings,
     /// Topics to publish to.
     pub topics: OutTopics,
@@ -47,6 +55,8 @@ pub struct ServiceSettings {
     pub signal: String,
     /// What models may look at beside it: feature columns, and loads of other services as `service:NAME`.
     pub covariates: Vec<String>,
+    /// Columns that tell what happens around it.
+    pub signals: SignalColumns,
     pub mode: Mode,
     pub policy: PolicySettings,
     /// Request → unit in service, and in service → full speed.
@@ -71,4 +81,5 @@ pub struct OutTopics {
     pub forecasts: String,
     pub decisions: String,
     pub actuations: String,
+    pub qos: String,
 }

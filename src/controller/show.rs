@@ -12,13 +12,15 @@ use tokio::sync::watch;
 
 use crate::settings::{ClockMode, ControllerSettings};
 use crate::view::{
-    CapacityPoint, DECISIONS_MAX, DecisionArchive, Handle, ModelEvent, ModelsView, POINTS_MAX, ServiceView, View,
+    CapacityPoint, DECISIONS_MAX, DecisionArchive, ExperimentView, Handle, ModelEvent, ModelsView, POINTS_MAX, Pauses,
+    ServiceView, View,
 };
 
 /// The view under construction.
 pub(crate) struct Show {
     services: BTreeMap<ServiceName, ServiceView>,
     degradations: BTreeMap<String, String>,
+    experiments: Vec<Arc<ExperimentView>>,
     sender: watch::Sender<Arc<View>>,
     archive: Arc<dyn DecisionArchive>,
 }
@@ -36,6 +38,7 @@ impl Show {
                 signal: service.signal.clone(),
                 unit_capacity: service.policy.unit_capacity,
                 target: targets.get(&service.name).map(Actuator::describe).unwrap_or_default(),
+                paused: None,
                 load: VecDeque::new(),
                 capacity: VecDeque::new(),
                 forecast: None,
@@ -55,16 +58,30 @@ impl Show {
             degradations: Vec::new(),
             services: BTreeMap::new(),
             events: Vec::new(),
+            pauses: Pauses::default(),
+            experiments: Vec::new(),
             version: 0,
         };
         let sender = watch::Sender::new(Arc::new(view));
-        let show = Self { services: services.collect(), degradations: BTreeMap::new(), sender, archive };
+        let show = Self {
+            services: services.collect(),
+            degradations: BTreeMap::new(),
+            experiments: Vec::new(),
+            sender,
+            archive,
+        };
         show.replace(|view| view.services = show.shared());
         show
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        Handle { view: self.sender.subscribe(), archive: Arc::clone(&self.archive), event_log: None }
+        Handle {
+            view: self.sender.subscribe(),
+            archive: Arc::clone(&self.archive),
+            event_log: None,
+            pause: None,
+            shadow: None,
+        }
     }
 
     /// Fills in the last day of known history, after a start.
@@ -158,6 +175,7 @@ impl Show {
             view.ready = Ok(());
             view.degradations = self.degradations.values().cloned().collect();
             view.events = events;
+            view.experiments.clone_from(&self.experiments);
             view.services = self.shared();
         });
     }
@@ -165,6 +183,22 @@ impl Show {
     /// Replaces the known events, between two decisions.
     pub(crate) fn events(&self, known: Vec<CalendarEvent>) {
         self.replace(|view| view.events = known);
+    }
+
+    /// What experiments have come to, for the next view.
+    pub(crate) fn experiments(&mut self, experiments: Vec<Arc<ExperimentView>>) {
+        self.experiments = experiments;
+    }
+
+    /// Tells readers at once who is paused.
+    pub(crate) fn paused(&mut self, pauses: &Pauses) {
+        for (name, view) in &mut self.services {
+            view.paused = pauses.of(name).cloned();
+        }
+        self.replace(|view| {
+            view.pauses = pauses.clone();
+            view.services = self.shared();
+        });
     }
 
     fn shared(&self) -> BTreeMap<ServiceName, Arc<ServiceView>> {

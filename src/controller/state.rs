@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prescale_decide::experiment::Experiment;
 use prescale_decide::learn::lead::LeadLearner;
 use prescale_domain::{ActuationReport, DecisionMemory, ServiceName, TargetState, Timestamp};
 use prescale_store::{Store, StoreError, Table, Write};
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ControllerError;
 use crate::intake::Intake;
+use crate::ledger::{ChangeBook, Spending};
+use crate::pause::Pauses;
+use crate::signals::Heard;
 
 const KEY: &[u8] = b"controller";
 const FORMAT: u32 = 1;
@@ -24,6 +28,14 @@ pub(crate) struct Snapshot {
     pub(crate) services: BTreeMap<ServiceName, ServiceState>,
     /// End of the last closed window.
     pub(crate) window_end: Option<Timestamp>,
+    #[serde(default)]
+    pub(crate) experiments: Vec<Experiment>,
+    /// What the fleet has changed of late.
+    #[serde(default)]
+    pub(crate) changes: ChangeBook,
+    /// Who is paused.
+    #[serde(default)]
+    pub(crate) pauses: Pauses,
 }
 
 /// What the loop remembers of one service.
@@ -37,6 +49,9 @@ pub(crate) struct ServiceState {
     /// Other features of that window that rules look at.
     #[serde(default)]
     pub(crate) signals: BTreeMap<String, f64>,
+    /// What happens around it.
+    #[serde(default)]
+    pub(crate) heard: Heard,
     /// End of the last window whose load is known.
     pub(crate) load_window_end: Option<Timestamp>,
     /// How the last actuation ended.
@@ -45,6 +60,12 @@ pub(crate) struct ServiceState {
     /// How long its units took so far.
     #[serde(default)]
     pub(crate) lead: LeadLearner,
+    /// Changes that were asked for since the last window.
+    #[serde(default)]
+    pub(crate) asked: u64,
+    /// What it has cost this month.
+    #[serde(default)]
+    pub(crate) spending: Spending,
     /// A simulated fleet as a whole: it has no other home.
     pub(crate) fleet: Option<String>,
 }

@@ -37,6 +37,14 @@ impl Training {
     }
 }
 
+/// The result of the training under way; never, without one.
+pub(crate) async fn finished(training: &mut Option<Training>) -> Result<TrainingResult, String> {
+    match training {
+        Some(training) => training.finished().await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use prescale_domain::{Actuation, CalendarEvent, Decision, Mode, QuantileForecast, ServiceName, Span, Timestamp};
+use prescale_domain::{
+    Actuation, CalendarEvent, Decision, Mode, Pause, QuantileForecast, ServiceName, ShadowReport, Span, Timestamp,
+};
 pub use prescale_forecast::models::ModelKind;
 pub use prescale_forecast::online::{LeadScore, Readiness, ServiceScores};
 pub use prescale_forecast::patterns::{Patterns, find as find_patterns};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
+
+pub use crate::experiments::ExperimentView;
+pub use crate::pause::{PauseChange, PauseOrder, PauseSwitch, Pauses};
+pub use prescale_decide::experiment::{Design, Experiment, ExperimentSettings, Guard, Metric};
 
 /// Points of load and capacity kept for readers: one day of minutes.
 pub const POINTS_MAX: usize = 1440;
@@ -30,6 +36,8 @@ pub struct View {
     pub services: BTreeMap<ServiceName, Arc<ServiceView>>,
     /// Calendar events that are known now.
     pub events: Vec<CalendarEvent>,
+    pub pauses: Pauses,
+    pub experiments: Vec<Arc<ExperimentView>>,
     /// Counts the replacements.
     pub version: u64,
 }
@@ -42,6 +50,8 @@ pub struct ServiceView {
     pub signal: String,
     pub unit_capacity: f64,
     pub target: String,
+    /// Somebody has stopped its changes.
+    pub paused: Option<Pause>,
     /// Window start and load; `None` = gap.
     pub load: VecDeque<(Timestamp, Option<f64>)>,
     pub capacity: VecDeque<CapacityPoint>,
@@ -108,6 +118,16 @@ pub trait EventLog: Send + Sync {
     fn take_back(&self, id: &str) -> Result<(), String>;
 }
 
+/// Reads what would have run beside what really ran.
+pub trait ShadowReports: Send + Sync {
+    /// Each service since the start, by name.
+    fn totals(&self) -> Vec<ShadowReport>;
+    /// All services on a day (midnight, UTC), by name.
+    fn day(&self, day: Timestamp) -> Vec<ShadowReport>;
+    /// The last day before `before` that something is kept of, of one service or of any.
+    fn day_before(&self, service: Option<&ServiceName>, before: Timestamp) -> Option<Timestamp>;
+}
+
 /// What `serve` holds of a running controller.
 #[derive(Clone)]
 pub struct Handle {
@@ -115,4 +135,8 @@ pub struct Handle {
     pub archive: Arc<dyn DecisionArchive>,
     /// `None` = no events can be told: a replay has read all that it heeds.
     pub event_log: Option<Arc<dyn EventLog>>,
+    /// `None` = nobody can be paused: the decisions of a replay follow from its input alone.
+    pub pause: Option<PauseSwitch>,
+    /// `None` = nothing is shadowed.
+    pub shadow: Option<Arc<dyn ShadowReports>>,
 }

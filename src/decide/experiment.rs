@@ -21,6 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use prescale_domain::{ServiceName, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use anytime::{look, look_alpha};
@@ -29,7 +30,7 @@ pub use effect::{Estimate, Moments};
 pub use measure::{Measured, Metric, Sample};
 
 /// An experiment, as configured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExperimentSettings {
     pub name: String,
     pub seed: u64,
@@ -51,7 +52,7 @@ pub struct ExperimentSettings {
 }
 
 /// The guard rail: what must not become worse.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Guard {
     pub metric: Metric,
     /// A rise of more than this, in the unit of the metric, is harm.
@@ -61,7 +62,7 @@ pub struct Guard {
 }
 
 /// What an experiment has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     Running,
@@ -76,7 +77,7 @@ pub enum Verdict {
 }
 
 /// What is known at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExperimentReport {
     pub at: Timestamp,
     pub verdict: Verdict,
@@ -114,6 +115,18 @@ pub struct Experiment {
     verdict: Verdict,
     decided_at: Option<Timestamp>,
     late: u64,
+}
+
+impl Verdict {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::Harm => "harm",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
 }
 
 impl ExperimentSettings {

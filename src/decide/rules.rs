@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use prescale_domain::{
-    ActuationReport, Budget, Circumstances, FleetChange, Limits, OpeningHours, Pause, QuantileForecast, ResourceLimits,
-    Resources, RuleSettings, ServiceName, Signals, Span, Timestamp, Zone,
+    ActuationReport, Budget, Circumstances, FleetChange, InExperiment, Limits, OpeningHours, Pause, QuantileForecast,
+    ResourceLimits, Resources, RuleSettings, ServiceName, Signals, Span, Timestamp, Zone,
 };
 
 use crate::budget::month_end;
@@ -41,6 +41,9 @@ pub struct Around<'a> {
     pub actuation: Option<ActuationReport>,
     pub paused: Option<Pause>,
     pub fleet_change: Option<FleetChange>,
+    pub experiment: Option<InExperiment>,
+    /// What the service has cost this month, as far as was seen.
+    pub spent_month_usd: Option<f64>,
     /// Units of all other services.
     pub others_units: u32,
 }
@@ -67,7 +70,7 @@ impl Rules {
             budget: has_budget.then(|| Budget {
                 limits: budget,
                 price_usd_hour: self.price_usd_hour,
-                spent_month_usd: None,
+                spent_month_usd: around.spent_month_usd,
                 month_ends: month_end(at, self.zone),
             }),
             fleet_change: around.fleet_change,
@@ -88,6 +91,7 @@ impl Rules {
                 .map(|forecast| outlook(forecast, at, around.load, look, &scale_in)),
             // Whoever has another source of load says it.
             fallback: None,
+            experiment: around.experiment,
         }
     }
 }

@@ -13,6 +13,14 @@ use crate::{
 /// Longest time by which a scale-in is put off so that fleets do not move in lockstep.
 pub const JITTER: Span = Span::from_secs(30);
 
+/// The side of an experiment that a decision is on; the settings that it is made by are those of that side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InExperiment {
+    pub name: String,
+    /// Otherwise in the control group.
+    pub treatment: bool,
+}
+
 /// Everything that the rules around the planner look at, resolved for one service at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -54,6 +62,8 @@ pub struct Circumstances {
     /// What another source than the stream says of the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<FallbackLoad>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<InExperiment>,
 }
 
 impl Circumstances {

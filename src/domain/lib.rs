@@ -15,6 +15,7 @@ mod feature;
 mod forecast;
 mod outcome;
 mod planning;
+mod qos;
 mod resources;
 mod safety;
 mod scale_in;
@@ -22,6 +23,7 @@ mod schedule;
 mod score;
 mod series;
 mod service;
+mod shadow;
 mod signals;
 mod target;
 mod time;
@@ -29,7 +31,7 @@ mod zone;
 
 pub use cadence::{CadenceSettings, Due, FAST_LOOP, LastTurns, NORMAL_LOOP, SLOW_LOOP};
 pub use calendar::{CALENDAR_WIDTH, calendar_features};
-pub use circumstances::{Advice, Circumstances, JITTER, RuleSettings, RulesMemory};
+pub use circumstances::{Advice, Circumstances, InExperiment, JITTER, RuleSettings, RulesMemory};
 pub use decision::{
     Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, ForecastInput, Mode, PolicySettings, Reason,
 };
@@ -43,13 +45,15 @@ pub use feature::{FeatureRow, FeatureRowError, FeaturesRecord, Progress, Share};
 pub use forecast::{DEFAULT_QUANTILES, ForecastError, QuantileForecast};
 pub use outcome::{Actuation, Outcome};
 pub use planning::{Alternative, PlanningRule, PlanningSettings, RiskAccount, RiskPrices, Trigger};
+pub use qos::QosAdvice;
 pub use resources::{
     EMERGENCY_RESERVE, LIMIT_CPU_CORES, LIMIT_MEMORY_MB, LIMIT_UNITS, LimitScope, Limited, Limits, Optimization,
     Resource, ResourceLimits, Resources,
 };
 pub use safety::{
     ActuationReport, BREAKER_FAILURES, BREAKER_OPEN_FOR, BREAKER_REVERSALS, BREAKER_WITHIN, BreakerCause,
-    BreakerMemory, BreakerSettings, BreakerState, Budget, BudgetSettings, FleetChange, Pause, PauseScope, RETRY_AFTER,
+    BreakerMemory, BreakerSettings, BreakerState, Budget, BudgetSettings, FLEET_CHANGE_INTERVAL, FleetChange,
+    FleetChangeSettings, Pause, PauseScope, RETRY_AFTER,
 };
 pub use scale_in::{
     DRAIN_IDLE_WAIT, DRAIN_LIMIT, Drain, FALL_AHEAD, FALL_CONFIDENCE, Likely, Outlook, PREWARM_AHEAD,
@@ -63,9 +67,10 @@ pub use schedule::{
 pub use score::{ForecastScore, ScoreCard, SeedScores, Spread, SystemScore, Violations};
 pub use series::{RowsError, Series};
 pub use service::ServiceName;
+pub use shadow::{Saved, ShadowReport, ShadowScore};
 pub use signals::{
-    API_REDUCE, API_THROTTLE, ERROR_RATE_MIN, ERROR_RATE_RISE, EventSettings, ExternalSignal, SPIKE_MAGNITUDE, Signals,
-    Throttle, ThrottleLevel,
+    API_REDUCE, API_THROTTLE, ERROR_RATE_MIN, ERROR_RATE_RISE, EventSettings, ExternalSignal, SPIKE_MAGNITUDE,
+    SignalColumns, Signals, Throttle, ThrottleLevel,
 };
 pub use target::{LeadTime, TargetState};
 pub use time::{Clock, Span, SpanError, SystemClock, TimeError, Timestamp};

@@ -15,6 +15,9 @@ pub const BREAKER_OPEN_FOR: Span = Span::from_minutes(5);
 /// After the first failed actuation; doubled after each further one.
 pub const RETRY_AFTER: Span = Span::from_secs(15);
 
+/// The time over which changes of the whole fleet are counted.
+pub const FLEET_CHANGE_INTERVAL: Span = Span::from_minutes(5);
+
 /// When the circuit breaker opens and closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -131,12 +134,27 @@ pub struct Budget {
     pub month_ends: Option<Timestamp>,
 }
 
+/// How much the whole fleet may change, as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FleetChangeSettings {
+    /// Units added or removed, of all services that are acted on together, in any `interval`; `None` = any number.
+    pub units: Option<u32>,
+    pub interval: Span,
+}
+
+impl Default for FleetChangeSettings {
+    fn default() -> Self {
+        Self { units: None, interval: FLEET_CHANGE_INTERVAL }
+    }
+}
+
 /// How much the whole fleet may still change in the present interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetChange {
     /// Units added or removed, of all services together, per `interval`.
     pub limit: u32,
     pub interval: Span,
-    /// Of which other services have used up so many.
+    /// Of which so many are used up.
     pub used: u32,
 }

@@ -39,6 +39,22 @@ impl Default for EventSettings {
     }
 }
 
+/// Which columns of the features tell what happens around a service; a signal without one is not heard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignalColumns {
+    /// Share of requests that fail; `error_rate` is made of `errors` and `requests` where the row does not say it.
+    pub error_rate: Option<String>,
+    /// Share of the rate limit of an API that the service calls.
+    pub api_usage: Option<String>,
+    /// Waiting jobs or requests.
+    pub queue: Option<String>,
+    /// Jobs or requests being served.
+    pub in_flight: Option<String>,
+    /// How many of those one unit can serve at once.
+    pub unit_concurrency: Option<f64>,
+}
+
 /// What was last heard around a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

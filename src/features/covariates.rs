@@ -75,7 +75,7 @@ pub fn expanded(names: &[String]) -> Vec<String> {
 }
 
 /// The finite value of a column of a row.
-pub(crate) fn measure(measures: &BTreeMap<String, Option<f64>>, name: &str) -> Option<f64> {
+pub fn measure(measures: &BTreeMap<String, Option<f64>>, name: &str) -> Option<f64> {
     let column = |name: &str| measures.get(name).copied().flatten().filter(|value| value.is_finite());
     match column(name) {
         None if name == ERROR_RATE => {

@@ -14,7 +14,7 @@ mod point_in_time;
 
 pub use calendar::EventBook;
 pub use coarse::CoarseWindow;
-pub use covariates::{Covariate, ERROR_RATE, ERROR_RATE_OF, STANDARD, STANDARD_NAME, expanded};
+pub use covariates::{Covariate, ERROR_RATE, ERROR_RATE_OF, STANDARD, STANDARD_NAME, expanded, measure};
 pub use history::{Closed, FeatureStore, HistorySettings, first_window};
 use prescale_store::StoreError;
 use thiserror::Error;

@@ -233,7 +233,9 @@ pub(crate) fn find(view: &View, name: &str) -> Result<Arc<ServiceView>, Problem>
 }
 
 /// Runs a read of the archive on a blocking thread.
-async fn archived<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, Problem> {
+pub(crate) async fn archived<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, Problem> {
     let read = tokio::time::timeout(ARCHIVE_WITHIN, tokio::task::spawn_blocking(read)).await;
     let error = match read {
         Ok(Ok(Ok(found))) => return Ok(found),

@@ -2,7 +2,7 @@
 //! domain's own types, which are the contract.
 
 use prescale_controller::view::{ModelEvent, ModelsView, ServiceView, View};
-use prescale_domain::{Actuation, Decision, DecisionKind, Mode, Outcome, QuantileForecast, Timestamp};
+use prescale_domain::{Actuation, Decision, DecisionKind, Mode, Outcome, Pause, QuantileForecast, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -59,6 +59,8 @@ pub(crate) struct ServiceSummary {
     pub(crate) condition: Condition,
     /// What is wrong, as sentences; empty when nothing is.
     pub(crate) degradations: Vec<String>,
+    /// Somebody has stopped its changes, or those of all services.
+    pub(crate) paused: Option<Pause>,
     /// The features column that is forecast.
     pub(crate) signal: String,
     pub(crate) target: String,
@@ -226,6 +228,7 @@ impl ServiceSummary {
             mode: service.mode,
             condition,
             degradations,
+            paused: service.paused.clone(),
             signal: service.signal.clone(),
             target: service.target.clone(),
             unit_capacity: service.unit_capacity,

@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use prescale_controller::view::{
-    CapacityPoint, DECISIONS_MAX, DecisionArchive, EventLog, Handle, LeadScore, ModelEvent, ModelKind, ModelsView,
-    POINTS_MAX, Readiness, ServiceScores, ServiceView, View, find_patterns,
+    CapacityPoint, DECISIONS_MAX, DecisionArchive, Design, EventLog, Experiment, ExperimentSettings, ExperimentView,
+    Guard, Handle, LeadScore, Metric, ModelEvent, ModelKind, ModelsView, POINTS_MAX, PauseChange, Pauses, Readiness,
+    ServiceScores, ServiceView, ShadowReports, View, find_patterns,
 };
 use prescale_domain::{
     Actuation, CalendarEvent, DEFAULT_QUANTILES, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory,
-    ForecastInput, LeadTime, Mode, OpeningHours, Outcome, PlanningSettings, PolicySettings, QuantileForecast, Reason,
-    Series, ServiceName, Span, TargetState, Timestamp, Zone,
+    ForecastInput, LeadTime, Mode, OpeningHours, Outcome, Pause, PauseScope, PlanningSettings, PolicySettings,
+    QuantileForecast, Reason, Saved, Series, ServiceName, ShadowReport, ShadowScore, Span, TargetState, Timestamp,
+    Violations, Zone,
 };
 use tokio::sync::watch;
 
 const MINUTE: Span = Span::from_minutes(1);
+const DAY: Span = Span::from_minutes(1440);
 /// Monday 2026-11-16, 00:00 UTC: minute 0 of the made-up world.
 const EPOCH: i64 = 1_794_787_200_000;
 /// Standard normal quantiles of [`DEFAULT_QUANTILES`].
@@ -108,6 +111,75 @@ impl EventLog for MemoryEvents {
     }
 }
 
+/// Three days of what would have run.
+struct MemoryShadow {
+    minute: i64,
+}
+
+impl MemoryShadow {
+    fn report(&self, made: &Made, day: Option<Timestamp>) -> ShadowReport {
+        let first = moment(0).floor_to(DAY);
+        let hours = day.map_or(60.0, |day| if day < first + DAY { 24.0 } else { 12.0 });
+        let side = |units: f64, short: f64| ShadowScore {
+            violations: Violations { time_pct: short, requests_pct: short / 4.0 },
+            cost_usd: Some(units * hours * 0.17),
+            cost_per_million_good_usd: None,
+            unit_hours: units * hours,
+            theta_under: short / 5.0,
+            theta_over: 20.0,
+            tau_under: short,
+            tau_over: 60.0,
+            instability: Some(11.0),
+            reversals: 3,
+            actions: 17,
+            objective_kept: Some(short <= 1.0),
+        };
+        let sound = made.state == State::Sound;
+        let (actual, prescale) = (side(12.0, 2.5), side(10.0, 0.5));
+        let saved = Saved {
+            cost_usd: Some(2.0 * hours * 0.17),
+            unit_hours: 2.0 * hours,
+            short_minutes: 0.02 * hours * 60.0,
+            missed: 125.0 * hours,
+        };
+        ShadowReport {
+            service: ServiceName::new(made.name),
+            day,
+            complete: day.is_some_and(|day| day + DAY <= moment(self.minute)),
+            scored_hours: if sound { hours } else { 0.0 },
+            gap_hours: if sound { 0.0 } else { hours },
+            systems: if sound {
+                [("actual".to_owned(), actual), ("prescale".to_owned(), prescale)].into()
+            } else {
+                BTreeMap::new()
+            },
+            saved: sound.then_some(saved),
+        }
+    }
+}
+
+impl ShadowReports for MemoryShadow {
+    fn totals(&self) -> Vec<ShadowReport> {
+        SERVICES.iter().map(|made| self.report(made, None)).collect()
+    }
+
+    fn day(&self, day: Timestamp) -> Vec<ShadowReport> {
+        let seen = SERVICES.iter().filter(|made| made.state != State::Unseen);
+        seen.map(|made| self.report(made, Some(day))).collect()
+    }
+
+    fn day_before(&self, service: Option<&ServiceName>, before: Timestamp) -> Option<Timestamp> {
+        let is_seen = |service: &ServiceName| {
+            SERVICES.iter().any(|made| made.state != State::Unseen && made.name == service.as_str())
+        };
+        if service.is_some_and(|service| !is_seen(service)) {
+            return None;
+        }
+        let last = before.min(moment(self.minute) + Span::from_millis(1)) - Span::from_millis(1);
+        Some(last.floor_to(DAY)).filter(|day| moment(0).floor_to(DAY) <= *day)
+    }
+}
+
 /// A handle on the world at `minute`, and the sender that moves it on.
 pub fn handle(minute: i64) -> (watch::Sender<Arc<View>>, Handle) {
     let (sender, view) = watch::channel(Arc::new(view(minute)));
@@ -115,7 +187,7 @@ pub fn handle(minute: i64) -> (watch::Sender<Arc<View>>, Handle) {
     let decisions = (past - 200..=minute)
         .flat_map(|at| SERVICES.iter().filter(|made| made.state != State::Unseen).map(move |made| made.decision(at)));
     let archive = Arc::new(MemoryArchive { decisions: decisions.collect() });
-    (sender, Handle { view, archive, event_log: None })
+    (sender, Handle { view, archive, event_log: None, pause: None, shadow: Some(Arc::new(MemoryShadow { minute })) })
 }
 
 /// The world at the end of `minute`, counted from Monday midnight.
@@ -139,8 +211,45 @@ pub fn view(minute: i64) -> View {
             expected_uplift: Some(1.6),
             known_at: moment(minute - 600),
         }],
+        pauses: Pauses {
+            all: None,
+            services: [("media/resize".into(), paused(minute))].into(),
+            changes: vec![PauseChange {
+                at: paused(minute).since,
+                service: Some("media/resize".into()),
+                paused: true,
+                by: paused(minute).by,
+            }],
+        },
+        experiments: vec![Arc::new(experiment(minute))],
         version: minute.unsigned_abs(),
     }
+}
+
+/// An experiment that has shown nothing yet.
+fn experiment(minute: i64) -> ExperimentView {
+    let settings = ExperimentSettings {
+        name: "more-risk".to_owned(),
+        seed: 1,
+        start: moment(0),
+        end: moment(14 * 1440),
+        control: "configured".to_owned(),
+        treatment: "treatment".to_owned(),
+        services: vec!["checkout".into()],
+        design: Design::Switchback { period: DAY, washout: Span::from_minutes(60) },
+        objective: Metric::CostUsdHour,
+        alpha: 0.05,
+        guard: Guard { metric: Metric::TimePct, margin: 1.0, alpha: 0.05 },
+        tuned_at: 20,
+    };
+    let mut experiment = Experiment::new(settings.clone());
+    let arms = [("checkout".into(), experiment.arm(&"checkout".into(), moment(minute)))].into();
+    ExperimentView { settings, report: experiment.judge(moment(minute)), arms }
+}
+
+/// Somebody has stopped changes of the service whose data have stopped.
+fn paused(minute: i64) -> Pause {
+    Pause { scope: PauseScope::Service, by: "127.0.0.1".to_owned(), since: moment(minute - 5) }
 }
 
 fn moment(minute: i64) -> Timestamp {
@@ -329,6 +438,7 @@ impl Made {
             signal: "requests_per_second".to_owned(),
             unit_capacity: self.unit_capacity,
             target: format!("asg/{}", self.name.replace('/', "-")),
+            paused: (self.state == State::Silent).then(|| paused(minute)),
             load: minutes().map(|at| (moment(at), self.load(at, minute))).collect(),
             capacity: minutes()
                 .map(|at| CapacityPoint { at: moment(at + 1), desired: self.desired(at), ready: Some(self.ready(at)) })

@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use crate::problem::Problem;
 use crate::schema::BODIES;
-use crate::{api, events, live};
+use crate::{api, events, experiments, live, pause, shadow};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,14 @@ use crate::{api, events, live};
         events::event,
         events::put_event,
         events::delete_event,
+        experiments::experiments,
+        pause::pauses,
+        pause::pause,
+        pause::resume,
+        pause::pause_service,
+        pause::resume_service,
+        shadow::shadow,
+        shadow::service_shadow,
         live::snapshot,
         live::stream,
         api::openapi
@@ -32,7 +40,10 @@ use crate::{api, events, live};
     tags(
         (name = "services", description = "Services, their load, forecast and capacity"),
         (name = "decisions", description = "Recorded decisions with inputs and reasons"),
+        (name = "pause", description = "Stopping all changes"),
+        (name = "shadow", description = "What would have run beside what really ran"),
         (name = "events", description = "The event calendar"),
+        (name = "experiments", description = "Two policies against each other on live services"),
         (name = "live", description = "What a dashboard follows"),
         (name = "operation", description = "Health, metrics, this document")
     )

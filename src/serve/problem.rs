@@ -95,6 +95,21 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "archive-unavailable", "The state store does not answer", detail)
     }
 
+    pub(crate) fn replay_goes_on() -> Self {
+        let detail = "this is a replay, whose decisions follow from its input alone; prescale run without --clock event can be paused";
+        Self::new(StatusCode::CONFLICT, "replay-goes-on", "A replay is not paused", detail.to_owned())
+    }
+
+    pub(crate) fn no_answer(error: &str) -> Self {
+        let detail = format!("the loop: {error}; look at /api/v1/pause whether it has been done since, or ask again");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-answer", "The loop does not answer", detail)
+    }
+
+    pub(crate) fn shadow_off() -> Self {
+        let detail = "nothing is shadowed here; [shadow] enabled = true of a running service does";
+        Self::new(StatusCode::NOT_FOUND, "shadow-off", "Shadow mode is off", detail.to_owned())
+    }
+
     pub(crate) fn too_many_streams(max: usize) -> Self {
         let detail = format!("{max} live streams are open, which is the most");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", "Too many live streams", detail)

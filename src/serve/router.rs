@@ -11,11 +11,11 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use prescale_telemetry::serve::RequestServed;
 
 use crate::problem::Problem;
-use crate::{App, api, events, live};
+use crate::{App, api, events, experiments, live, pause, shadow};
 
 /// A path and how its methods are built.
 type Route = (&'static str, fn() -> MethodRouter<App>);
@@ -33,10 +33,17 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/services/{service}", || get(api::service)),
     ("/api/v1/services/{service}/forecast", || get(api::forecast)),
     ("/api/v1/services/{service}/models", || get(api::models)),
+    ("/api/v1/services/{service}/shadow", || get(shadow::service_shadow)),
+    ("/api/v1/services/{service}/pause", || post(pause::pause_service)),
+    ("/api/v1/services/{service}/resume", || post(pause::resume_service)),
+    ("/api/v1/pause", || get(pause::pauses).post(pause::pause)),
+    ("/api/v1/resume", || post(pause::resume)),
+    ("/api/v1/shadow", || get(shadow::shadow)),
     ("/api/v1/decisions", || get(api::decisions)),
     ("/api/v1/decisions/{id}", || get(api::decision)),
     ("/api/v1/events", || get(events::events)),
     ("/api/v1/events/{id}", || get(events::event).put(events::put_event).delete(events::delete_event)),
+    ("/api/v1/experiments", || get(experiments::experiments)),
     ("/api/v1/snapshot", || get(live::snapshot)),
     ("/api/v1/stream", || get(live::stream)),
     ("/api/v1/openapi.json", || get(api::openapi)),

@@ -6,14 +6,17 @@ mod avro;
 #[cfg(test)]
 mod tests;
 
-use prescale_domain::{Actuation, CalendarEvent, Decision, Progress, QuantileForecast};
+use prescale_domain::{Actuation, CalendarEvent, Decision, Progress, QosAdvice, QuantileForecast};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::body::{DecisionsBody, ForecastBody, HealthBody, ModelsBody, ReadyBody, ServiceBody, ServicesBody};
 use crate::event_body::{EventBody, EventInput, EventsBody};
+use crate::experiments::ExperimentsBody;
 use crate::live::Frame;
+use crate::pause::PausesBody;
+use crate::shadow::ShadowBody;
 
 type Add = fn(&mut SchemaGenerator) -> Schema;
 
@@ -24,13 +27,16 @@ pub(crate) const BODIES: &[(&str, Add)] = &[
     ("api-event", SchemaGenerator::subschema_for::<EventBody>),
     ("api-event-input", SchemaGenerator::subschema_for::<EventInput>),
     ("api-events", SchemaGenerator::subschema_for::<EventsBody>),
+    ("api-experiments", SchemaGenerator::subschema_for::<ExperimentsBody>),
     ("api-forecast", SchemaGenerator::subschema_for::<ForecastBody>),
     ("api-frame", SchemaGenerator::subschema_for::<Frame>),
     ("api-health", SchemaGenerator::subschema_for::<HealthBody>),
     ("api-models", SchemaGenerator::subschema_for::<ModelsBody>),
+    ("api-pauses", SchemaGenerator::subschema_for::<PausesBody>),
     ("api-ready", SchemaGenerator::subschema_for::<ReadyBody>),
     ("api-service", SchemaGenerator::subschema_for::<ServiceBody>),
     ("api-services", SchemaGenerator::subschema_for::<ServicesBody>),
+    ("api-shadow", SchemaGenerator::subschema_for::<ShadowBody>),
 ];
 
 /// File name and schema of everything in `schemas/` that is made from code, in order of name.
@@ -40,6 +46,7 @@ pub fn json_schemas() -> Vec<(String, Value)> {
         ("decision".to_owned(), record::<Decision>("A record of the decisions topic")),
         ("event".to_owned(), record::<CalendarEvent>("A record of the events topic; a tombstone deletes")),
         ("features".to_owned(), features()),
+        ("qos".to_owned(), record::<QosAdvice>("A record of the qos topic")),
         ("forecast".to_owned(), record::<QuantileForecast>("A record of the forecasts topic")),
     ];
     for (name, add) in BODIES {

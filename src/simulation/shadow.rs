@@ -7,21 +7,23 @@
 //! service where the target does not say. Cost is unit time times price on both, since what a provider bills at least for
 //! a unit of the real fleet can't be seen from outside.
 //!
-//! State is bounded, and may be written down and read back at any time.
+//! State is bounded, and may be written down and read back at any time, piece by piece as it changes: [`Shadow::changes`].
 
+mod keep;
 mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prescale_actuate::{Fleet, FleetSettings};
 use prescale_domain::{Decision, ServiceName, Span, Timestamp};
+pub use prescale_domain::{Saved, ShadowReport, ShadowScore};
 use serde::{Deserialize, Serialize};
 
 use crate::arena::TICK;
+pub use keep::Kept;
 use tally::{DayTally, Moment};
-pub use tally::{Saved, ShadowScore};
 
 const DAY: Span = Span::from_minutes(1440);
 /// Days kept by service; totals go on.
@@ -58,26 +60,9 @@ pub enum ShadowEvent {
 }
 
 /// All services.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Shadow {
     services: BTreeMap<ServiceName, ServiceShadow>,
-}
-
-/// One service on one day, or over all days.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ShadowReport {
-    pub service: ServiceName,
-    /// Midnight, UTC; `None` = since the start.
-    pub day: Option<Timestamp>,
-    /// Nothing of the day is missing any more.
-    pub complete: bool,
-    /// Time that both sides are judged over, and time that could not be judged.
-    pub scored_hours: f64,
-    pub gap_hours: f64,
-    /// `actual` and `prescale`, in the shape of the score card; empty where nothing could be judged.
-    pub systems: BTreeMap<String, ShadowScore>,
-    /// What Prescale would have saved; negative where it would have been worse.
-    pub saved: Option<Saved>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,9 +76,15 @@ struct ServiceShadow {
     pending: VecDeque<Pending>,
     /// End of the last window that was judged.
     judged: Option<Timestamp>,
+    #[serde(skip)]
     days: BTreeMap<Timestamp, DayTally>,
     total: DayTally,
     last: Option<Moment>,
+    /// Whether something was taken in, and which days have changed or gone, since the changes were last asked for.
+    #[serde(skip)]
+    taken: bool,
+    #[serde(skip)]
+    touched: BTreeSet<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -143,13 +134,24 @@ impl Shadow {
 
     /// The days that are kept, by service and day.
     pub fn daily(&self) -> Vec<ShadowReport> {
-        let each = self.services.iter().flat_map(|(name, service)| {
-            service.days.iter().map(move |(day, tally)| {
-                let complete = service.judged.is_some_and(|judged| judged >= *day + DAY);
-                service.report(name, Some(*day), complete, tally)
-            })
-        });
-        each.collect()
+        let each = |(name, service): (&ServiceName, &ServiceShadow)| {
+            service.days.keys().filter_map(|day| service.of_day(name, *day)).collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(each).collect()
+    }
+
+    /// All services on one day, by name.
+    pub fn of_day(&self, day: Timestamp) -> Vec<ShadowReport> {
+        self.services.iter().filter_map(|(name, service)| service.of_day(name, day)).collect()
+    }
+
+    /// The last day before `before` that something is kept of, of one service or of any.
+    pub fn day_before(&self, service: Option<&ServiceName>, before: Timestamp) -> Option<Timestamp> {
+        let of_one = |service: &ServiceShadow| service.days.range(..before).next_back().map(|(day, _)| *day);
+        match service {
+            Some(name) => of_one(self.services.get(name)?),
+            None => self.services.values().filter_map(of_one).max(),
+        }
     }
 
     /// Each service since the start, days that are not kept any more included.
@@ -170,10 +172,13 @@ impl ServiceShadow {
             days: BTreeMap::new(),
             total: DayTally::default(),
             last: None,
+            taken: false,
+            touched: BTreeSet::new(),
         }
     }
 
     fn take(&mut self, event: ShadowEvent) {
+        self.taken = true;
         let at = match event {
             ShadowEvent::Closed { start, end, load } => return self.close(start, end, load),
             ShadowEvent::Decided { at, .. } | ShadowEvent::Observed { at, .. } => at,
@@ -224,7 +229,7 @@ impl ServiceShadow {
         let mut now = from.max(to - kept);
         while now < to {
             let next = (now.floor_to(DAY) + DAY).min(to);
-            self.days.entry(now.floor_to(DAY)).or_default().gap(next.since(now));
+            self.day(now).gap(next.since(now));
             now = next;
         }
         self.forget();
@@ -283,16 +288,29 @@ impl ServiceShadow {
 
     /// The tallies that `at` counts in.
     fn tallies(&mut self, at: Timestamp, count: impl Fn(&mut DayTally)) {
-        count(self.days.entry(at.floor_to(DAY)).or_default());
+        count(self.day(at));
         count(&mut self.total);
         self.forget();
     }
 
+    fn day(&mut self, at: Timestamp) -> &mut DayTally {
+        let day = at.floor_to(DAY);
+        self.touched.insert(day);
+        self.days.entry(day).or_default()
+    }
+
     /// Days beyond those kept go, the oldest first.
     fn forget(&mut self) {
-        while self.days.len() > DAYS_MAX {
-            self.days.pop_first();
+        while self.days.len() > DAYS_MAX
+            && let Some((day, _)) = self.days.pop_first()
+        {
+            self.touched.insert(day);
         }
+    }
+
+    fn of_day(&self, name: &ServiceName, day: Timestamp) -> Option<ShadowReport> {
+        let complete = self.judged.is_some_and(|judged| judged >= day + DAY);
+        Some(self.report(name, Some(day), complete, self.days.get(&day)?))
     }
 
     fn report(&self, name: &ServiceName, day: Option<Timestamp>, complete: bool, tally: &DayTally) -> ShadowReport {

@@ -42,6 +42,8 @@ pub enum Table {
     Events,
     /// `controller`: drift, training and promotion by service and time.
     ModelEvents,
+    /// Whoever follows `controller`: what would have run beside what really ran, by service and day.
+    Shadow,
 }
 
 /// One change: `None` deletes.
@@ -92,7 +94,7 @@ impl StoreError {
 }
 
 impl Table {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Checkpoints,
         Self::Outbox,
         Self::Panes,
@@ -102,6 +104,7 @@ impl Table {
         Self::Actuations,
         Self::Events,
         Self::ModelEvents,
+        Self::Shadow,
     ];
 
     /// What it is called where it lies.
@@ -116,6 +119,7 @@ impl Table {
             Self::Actuations => "actuations",
             Self::Events => "events",
             Self::ModelEvents => "model_events",
+            Self::Shadow => "shadow",
         }
     }
 

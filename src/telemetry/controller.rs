@@ -17,6 +17,7 @@ struct Metrics {
     unobservable: Family<Labels, Counter>,
     snapshots: Counter,
     load_from: Family<Labels, Gauge>,
+    paused: Family<Labels, Gauge>,
 }
 
 fn metrics() -> &'static Metrics {
@@ -27,6 +28,7 @@ fn metrics() -> &'static Metrics {
         actuations: register("controller_actuations", "Attempts to act, by service and outcome.", Family::default()),
         bad_records: register("controller_bad_records", "Unreadable records, by topic.", Family::default()),
         unobservable: register("controller_unobservable", "Failed looks at a target, by service.", Family::default()),
+        paused: register("controller_paused", "1 = changes are stopped, by service; `*` = of all.", Family::default()),
         snapshots: register("controller_snapshots", "Snapshots written.", Counter::default()),
         load_from: register(
             "controller_load_source",
@@ -201,6 +203,46 @@ impl SnapshotWritten {
     pub fn emit(&self) {
         metrics().snapshots.inc();
         tracing::debug!(changes = self.changes, "snapshot written");
+    }
+}
+
+/// A verdict on an experiment has fallen.
+pub struct ExperimentJudged<'a> {
+    pub name: &'a str,
+    pub verdict: &'static str,
+}
+
+impl ExperimentJudged<'_> {
+    pub fn emit(&self) {
+        tracing::info!(experiment = self.name, verdict = self.verdict, "experiment judged");
+    }
+}
+
+/// A daily report of shadow mode could not be written; it is tried again with the next.
+pub struct ReportUnwritten<'a> {
+    pub file: &'a str,
+    pub error: &'a str,
+}
+
+impl ReportUnwritten<'_> {
+    pub fn emit(&self) {
+        tracing::warn!(file = self.file, error = self.error, "report of shadow mode not written");
+    }
+}
+
+/// Somebody has stopped changes, or let them go on.
+pub struct PauseChanged<'a> {
+    /// `None` = of all services.
+    pub service: Option<&'a ServiceName>,
+    pub paused: bool,
+    pub by: &'a str,
+}
+
+impl PauseChanged<'_> {
+    pub fn emit(&self) {
+        let service = self.service.map_or("*", ServiceName::as_str);
+        metrics().paused.get_or_create(&vec![("service", service.to_owned())]).set(i64::from(self.paused));
+        tracing::info!(service, by = self.by, "{}", if self.paused { "paused" } else { "resumed" });
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
         ("forecasts", 1),
         ("decisions", 1),
         ("actuations", 1),
+        ("qos", 1),
         ("dead-letters", 1),
     ] {
         broker.create_topic(topic, partitions).map_err(Failure::outside)?;

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use prescale_domain::{ServiceName, Span, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ExperimentSettings;
 
 /// One of the two sides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arm {
     Control = 0,
@@ -17,7 +18,7 @@ pub enum Arm {
 }
 
 /// How services and times are given to the arms.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Design {
     /// Some services are in the treatment all the time, the others in control.

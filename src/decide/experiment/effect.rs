@@ -1,5 +1,6 @@
 //! Means, their differences and the intervals around them for one look. Rule: an interval that can't be had is absent.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -12,7 +13,7 @@ pub struct Moments {
 }
 
 /// An effect with its interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Estimate {
     /// Treatment − control, in the unit of the metric.
     pub effect: f64,

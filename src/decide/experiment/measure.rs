@@ -1,5 +1,6 @@
 //! What came of an arm. Rule: sums, so that parts add up; a measure without its denominator is absent.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What came of one service in a stretch of time under one arm.
@@ -20,7 +21,7 @@ pub struct Sample {
 }
 
 /// A number that is better when lower.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     /// Percent of time short.

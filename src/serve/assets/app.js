@@ -165,7 +165,7 @@ function drawCards(names) {
     card.root.setAttribute("aria-selected", on);
     card.root.tabIndex = on ? 0 : -1;
     card.mode.textContent = summary.mode;
-    card.state.textContent = STATES[summary.condition] ?? summary.condition;
+    card.state.textContent = summary.paused ? "paused" : STATES[summary.condition] ?? summary.condition;
     card.state.className = `state ${summary.condition}`;
     card.load.textContent = number(summary.load?.value);
     card.lead.textContent = number(summary.forecast_at_lead?.upper);

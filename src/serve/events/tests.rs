@@ -250,7 +250,15 @@ fn every_operation_that_changes_something_is_closed_to_strangers() {
             closed.push(path.clone());
         }
     }
-    assert_eq!(closed, ["/api/v1/events/{id}"; 2]);
+    let expected = [
+        "/api/v1/events/{id}",
+        "/api/v1/events/{id}",
+        "/api/v1/pause",
+        "/api/v1/resume",
+        "/api/v1/services/{service}/pause",
+        "/api/v1/services/{service}/resume",
+    ];
+    assert_eq!(closed, expected);
 }
 
 /// A topic that does not answer.

@@ -101,6 +101,50 @@ fn forecasts() {
 }
 
 #[test]
+fn pauses_and_experiments() {
+    check("pauses", "/api/v1/pause");
+    check("experiments", "/api/v1/experiments");
+}
+
+#[test]
+fn shadows() {
+    check("shadow", "/api/v1/shadow?limit=4");
+    check("shadow-next", "/api/v1/shadow?limit=4&after=2026-11-16T00:00:00Z%23catalog");
+    check("shadow-service", "/api/v1/services/checkout/shadow");
+    check("shadow-unseen", "/api/v1/services/search/shadow");
+    check("shadow-unknown-service", "/api/v1/services/nobody/shadow");
+    check("shadow-limit-0", "/api/v1/shadow?limit=0");
+    check("shadow-after-text", "/api/v1/shadow?after=yesterday");
+    let (_sender, mut handle) = fake::handle(MINUTE);
+    handle.shadow = None;
+    check_with(&handle, "shadow-off", Method::GET, "/api/v1/shadow");
+}
+
+#[test]
+fn pages_of_shadows_give_each_report_once_newest_day_first() {
+    let (_sender, handle) = fake::handle(MINUTE);
+    for limit in 1..=7 {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/api/v1/shadow?limit={limit}{after}");
+            let body: Value =
+                block_on(async { serde_json::from_str(&text(answer(&handle, Method::GET, &path).await).await) })
+                    .unwrap();
+            assert_eq!(body["totals"].as_array().unwrap().len(), if after.is_empty() { 4 } else { 0 });
+            let told =
+                |report: &Value| [&report["day"], &report["service"]].map(|text| text.as_str().unwrap().to_owned());
+            found.extend(body["days"].as_array().unwrap().iter().map(told));
+            let Some(next) = body["next"].as_str() else { break };
+            after = format!("&after={}", next.replace('#', "%23").replace('/', "%2F"));
+        }
+        // Three services that have decided, on two days.
+        let days = ["2026-11-17T00:00:00Z", "2026-11-16T00:00:00Z"];
+        let all = days.iter().flat_map(|day| ["catalog", "checkout", "media/resize"].map(|name| [*day, name]));
+        assert_eq!(found, all.map(|pair| pair.map(str::to_owned)).collect::<Vec<_>>(), "{limit}");
+    }
+}
+
+#[test]
 fn events_and_snapshot() {
     check("events", "/api/v1/events");
     check("snapshot", "/api/v1/snapshot");
@@ -308,6 +352,10 @@ fn bodies_conform_to_the_openapi_document() {
         ("/api/v1/services/checkout/forecast", "ForecastBody"),
         ("/api/v1/services/checkout/models", "ModelsBody"),
         ("/api/v1/services/catalog/forecast", "ForecastBody"),
+        ("/api/v1/pause", "PausesBody"),
+        ("/api/v1/experiments", "ExperimentsBody"),
+        ("/api/v1/shadow", "ShadowBody"),
+        ("/api/v1/services/checkout/shadow", "ShadowBody"),
         ("/api/v1/decisions", "DecisionsBody"),
         ("/api/v1/events", "EventsBody"),
         ("/api/v1/events/autumn-sale", "EventBody"),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use prescale_domain::{Actuation, CalendarEvent, Decision, FeaturesRecord, QuantileForecast};
+use prescale_domain::{Actuation, CalendarEvent, Decision, FeaturesRecord, QosAdvice, QuantileForecast};
 use serde::de::DeserializeOwned;
 
 use super::avro::AvroSchema;
@@ -48,6 +48,7 @@ fn samples_conform_to_the_json_schemas() {
         ("events", "event"),
         ("features", "features"),
         ("forecasts", "forecast"),
+        ("qos", "qos"),
     ] {
         let (_, schema) = schemas.iter().find(|(file, _)| *file == format!("{name}.schema.json")).unwrap();
         let validator = jsonschema::draft202012::new(schema).unwrap();
@@ -87,6 +88,7 @@ fn samples_are_what_the_code_reads_and_writes() {
     check_reads::<Actuation>("actuations");
     check_reads::<CalendarEvent>("events");
     check_reads::<QuantileForecast>("forecasts");
+    check_reads::<QosAdvice>("qos");
     check_reads::<Decision>("decisions");
     for sample in samples("features") {
         FeaturesRecord::from_json(sample.to_string().as_bytes()).unwrap();
@@ -110,8 +112,8 @@ fn avro_schemas_are_valid_and_their_samples_conform() {
     assert_eq!(seen, TOPICS);
 }
 
-const TOPICS: [&str; 8] =
-    ["actuations", "dead-letters", "decisions", "events", "features", "forecasts", "metrics", "requests"];
+const TOPICS: [&str; 9] =
+    ["actuations", "dead-letters", "decisions", "events", "features", "forecasts", "metrics", "qos", "requests"];
 
 fn avro_json(name: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(folder().join(name)).unwrap()).unwrap()

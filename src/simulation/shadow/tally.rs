@@ -1,7 +1,7 @@
 //! Sums over moments of both sides, and the numbers of the score card from them. Rule: sums only, so that days and totals
 //! are counted alike; what has no denominator is absent.
 
-use prescale_domain::{Span, Violations};
+use prescale_domain::{Saved, ShadowScore, Span, Violations};
 use serde::{Deserialize, Serialize};
 
 /// One side at one moment.
@@ -52,39 +52,6 @@ pub(super) struct DayTally {
     demanded: f64,
     pub actual: SideTally,
     pub prescale: SideTally,
-}
-
-/// One side in the shape of the score card's systems; [`COLUMNS`](crate::report::COLUMNS) says what each number is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ShadowScore {
-    pub violations: Violations,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_usd: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_per_million_good_usd: Option<f64>,
-    pub unit_hours: f64,
-    pub theta_under: f64,
-    pub theta_over: f64,
-    pub tau_under: f64,
-    pub tau_over: f64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instability: Option<f64>,
-    pub reversals: u64,
-    pub actions: u64,
-    /// Whether the time short is within the budget; `None` without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub objective_kept: Option<bool>,
-}
-
-/// Actual less Prescale.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Saved {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_usd: Option<f64>,
-    pub unit_hours: f64,
-    /// Shortage that would have been avoided: time, and load times seconds.
-    pub short_minutes: f64,
-    pub missed: f64,
 }
 
 impl SideTally {

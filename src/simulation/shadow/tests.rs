@@ -52,6 +52,13 @@ fn ten_minutes() -> Vec<ShadowEvent> {
     events
 }
 
+/// What is to be written down, and its size.
+fn kept(shadow: &mut Shadow) -> (Vec<Kept>, usize) {
+    let pieces = shadow.changes();
+    let size = pieces.iter().filter_map(|piece| piece.value.as_ref()).map(String::len).sum();
+    (pieces, size)
+}
+
 /// Six digits after the point, for a snapshot.
 fn rounded(value: Value) -> Value {
     match value {
@@ -152,7 +159,7 @@ fn days_are_apart_and_totals_outlive_them() {
     let total = shadow.totals().remove(0);
     assert!((saved - total.saved.unwrap().cost_usd.unwrap()).abs() < 1e-9 && saved > 0.0);
     // A long life does not grow.
-    let size = serde_json::to_string(&shadow).unwrap().len();
+    let size = kept(&mut shadow).1;
     let year = 1440 * 500;
     tell(
         &mut shadow,
@@ -165,19 +172,54 @@ fn days_are_apart_and_totals_outlive_them() {
         }),
     );
     assert_eq!(shadow.daily().len(), DAYS_MAX);
-    let grown = serde_json::to_string(&shadow).unwrap().len();
+    let (pieces, grown) = kept(&mut shadow);
     assert!(grown < size * DAYS_MAX, "{size} to {grown} bytes");
+    // What has gone is said to have gone, once; the rest is told once too.
+    assert_eq!(pieces.iter().filter(|piece| piece.value.is_some()).count(), DAYS_MAX + 1);
+    assert_eq!(pieces.iter().filter(|piece| piece.value.is_none()).count(), 500 - DAYS_MAX);
+    assert!(shadow.changes().is_empty());
 }
 
 #[test]
 fn a_shadow_that_is_written_down_and_read_back_goes_on_the_same() {
     let (mut whole, mut parts) = (shadow(), shadow());
-    for event in ten_minutes() {
+    let mut written = std::collections::BTreeMap::new();
+    // Two days, with a night without news between them.
+    let next_day = ten_minutes().into_iter().map(|event| match event {
+        ShadowEvent::Decided { at, desired, unit_capacity, provisioning_latency, warm_up } => {
+            ShadowEvent::Decided { at: at + DAY, desired, unit_capacity, provisioning_latency, warm_up }
+        }
+        ShadowEvent::Observed { at, desired, ready } => ShadowEvent::Observed { at: at + DAY, desired, ready },
+        ShadowEvent::Closed { start, end, load } => ShadowEvent::Closed { start: start + DAY, end: end + DAY, load },
+    });
+    for event in ten_minutes().into_iter().chain(next_day) {
         tell(&mut whole, [event]);
         tell(&mut parts, [event]);
-        parts = serde_json::from_str(&serde_json::to_string(&parts).unwrap()).unwrap();
-        assert_eq!(whole.daily(), parts.daily());
+        for piece in parts.changes() {
+            written.insert((piece.service.clone(), piece.day), piece);
+        }
+        parts = shadow();
+        parts.restore(&written.values().cloned().collect::<Vec<_>>()).unwrap();
+        assert_eq!((whole.daily(), whole.totals()), (parts.daily(), parts.totals()));
     }
+    assert_eq!(whole.daily().len(), 2);
+    // A service that is no longer shadowed is left out; what is not readable is said.
+    let mut another = Shadow::new([]);
+    another.restore(&written.values().cloned().collect::<Vec<_>>()).unwrap();
+    assert!(another.daily().is_empty());
+    let broken = Kept { service: CHECKOUT.into(), day: None, value: Some("{".to_owned()) };
+    assert!(shadow().restore(&[broken]).is_err());
+}
+
+#[test]
+fn days_are_found_from_the_newest_on() {
+    let mut shadow = shadow();
+    tell(&mut shadow, ten_minutes());
+    let checkout = ServiceName::new(CHECKOUT);
+    assert_eq!(shadow.day_before(None, Timestamp::MAX), Some(START));
+    assert_eq!(shadow.day_before(Some(&checkout), START), None);
+    assert_eq!(shadow.day_before(Some(&"another".into()), Timestamp::MAX), None);
+    assert_eq!(shadow.of_day(START), shadow.daily());
 }
 
 #[test]
@@ -203,8 +245,9 @@ fn windows_that_make_no_sense_and_a_flood_of_news_are_survived() {
     tell(&mut shadow, [beyond, backwards, closed(0, Some(f64::NAN))]);
     assert_eq!(shadow.totals()[0].scored_hours, 0.0);
     tell(&mut shadow, (0..20_000).map(|second| observed(second, 2, 2)));
-    let kept = serde_json::to_value(&shadow).unwrap()["services"][CHECKOUT]["pending"].as_array().unwrap().len();
-    assert_eq!(kept, PENDING_MAX);
+    let head = shadow.changes().remove(0).value.unwrap();
+    let head: Value = serde_json::from_str(&head).unwrap();
+    assert_eq!(head["pending"].as_array().unwrap().len(), PENDING_MAX);
     // Late windows count once.
     tell(&mut shadow, [closed(20_000, Some(1.0)), closed(20_000, Some(1.0)), closed(19_990, Some(1.0))]);
     let days: f64 = shadow.daily().iter().map(|day| day.scored_hours + day.gap_hours).sum();

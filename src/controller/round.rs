@@ -1,0 +1,79 @@
+//! One round of decisions: all services at one moment. Rule: what was decided is recorded before it is acted on.
+
+use std::sync::Arc;
+
+use prescale_domain::{Mode, QuantileForecast, ServiceName, Timestamp};
+use prescale_forecast::past::Past;
+use prescale_telemetry::controller as happenings;
+
+use crate::archive::decision_write;
+use crate::control::covariates_of;
+use crate::settings::{ClockMode, ServiceSettings};
+use crate::{Controller, ControllerError};
+
+impl Controller {
+    /// Decides for every service, records, publishes and, where the mode says so, acts.
+    pub(crate) async fn decide_all(&mut self, now: Timestamp) -> Result<(), ControllerError> {
+        let services = self.settings.services.clone();
+        let known: Vec<ServiceSettings> = match self.settings.clock {
+            ClockMode::Wall => services,
+            // On the event clock there is nothing to say of a service before its first window.
+            ClockMode::Event => services.into_iter().filter(|s| self.state.services.contains_key(&s.name)).collect(),
+        };
+        self.observe_targets(&known, now).await;
+        self.keep_books(&known, now);
+        let mut decisions = Vec::with_capacity(known.len());
+        for service in &known {
+            let decision = self.decide_one(service, now);
+            self.unwritten.push(decision_write(&decision));
+            self.followers.iter_mut().for_each(|follower| follower.decided(&decision));
+            self.publisher.decision(&decision);
+            happenings::Decided::of(&decision).emit();
+            self.summary.decisions += 1;
+            let model = decision.inputs.forecast.as_ref().map_or("none", |forecast| forecast.model.as_str()).to_owned();
+            *self.summary.models.entry(model).or_default() += 1;
+            let state = self.state.services.entry(service.name.clone()).or_default();
+            state.memory = decision.memory.clone();
+            if let Some(advice) = state.heard.advise(&decision).filter(|_| service.mode != Mode::Observe) {
+                self.publisher.advice(&advice);
+            }
+            if let Some(target) = decision.inputs.target.filter(|_| service.mode == Mode::Act) {
+                let changed = target.desired != decision.desired;
+                self.state.services.entry(service.name.clone()).or_default().asked += u64::from(changed);
+                self.state.changes.ask(now, &service.name, target.desired, decision.desired);
+            }
+            decisions.push((service.clone(), decision));
+        }
+        self.act(&decisions, now).await?;
+        for (service, decision) in decisions {
+            let target = self.state.services.get(&service.name).and_then(|state| state.target);
+            self.show.decided(&service.name, Arc::new(decision), target, self.forecasts.get(&service.name));
+        }
+        let known = self.events.known(now);
+        let failure = self.publisher.failure.clone();
+        self.show.degrade("publish", failure.map(|text| format!("results are kept but not published: {text}")));
+        self.show.publish(now, known);
+        Ok(())
+    }
+
+    /// The forecast from the last closed window, made once.
+    pub(crate) fn forecast(&mut self, service: &ServiceName, now: Timestamp) -> Result<Arc<QuantileForecast>, String> {
+        if let Some(made) = self.forecasts.get(service) {
+            return made.clone();
+        }
+        let known = self.events.known(now);
+        let covariates = covariates_of(&self.features, service);
+        let made = match self.features.series(service) {
+            None => Err("no-history".to_owned()),
+            Some(series) => match self.online.forecast(service, Past::all(series).with(&covariates), &known, now) {
+                Ok(forecast) => {
+                    self.publisher.forecast(&forecast);
+                    Ok(Arc::new(forecast))
+                }
+                Err(missing) => Err(missing.reason),
+            },
+        };
+        self.forecasts.insert(service.clone(), made.clone());
+        made
+    }
+}
