@@ -11,7 +11,12 @@ use crate::policy::{self, feasible, said};
 /// Where the target could not be observed, `kind` is [`DecisionKind::None`] and `desired` is advice only: act on a
 /// decision only if its kind asks for a change.
 pub fn decide(inputs: &DecisionInputs) -> Decision {
-    let context = Context::new(inputs);
+    decided(inputs.clone())
+}
+
+/// [`decide`] from inputs that are not needed otherwise: the decision takes them instead of a copy.
+pub fn decided(inputs: DecisionInputs) -> Decision {
+    let context = Context::new(&inputs);
     let start = Plan::keep(context.present().unwrap_or(inputs.settings.min_units));
     let plan = policy::CHAIN.iter().fold(start, |plan, policy| policy(&context, plan));
     let kind = match context.present() {
@@ -20,18 +25,19 @@ pub fn decide(inputs: &DecisionInputs) -> Decision {
         Some(_) if !plan.held && said(&plan, feasible::OPTIMIZE) => DecisionKind::OptimizeResources,
         _ => DecisionKind::None,
     };
+    let (alternatives, memory) = (alternatives(&context, &plan), remember(&context, kind, &plan));
     Decision {
-        id: DecisionId::new(inputs),
+        id: DecisionId::new(&inputs),
         service: inputs.service.clone(),
         at: inputs.at,
         kind,
         desired: plan.units,
         need: plan.need,
         binding: binding(&plan),
-        alternatives: alternatives(&context, &plan),
-        memory: remember(&context, kind, &plan),
+        alternatives,
+        memory,
         reasons: plan.reasons,
-        inputs: inputs.clone(),
+        inputs,
     }
 }
 

@@ -76,7 +76,7 @@ pub use advice::advice;
 pub use breaker::breaker;
 pub use budget::{BudgetOf, affordable, month_end};
 pub use cadence::{due, turned};
-pub use decision::decide;
+pub use decision::{decide, decided};
 pub use emergency::{Emergency, emergency, spike_magnitude, urgent, utilization};
 pub use events::{Effect, effects, throttle};
 pub use explain::explain;

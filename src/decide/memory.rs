@@ -11,11 +11,13 @@ use crate::policy::{breaker, idle, jitter, planned, said};
 pub(crate) fn remember(context: &Context, kind: DecisionKind, plan: &Plan) -> DecisionMemory {
     let inputs = context.inputs;
     let mut memory = DecisionMemory {
+        last_scale_up: inputs.memory.last_scale_up,
+        last_scale_down: inputs.memory.last_scale_down,
         needs: context.recent_needs(),
         risk: Some(context.risk_account()),
-        prices: context.risk_prices().cloned().or_else(|| inputs.memory.prices.clone()),
+        prices: context.risk_prices().or(inputs.memory.prices.as_ref()).cloned(),
         smoothed_load: context.smoothed_load().or(inputs.memory.smoothed_load),
-        ..inputs.memory.clone()
+        rules: rules(context, kind, plan),
     };
     match kind {
         DecisionKind::ScaleUp => memory.last_scale_up = Some(inputs.at),
@@ -23,7 +25,6 @@ pub(crate) fn remember(context: &Context, kind: DecisionKind, plan: &Plan) -> De
         DecisionKind::OptimizeResources | DecisionKind::None => {}
     }
     memory.needs.extend(plan.need.map(|need| (inputs.at, need)));
-    memory.rules = rules(context, kind, plan);
     memory
 }
 

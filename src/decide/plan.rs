@@ -11,10 +11,14 @@ use crate::words::number;
 /// once.
 pub struct Context<'a> {
     pub inputs: &'a DecisionInputs,
+    forecast: OnceCell<Result<&'a ForecastInput, Missing>>,
     outlook: OnceCell<Option<Outlook<'a>>>,
     prices: OnceCell<Option<Weighed>>,
     allowed: OnceCell<(f64, String)>,
 }
+
+/// Why there is no usable forecast: a code and a sentence.
+pub(crate) type Missing = (&'static str, String);
 
 /// What each price for an overload risks in this decision, and with it of late.
 struct Weighed {
@@ -35,7 +39,13 @@ pub struct Plan {
 
 impl<'a> Context<'a> {
     pub fn new(inputs: &'a DecisionInputs) -> Self {
-        Self { inputs, outlook: OnceCell::new(), prices: OnceCell::new(), allowed: OnceCell::new() }
+        Self {
+            inputs,
+            forecast: OnceCell::new(),
+            outlook: OnceCell::new(),
+            prices: OnceCell::new(),
+            allowed: OnceCell::new(),
+        }
     }
 
     /// Units that the target wants at present; `None` = it could not be observed.
@@ -65,14 +75,16 @@ impl<'a> Context<'a> {
         risk::accounted(self.inputs)
     }
 
-    /// The windows that this decision determines, if the forecast is usable and has quantiles.
+    /// The whole forecast as probabilities, if it is usable and has quantiles.
+    pub fn probabilities(&self) -> Option<&Outlook<'a>> {
+        let read = || Outlook::new(self.forecast().ok()?, self.inputs.at, &self.inputs.lead_time);
+        self.outlook.get_or_init(read).as_ref()
+    }
+
+    /// The same, if it reaches the windows that this decision determines and the capacity of a unit is known.
     pub fn outlook(&self) -> Option<&Outlook<'a>> {
-        let find = || {
-            let capacity = self.inputs.settings.unit_capacity;
-            let forecast = self.forecast().ok().filter(|_| capacity.is_finite() && capacity > 0.0)?;
-            Outlook::determined(forecast, self.inputs.at, &self.inputs.lead_time)
-        };
-        self.outlook.get_or_init(find).as_ref()
+        let capacity = self.inputs.settings.unit_capacity;
+        self.probabilities().filter(|outlook| outlook.determines() && capacity.is_finite() && capacity > 0.0)
     }
 
     /// What prices for an overload would have risked of late, this decision included.
@@ -111,28 +123,8 @@ impl<'a> Context<'a> {
 
     /// The forecast, if it is fresh, sound and reaches the moment at which capacity asked for now is effective;
     /// otherwise why not, as code and sentence.
-    pub fn forecast(&self) -> Result<&'a ForecastInput, (&'static str, String)> {
-        let inputs = self.inputs;
-        if !inputs.settings.planning.predictive {
-            return Err(("not-predictive", "forecasts are not heeded by this policy".to_owned()));
-        }
-        let Some(forecast) = &inputs.forecast else {
-            let why = if inputs.forecast_missing.is_empty() { "no reason given" } else { &inputs.forecast_missing };
-            return Err(("forecast-missing", format!("there is no forecast ({why})")));
-        };
-        let age = inputs.at.since(forecast.origin + forecast.step);
-        let limit = inputs.settings.stale_after;
-        if age > limit {
-            return Err(("forecast-stale", format!("the forecast has seen nothing for {age}, more than {limit}")));
-        }
-        if forecast.upper.iter().any(|value| !value.is_finite() || *value < 0.0) {
-            return Err(("forecast-invalid", "the forecast holds a number that is not a load".to_owned()));
-        }
-        if forecast.effective_index >= forecast.upper.len() {
-            let (reach, needed) = (forecast.upper.len(), forecast.effective_index + 1);
-            return Err(("horizon-short", format!("the forecast reaches {reach} windows ahead, {needed} are needed")));
-        }
-        Ok(forecast)
+    pub fn forecast(&self) -> Result<&'a ForecastInput, &Missing> {
+        self.forecast.get_or_init(|| usable(self.inputs)).as_ref().copied()
     }
 
     /// The upper edge of the forecast band for the window of the last load, or for the nearest window after it.
@@ -197,4 +189,27 @@ impl Plan {
         self.reasons.push(Reason { code: code.to_owned(), units, text });
         self
     }
+}
+
+fn usable(inputs: &DecisionInputs) -> Result<&ForecastInput, Missing> {
+    if !inputs.settings.planning.predictive {
+        return Err(("not-predictive", "forecasts are not heeded by this policy".to_owned()));
+    }
+    let Some(forecast) = &inputs.forecast else {
+        let why = if inputs.forecast_missing.is_empty() { "no reason given" } else { &inputs.forecast_missing };
+        return Err(("forecast-missing", format!("there is no forecast ({why})")));
+    };
+    let age = inputs.at.since(forecast.origin + forecast.step);
+    let limit = inputs.settings.stale_after;
+    if age > limit {
+        return Err(("forecast-stale", format!("the forecast has seen nothing for {age}, more than {limit}")));
+    }
+    if forecast.upper.iter().any(|value| !value.is_finite() || *value < 0.0) {
+        return Err(("forecast-invalid", "the forecast holds a number that is not a load".to_owned()));
+    }
+    if forecast.effective_index >= forecast.upper.len() {
+        let (reach, needed) = (forecast.upper.len(), forecast.effective_index + 1);
+        return Err(("horizon-short", format!("the forecast reaches {reach} windows ahead, {needed} are needed")));
+    }
+    Ok(forecast)
 }

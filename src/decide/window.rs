@@ -53,10 +53,6 @@ pub fn forecast_input(
         return Err(WindowError::Short { last: forecast.last(), needed: until });
     }
     let count = end_index.min(forecast.values.len());
-    let at_level = |level: f64| -> Vec<f64> {
-        let start = |index: usize| from + Span::from_millis(step.millis().saturating_mul(index as i64));
-        (0..count).filter_map(|index| forecast.at(start(index), level)).collect()
-    };
     Ok(ForecastInput {
         model: forecast.model.clone(),
         reason: forecast.reason.clone(),
@@ -64,8 +60,8 @@ pub fn forecast_input(
         step,
         quantile: level,
         from,
-        upper: at_level(level),
-        median: at_level(0.5),
+        upper: forecast.at_level(level).take(count).collect(),
+        median: forecast.at_level(0.5).take(count).collect(),
         effective_index,
         levels: forecast.levels.clone(),
         values: forecast.values[..count].to_vec(),

@@ -173,9 +173,15 @@ pub struct Decision {
     pub inputs: DecisionInputs,
 }
 
+/// Room for the inputs of most decisions as JSON, so that it need not grow bit by bit.
+const USUAL_BYTES: usize = 16 << 10;
+
 impl DecisionId {
     pub fn new(inputs: &DecisionInputs) -> Self {
-        let bytes = serde_json::to_vec(inputs).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        if serde_json::to_writer(&mut bytes, inputs).is_err() {
+            bytes.clear();
+        }
         let hash = blake3::hash(&bytes).to_hex();
         Self(format!("{}@{}#{}", inputs.service, inputs.at, &hash.as_str()[..16]))
     }

@@ -63,6 +63,11 @@ impl QuantileForecast {
         self.values.get(index).map(|values| interpolate(&self.levels, values, level))
     }
 
+    /// The forecast at `level` for each window in turn, as [`at`](Self::at) gives it.
+    pub fn at_level(&self, level: f64) -> impl Iterator<Item = f64> {
+        self.values.iter().map(move |values| interpolate(&self.levels, values, level))
+    }
+
     /// The last moment for which there is a forecast: the start of the last window.
     pub fn last(&self) -> Timestamp {
         self.origin + Span::from_millis(self.step.millis().saturating_mul(self.values.len() as i64))

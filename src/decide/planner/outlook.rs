@@ -17,81 +17,74 @@ const LEADS: [f64; 10] = [
     1.644_853_627,
 ];
 
-/// The forecast of some windows, each with its weight.
+/// A forecast whose quantiles are read as probabilities.
 #[derive(Clone, Debug)]
 pub struct Outlook<'a> {
-    levels: &'a [f64],
-    /// Weight and quantiles of each window; weights sum to 1.
+    forecast: &'a ForecastInput,
+    /// Of the probability of more than each level, the logarithm; for the tail, by how much it falls between the last two.
+    above_ln: Vec<f64>,
+    fall_ln: f64,
+    /// Weight and quantiles of each window that a decision determines; weights sum to 1.
     windows: Vec<(f64, &'a [f64])>,
 }
 
 impl<'a> Outlook<'a> {
-    /// The windows in which capacity that is asked for at `at` is in force and that of the next decision is not yet;
-    /// what the forecast does not reach is left out. `None` without quantiles, or where it reaches none of them.
-    pub fn determined(forecast: &'a ForecastInput, at: Timestamp, lead: &LeadTime) -> Option<Self> {
-        let step = forecast.step.millis();
-        if step <= 0 || !is_sound(forecast) {
+    /// The windows in which capacity that is asked for at `at` is in force and that of the next decision is not yet are
+    /// those that count; what the forecast does not reach is left out. `None` without quantiles.
+    pub fn new(forecast: &'a ForecastInput, at: Timestamp, lead: &LeadTime) -> Option<Self> {
+        if !is_sound(forecast) {
             return None;
         }
-        let interval = lead.decision_interval.millis().max(1);
-        let mut weights = vec![0.0; forecast.values.len()];
-        for z in LEADS {
-            let from = (at + lead.until_effective_at(z)).millis();
-            let to = from.saturating_add(interval);
-            for (index, weight) in weights.iter_mut().enumerate() {
-                let start = forecast.from.millis().saturating_add(step.saturating_mul(index as i64));
-                let overlap = to.min(start.saturating_add(step)).saturating_sub(from.max(start)).max(0);
-                *weight += overlap as f64;
-            }
-        }
-        let total: f64 = weights.iter().sum();
-        if total <= 0.0 {
-            return None;
-        }
-        let windows = weights.into_iter().zip(&forecast.values).filter(|(weight, _)| *weight > 0.0);
-        let windows = windows.map(|(weight, values)| (weight / total, values.as_slice())).collect();
-        Some(Self { levels: &forecast.levels, windows })
+        let above: Vec<f64> = forecast.levels.iter().map(|level| 1.0 - level).collect();
+        let last = above.len() - 1;
+        Some(Self {
+            forecast,
+            above_ln: above.iter().map(|above| above.ln()).collect(),
+            fall_ln: (above[last - 1] / above[last]).ln(),
+            windows: determined(forecast, at, lead),
+        })
     }
 
-    /// Each window that begins before `until` by itself, in order of time.
-    pub fn each_until(forecast: &'a ForecastInput, until: Timestamp) -> Vec<Self> {
-        if !is_sound(forecast) {
-            return Vec::new();
-        }
-        let start =
-            |index: usize| forecast.from + Span::from_millis(forecast.step.millis().saturating_mul(index as i64));
-        let within = forecast.values.iter().enumerate().take_while(|(index, _)| start(*index) < until);
-        within.map(|(_, values)| Self { levels: &forecast.levels, windows: vec![(1.0, values.as_slice())] }).collect()
+    /// Whether the forecast reaches any of the windows that count.
+    pub fn determines(&self) -> bool {
+        !self.windows.is_empty()
     }
 
     /// Probability that the load exceeds `capacity`, averaged over the windows.
     pub fn overload(&self, capacity: f64) -> f64 {
-        self.windows.iter().map(|(weight, values)| weight * exceeds(self.levels, values, capacity)).sum()
+        self.windows.iter().map(|(weight, values)| weight * self.exceeds(values, capacity)).sum()
     }
 
     /// Load expected beyond `capacity`, averaged over the windows.
     pub fn shortage(&self, capacity: f64) -> f64 {
-        self.windows.iter().map(|(weight, values)| weight * beyond(self.levels, values, capacity)).sum()
+        self.windows.iter().map(|(weight, values)| weight * self.beyond(values, capacity)).sum()
     }
 
     /// The smallest number of units whose probability of overload is at most `risk`; no more than `most`.
     pub fn units_within(&self, risk: f64, unit_capacity: f64, most: u32) -> u32 {
-        let fits = |units: u32| self.overload(f64::from(units) * unit_capacity) <= risk;
-        let (mut low, mut high) = (0, most);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if fits(middle) { high = middle } else { low = middle + 1 }
-        }
-        low
+        // Where half of the risk is left in the tail of each window, nothing needs to be computed.
+        let enough = if risk > 0.0 { self.tail(risk / 2.0) } else { f64::INFINITY };
+        let fits = |capacity: f64| capacity >= enough || self.overload(capacity) <= risk;
+        fewest(most, |units| fits(f64::from(units) * unit_capacity))
+    }
+
+    /// The same for each window by itself that begins before `until`: the most that any of them needs. `None` where there
+    /// is none.
+    pub fn units_until(&self, until: Timestamp, risk: f64, unit_capacity: f64, most: u32) -> Option<u32> {
+        let (from, step) = (self.forecast.from, self.forecast.step.millis());
+        let start = |index: usize| from + Span::from_millis(step.saturating_mul(index as i64));
+        let windows = self.forecast.values.iter().enumerate().take_while(|(index, _)| start(*index) < until);
+        let fits = |values: &[f64], units: u32| self.exceeds(values, f64::from(units) * unit_capacity) <= risk;
+        windows.map(|(_, values)| fewest(most, |units| fits(values, units))).max()
     }
 
     /// A load that is exceeded with a probability of about `risk`, far beyond the highest quantile: the largest over the
     /// windows.
     pub fn tail(&self, risk: f64) -> f64 {
-        let last = self.levels.len() - 1;
+        let last = self.above_ln.len() - 1;
+        let beyond = ((1.0 - self.forecast.levels[last]) / risk).ln().max(0.0);
         let of = |values: &[f64]| {
-            let rate = tail_rate(self.levels, values);
-            let beyond = ((1.0 - self.levels[last]) / risk).ln().max(0.0);
+            let rate = self.tail_rate(values);
             values[last] + if rate.is_finite() { beyond / rate } else { 0.0 }
         };
         self.windows.iter().map(|(_, values)| of(values)).fold(0.0, f64::max)
@@ -104,8 +97,97 @@ impl<'a> Outlook<'a> {
 
     /// The quantile `level`, averaged over the windows.
     pub fn mean(&self, level: f64) -> f64 {
-        self.windows.iter().map(|(weight, values)| weight * at_level(self.levels, values, level)).sum()
+        self.windows.iter().map(|(weight, values)| weight * at_level(&self.forecast.levels, values, level)).sum()
     }
+
+    /// Probability that a load with these quantiles exceeds `x`: between two quantiles its logarithm is linear, below the
+    /// lowest it rises linearly to 1 at no load (at once where all are equal), above the highest it falls as between the last
+    /// two (an exponential tail).
+    fn exceeds(&self, values: &[f64], x: f64) -> f64 {
+        let (levels, last) = (&self.forecast.levels, values.len() - 1);
+        if x >= values[last] {
+            let rate = self.tail_rate(values);
+            return if rate.is_finite() { (1.0 - levels[last]) * (-(x - values[last]) * rate).exp() } else { 0.0 };
+        }
+        let Some(upper) = values.iter().position(|value| *value > x) else { return 0.0 };
+        if upper == 0 {
+            let is_known = values[last] <= values[0];
+            let share = if values[0] > 0.0 && !is_known { (x / values[0]).clamp(0.0, 1.0) } else { 0.0 };
+            return 1.0 - share * levels[0];
+        }
+        let (low, high) = (values[upper - 1], values[upper]);
+        let share = (x - low) / (high - low);
+        (self.above_ln[upper - 1] * (1.0 - share) + self.above_ln[upper] * share).exp()
+    }
+
+    /// Load expected beyond `x`: the integral of [`exceeds`](Self::exceeds) from there on.
+    fn beyond(&self, values: &[f64], x: f64) -> f64 {
+        let last = values.len() - 1;
+        if values[last] <= values[0] {
+            return (values[0] - x).max(0.0);
+        }
+        let rate = self.tail_rate(values);
+        let tail = |from: f64| if rate.is_finite() { self.exceeds(values, from) / rate } else { 0.0 };
+        if x >= values[last] {
+            return tail(x);
+        }
+        // Between quantiles the curve is smooth enough for the trapezoid of Simpson.
+        let mut sum = tail(values[last]);
+        let mut from = x.max(0.0);
+        for value in values.iter().copied().filter(|value| *value > x) {
+            let middle = self.exceeds(values, f64::midpoint(from, value));
+            let ends = self.exceeds(values, from) + self.exceeds_below(values, value);
+            sum += (value - from) / 6.0 * (ends + 4.0 * middle);
+            from = value;
+        }
+        sum
+    }
+
+    /// [`exceeds`](Self::exceeds) just below `x`, which differs from it where two quantiles are equal.
+    fn exceeds_below(&self, values: &[f64], x: f64) -> f64 {
+        values.iter().position(|value| *value >= x).map_or(0.0, |index| 1.0 - self.forecast.levels[index])
+    }
+
+    fn tail_rate(&self, values: &[f64]) -> f64 {
+        let last = values.len() - 1;
+        let width = values[last] - values[last - 1];
+        if width > 0.0 { self.fall_ln / width } else { f64::INFINITY }
+    }
+}
+
+/// The smallest number of units that fits, where more never fit less; no more than `most`.
+fn fewest(most: u32, fits: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (0, most);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if fits(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
+}
+
+/// The windows that a decision determines, each with its share of the time; none where the forecast reaches none of them.
+fn determined<'a>(forecast: &'a ForecastInput, at: Timestamp, lead: &LeadTime) -> Vec<(f64, &'a [f64])> {
+    let step = forecast.step.millis();
+    if step <= 0 {
+        return Vec::new();
+    }
+    let interval = lead.decision_interval.millis().max(1);
+    let mut weights = vec![0.0; forecast.values.len()];
+    for z in LEADS {
+        let from = (at + lead.until_effective_at(z)).millis();
+        let to = from.saturating_add(interval);
+        for (index, weight) in weights.iter_mut().enumerate() {
+            let start = forecast.from.millis().saturating_add(step.saturating_mul(index as i64));
+            let overlap = to.min(start.saturating_add(step)).saturating_sub(from.max(start)).max(0);
+            *weight += overlap as f64;
+        }
+    }
+    let total: f64 = weights.iter().sum();
+    if total <= 0.0 {
+        return Vec::new();
+    }
+    let windows = weights.into_iter().zip(&forecast.values).filter(|(weight, _)| *weight > 0.0);
+    windows.map(|(weight, values)| (weight / total, values.as_slice())).collect()
 }
 
 fn is_sound(forecast: &ForecastInput) -> bool {
@@ -114,60 +196,6 @@ fn is_sound(forecast: &ForecastInput) -> bool {
     let inside = levels.iter().all(|level| *level > 0.0 && *level < 1.0);
     let sound = |values: &Vec<f64>| values.len() == levels.len() && values.iter().all(|value| value.is_finite());
     ordered && inside && forecast.values.iter().all(sound)
-}
-
-/// Probability that a load with these quantiles exceeds `x`: between two quantiles its logarithm is linear, below the lowest
-/// it rises linearly to 1 at no load (at once where all are equal), above the highest it falls as between the last two (an exponential tail).
-fn exceeds(levels: &[f64], values: &[f64], x: f64) -> f64 {
-    let last = values.len() - 1;
-    let above = |index: usize| 1.0 - levels[index];
-    if x >= values[last] {
-        let rate = tail_rate(levels, values);
-        return if rate.is_finite() { above(last) * (-(x - values[last]) * rate).exp() } else { 0.0 };
-    }
-    let Some(upper) = values.iter().position(|value| *value > x) else { return 0.0 };
-    if upper == 0 {
-        let is_known = values[last] <= values[0];
-        let share = if values[0] > 0.0 && !is_known { (x / values[0]).clamp(0.0, 1.0) } else { 0.0 };
-        return 1.0 - share * levels[0];
-    }
-    let (low, high) = (values[upper - 1], values[upper]);
-    let share = (x - low) / (high - low);
-    (above(upper - 1).ln() * (1.0 - share) + above(upper).ln() * share).exp()
-}
-
-/// Load expected beyond `x`: the integral of [`exceeds`] from there on.
-fn beyond(levels: &[f64], values: &[f64], x: f64) -> f64 {
-    let last = values.len() - 1;
-    if values[last] <= values[0] {
-        return (values[0] - x).max(0.0);
-    }
-    let rate = tail_rate(levels, values);
-    let tail = |from: f64| if rate.is_finite() { exceeds(levels, values, from) / rate } else { 0.0 };
-    if x >= values[last] {
-        return tail(x);
-    }
-    // Between quantiles the curve is smooth enough for the trapezoid of Simpson.
-    let mut sum = tail(values[last]);
-    let mut from = x.max(0.0);
-    for value in values.iter().copied().filter(|value| *value > x) {
-        let middle = exceeds(levels, values, f64::midpoint(from, value));
-        let ends = exceeds(levels, values, from) + exceeds_below(levels, values, value);
-        sum += (value - from) / 6.0 * (ends + 4.0 * middle);
-        from = value;
-    }
-    sum
-}
-
-/// [`exceeds`] just below `x`, which differs from it where two quantiles are equal.
-fn exceeds_below(levels: &[f64], values: &[f64], x: f64) -> f64 {
-    values.iter().position(|value| *value >= x).map_or(0.0, |index| 1.0 - levels[index])
-}
-
-fn tail_rate(levels: &[f64], values: &[f64]) -> f64 {
-    let last = values.len() - 1;
-    let width = values[last] - values[last - 1];
-    if width > 0.0 { ((1.0 - levels[last - 1]) / (1.0 - levels[last])).ln() / width } else { f64::INFINITY }
 }
 
 fn at_level(levels: &[f64], values: &[f64], level: f64) -> f64 {
@@ -215,6 +243,11 @@ mod tests {
         }
     }
 
+    /// The first window by itself.
+    fn first(forecast: &ForecastInput) -> Outlook<'_> {
+        Outlook::new(forecast, forecast.from, &lead(None, 0, 60)).unwrap()
+    }
+
     fn flat(load: f64) -> Vec<f64> {
         vec![load; DEFAULT_QUANTILES.len()]
     }
@@ -224,20 +257,20 @@ mod tests {
         let forecast = forecast((0..10).map(|k| flat(f64::from(k))).collect());
         let at = Timestamp::from_millis(60_000);
         // Effective at 4:20, the next decision at 5:20: 40 s of the window from 4:00 on, 20 s of the next.
-        let outlook = Outlook::determined(&forecast, at, &lead(None, 200, 60)).unwrap();
+        let outlook = Outlook::new(&forecast, at, &lead(None, 200, 60)).unwrap();
         let weights: Vec<f64> = outlook.windows.iter().map(|(weight, _)| *weight).collect();
         assert_eq!(weights.len(), 2);
         assert!((weights[0] - 2.0 / 3.0).abs() < 1e-12, "{weights:?}");
         assert_eq!((outlook.overload(2.5), outlook.overload(3.0)), (1.0, weights[1]));
-        assert!(Outlook::determined(&forecast, at, &lead(None, 700, 60)).is_none());
+        assert!(!Outlook::new(&forecast, at, &lead(None, 700, 60)).unwrap().determines());
     }
 
     #[test]
     fn an_uncertain_lead_time_spreads_over_more_windows() {
         let forecast = forecast((0..20).map(|k| flat(f64::from(k))).collect());
         let at = Timestamp::from_millis(60_000);
-        let sure = Outlook::determined(&forecast, at, &lead(Some(300), 300, 60)).unwrap();
-        let unsure = Outlook::determined(&forecast, at, &lead(Some(300), 600, 60)).unwrap();
+        let sure = Outlook::new(&forecast, at, &lead(Some(300), 300, 60)).unwrap();
+        let unsure = Outlook::new(&forecast, at, &lead(Some(300), 600, 60)).unwrap();
         assert_eq!(sure.windows.len(), 1);
         assert!(unsure.windows.len() > 6, "{}", unsure.windows.len());
         // On a rising load it asks for more.
@@ -247,7 +280,8 @@ mod tests {
     #[test]
     fn probabilities_are_those_of_the_quantiles() {
         let values: Vec<f64> = DEFAULT_QUANTILES.iter().map(|level| 100.0 * level).collect();
-        let at = |x: f64| exceeds(&DEFAULT_QUANTILES, &values, x);
+        let forecast = forecast(vec![values]);
+        let at = |x: f64| first(&forecast).overload(x);
         for level in DEFAULT_QUANTILES {
             assert!((at(100.0 * level) - (1.0 - level)).abs() < 1e-12, "{level}");
         }
@@ -260,8 +294,9 @@ mod tests {
     fn shortage_of_an_exponential_load_is_its_tail() {
         // Quantiles of an exponential load of mean 10: beyond x it is 10 exp(-x / 10).
         let values: Vec<f64> = DEFAULT_QUANTILES.iter().map(|level| -10.0 * (1.0 - level).ln()).collect();
+        let forecast = forecast(vec![values]);
         for x in [5.0, 20.0, 40.0, 60.0] {
-            let found = beyond(&DEFAULT_QUANTILES, &values, x);
+            let found = first(&forecast).shortage(x);
             let exact = 10.0 * (-x / 10.0).exp();
             assert!((found / exact - 1.0).abs() < 0.01, "{x}: {found} {exact}");
         }
@@ -270,7 +305,7 @@ mod tests {
     #[test]
     fn a_load_that_is_known_needs_just_its_units() {
         let forecast = forecast(vec![flat(100.0)]);
-        let outlook = &Outlook::each_until(&forecast, Timestamp::MAX)[0];
+        let outlook = first(&forecast);
         assert_eq!(outlook.units_within(0.01, 10.0, 99), 10);
         assert_eq!(outlook.units_within(0.01, 9.0, 99), 12);
         assert_eq!((outlook.shortage(90.0), outlook.shortage(100.0)), (10.0, 0.0));
@@ -283,12 +318,11 @@ mod tests {
             x in 0.0..1500.0, more in 0.0..500.0, risk in 0.0001..0.5, by in 1.0..3.0,
         ) {
             values.sort_by(f64::total_cmp);
-            let (levels, v) = (&DEFAULT_QUANTILES, values.as_slice());
-            let (here, there) = (exceeds(levels, v, x), exceeds(levels, v, x + more));
+            let forecast = forecast(vec![values]);
+            let outlook = first(&forecast);
+            let (here, there) = (outlook.overload(x), outlook.overload(x + more));
             prop_assert!((0.0..=1.0).contains(&here) && there <= here + 1e-12);
-            prop_assert!(beyond(levels, v, x + more) <= beyond(levels, v, x) + 1e-6);
-            let forecast = forecast(vec![values.clone()]);
-            let outlook = &Outlook::each_until(&forecast, Timestamp::MAX)[0];
+            prop_assert!(outlook.shortage(x + more) <= outlook.shortage(x) + 1e-6);
             let (tight, loose) = (outlook.units_within(risk, 7.0, 500), outlook.units_within(risk * by, 7.0, 500));
             prop_assert!(loose <= tight);
             prop_assert!(tight == 500 || outlook.overload(7.0 * f64::from(tight)) <= risk);

@@ -58,8 +58,8 @@ pub fn risks(outlook: &Outlook, unit_capacity: f64) -> Vec<f64> {
         .map(|units| (units, outlook.overload(units * unit_capacity)))
         .collect();
     let cheapest = |price: f64| {
-        let cost = |(units, risk): &(f64, f64)| units + price * risk;
-        weighed.iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).map_or(1.0, |(_, risk)| *risk)
+        let costs = weighed.iter().map(|(units, risk)| (units + price * risk, *risk));
+        costs.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(1.0, |(_, risk)| risk)
     };
     (0..PRICES).map(|index| cheapest(10_f64.powf(index as f64 / 2.0))).collect()
 }

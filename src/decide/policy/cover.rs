@@ -4,18 +4,16 @@
 use prescale_domain::PlanningRule;
 
 use crate::plan::{Context, Plan};
-use crate::planner::Outlook;
 use crate::words::units;
 
 /// `cover-until-effective`
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
-    let (Some(present), Some(needed)) = (context.present(), floor(context)) else {
+    let Some(present) = context.present().filter(|present| !plan.held && plan.units < *present) else {
         return plan;
     };
-    if plan.held || plan.units >= present {
+    let Some(floor) = floor(context).map(|needed| needed.min(present)) else {
         return plan;
-    }
-    let floor = needed.min(present);
+    };
     if floor <= plan.units {
         return plan;
     }
@@ -35,11 +33,13 @@ pub(super) fn floor(context: &Context) -> Option<u32> {
     let inputs = context.inputs;
     let planning = &inputs.settings.planning;
     let until = inputs.at + inputs.lead_time.until_effective() + planning.churn;
-    let windows = Outlook::each_until(forecast, until);
-    if planning.rule == PlanningRule::RiskBudget && !windows.is_empty() {
+    if planning.rule == PlanningRule::RiskBudget {
         let (capacity, allowed) = (inputs.settings.unit_capacity, context.allowed_risk().0);
         let most = context.present().unwrap_or(inputs.settings.max_units);
-        return windows.iter().map(|window| window.units_within(allowed, capacity, most)).max();
+        let needed = context.probabilities().and_then(|outlook| outlook.units_until(until, allowed, capacity, most));
+        if needed.is_some() {
+            return needed;
+        }
     }
     let peak = forecast.upper.iter().take(forecast.effective_index).copied().fold(0.0, f64::max);
     Some(context.units_for(peak, 1.0))

@@ -11,18 +11,18 @@ mod weighted_triggers;
 
 use prescale_domain::{ForecastInput, PlanningRule};
 
-use crate::plan::{Context, Plan};
+use crate::plan::{Context, Missing, Plan};
 use crate::words::{number, percent, units};
 
 /// What a rule asks for; `Err` = why it has nothing to say, as a code and a sentence: then the reactive rule decides.
-pub(super) type Asked = Result<(u32, String), (&'static str, String)>;
+pub(super) type Asked = Result<(u32, String), Missing>;
 
 /// `forecast-need`, or the code of what is wrong with the forecast followed by `reactive-need`.
 pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
     if plan.held {
         return plan;
     }
-    let (code, why) = match context.forecast().and_then(|forecast| asked(context, forecast)) {
+    let (code, why) = match context.forecast().map_err(Missing::clone).and_then(|forecast| asked(context, forecast)) {
         Ok((need, text)) => return Plan { need: Some(need), ..plan.because("forecast-need", need, text) },
         Err(missing) => missing,
     };

@@ -5,12 +5,11 @@ use prescale_domain::ForecastInput;
 
 use super::{Asked, ceiling};
 use crate::plan::Context;
-use crate::planner::Outlook;
 use crate::words::percent;
 
 pub(super) fn asks(context: &Context, forecast: &ForecastInput) -> Asked {
     let wanted = context.inputs.settings.planning.confidence_min;
-    let confidence = confidence(context, forecast);
+    let confidence = confidence(context);
     if confidence < wanted {
         let text = format!("the forecast is {} sure, less than {}", percent(confidence), percent(wanted));
         return Err(("forecast-unsure", text));
@@ -20,8 +19,8 @@ pub(super) fn asks(context: &Context, forecast: &ForecastInput) -> Asked {
 }
 
 /// In [0, 1]; without quantiles nothing is known of it, which is no confidence.
-fn confidence(context: &Context, forecast: &ForecastInput) -> f64 {
-    let Some(outlook) = Outlook::determined(forecast, context.inputs.at, &context.inputs.lead_time) else { return 0.0 };
+fn confidence(context: &Context) -> f64 {
+    let Some(outlook) = context.outlook() else { return 0.0 };
     let median = outlook.mean(0.5);
     let half = outlook.width(0.1, 0.9) / 2.0;
     if median > 0.0 { (1.0 - half / median).clamp(0.0, 1.0) } else { f64::from(u8::from(half <= 0.0)) }
