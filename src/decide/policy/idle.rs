@@ -3,6 +3,7 @@
 
 use prescale_domain::{Likely, ScaleInSettings, Timestamp};
 
+use super::bounds;
 use crate::plan::{Context, Plan};
 use crate::words::{number, percent, units};
 
@@ -28,7 +29,9 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
         return plan.because("pre-warm", warm, text);
     }
     let waiting = inputs.circumstances.signals.queue.filter(|queue| queue.is_finite() && *queue > 0.0);
-    if let Some(queue) = waiting.filter(|_| units_now == 0) {
+    // While capacity is held, the bounds that follow lower nothing.
+    let allowed = !plan.held || bounds::highest(context) > 0;
+    if let Some(queue) = waiting.filter(|_| units_now == 0 && allowed) {
         let text = format!("{} wait and nothing runs: the first unit is started", number(queue));
         return plan.because("wake", 1, text);
     }

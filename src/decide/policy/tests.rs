@@ -75,6 +75,20 @@ fn a_delta_does_not_add_to_itself() {
 }
 
 #[test]
+fn a_delta_does_not_add_to_itself_where_the_rule_asks_for_what_is_there() {
+    let circumstances =
+        Circumstances { scheduled: vec![scheduled(ScheduleAction::Delta(3))], ..Circumstances::default() };
+    let mut case = DecisionInputs { circumstances, ..reactive(250.0, 10) };
+    case.settings.planning.rule = PlanningRule::Thresholds;
+    case.memory.needs.clear();
+    for _ in 0..20 {
+        let decision = decide(&case);
+        assert_eq!((decision.need, decision.desired), (Some(10), 13), "{}", explain(&decision));
+        case = next(&decision, Span::from_minutes(1));
+    }
+}
+
+#[test]
 fn an_emergency_overrides_a_schedule_and_waits_for_nothing() {
     let mut case = with_emergencies(reactive(460.0, 10));
     case.memory.last_scale_up = Some(NOW - Span::from_secs(5));
@@ -415,6 +429,10 @@ fn a_job_that_waits_wakes_what_sleeps_even_while_the_load_is_unknown() {
     check(&case, "hold-gap wake", 1);
     case.circumstances.signals.queue = Some(0.0);
     check(&case, "hold-gap", 0);
+    // Where the service may have none, none is started.
+    let mut none = DecisionInputs { load: None, ..asleep(3.0, 0.0, 0) };
+    none.settings.max_units = 0;
+    check(&none, "hold-gap", 0);
 }
 
 #[test]
