@@ -29,6 +29,7 @@ impl Controller {
             self.followers.iter_mut().for_each(|follower| follower.decided(&decision));
             self.publisher.decision(&decision);
             happenings::Decided::of(&decision).emit();
+            self.note_fallback(&decision);
             self.summary.decisions += 1;
             let model = decision.inputs.forecast.as_ref().map_or("none", |forecast| forecast.model.as_str()).to_owned();
             *self.summary.models.entry(model).or_default() += 1;

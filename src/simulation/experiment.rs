@@ -6,7 +6,7 @@ mod seasonal;
 use std::collections::BTreeMap;
 
 use prescale_actuate::{Fleet, FleetSettings};
-use prescale_decide::{Around, Moment, Rules, decide};
+use prescale_decide::{Around, Moment, Rules, decided};
 use prescale_domain::{
     ActuationReport, Decision, DecisionMemory, Mode, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp,
 };
@@ -153,7 +153,7 @@ pub fn simulate_service(
             memory: std::mem::take(&mut memory),
             circumstances,
         };
-        let decision = decide(&moment.inputs());
+        let decision = decided(moment.inputs());
         if fleet.desired() != decision.desired {
             fleet.set_desired(at, decision.desired);
             // What the loop would have been told of it.
