@@ -12,8 +12,8 @@ mod archive;
 mod back_fill;
 mod choose;
 mod control;
-mod fallback;
 mod experiments;
+mod fallback;
 #[cfg(test)]
 mod fixture;
 mod follow;
@@ -40,8 +40,8 @@ pub mod view;
 
 pub use archive::{StoredDecisions, decision_bytes};
 pub use control::{Controller, Event, Parts, Summary, covariates};
-pub use fallback::{FallbackBoard, FallbackSettings, Fallbacks, Silence};
 pub use experiments::{ExperimentSetup, ExperimentView};
+pub use fallback::{FallbackBoard, FallbackSettings, Fallbacks, Silence};
 pub use follow::Follower;
 pub use models::ModelNews;
 pub use settings::{ClockMode, ControllerSettings, OutTopics, ServiceSettings};

@@ -118,7 +118,8 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
     let load_is_requests = plan.config.services.iter().all(|service| service.signal == "requests_per_second");
     let legs: Vec<Leg> =
         all.iter().map(|(lead, flown)| leg(plan, *lead, flown, Rules { budget_pct, load_is_requests })).collect();
-    let (mut jobs, mut others): (Vec<(usize, Job)>, Vec<(usize, Job)>) = Default::default();
+    let mut jobs: Vec<(usize, Job)> = Vec::new();
+    let mut others: Vec<(usize, Job)> = Vec::new();
     for index in 0..legs.len() {
         jobs.push((index, Job::Configured));
         jobs.extend(BUDGETS.iter().filter(|_| plan.sweep).map(|budget| (index, Job::Budget(*budget))));
