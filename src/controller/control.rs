@@ -192,7 +192,7 @@ impl Controller {
         controller.resume_training();
         controller.back_fill_at_start()?;
         controller.show.restore(controller.features.all());
-        controller.show.paused(&controller.state.pauses);
+        controller.recall_pauses();
         Ok(controller)
     }
 

@@ -117,6 +117,16 @@ impl Pauses {
 }
 
 impl Controller {
+    /// Tells at the start what is still paused from before: readers, the log and the metric.
+    pub(crate) fn recall_pauses(&mut self) {
+        let Pauses { all, services, .. } = &self.state.pauses;
+        let each = services.iter().map(|(service, pause)| (Some(service), pause));
+        for (service, pause) in all.iter().map(|pause| (None, pause)).chain(each) {
+            PauseChanged { service, paused: true, by: &pause.by }.emit();
+        }
+        self.show.paused(&self.state.pauses);
+    }
+
     pub(crate) fn take_order(&mut self, ordered: Ordered) -> Result<(), ControllerError> {
         let Ordered { order, reply } = ordered;
         if let Some(change) = self.state.pauses.carry_out(order, self.clock.now()) {
