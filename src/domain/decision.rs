@@ -7,6 +7,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::digest;
 use crate::{
     Alternative, Circumstances, LeadTime, PlanningSettings, RiskAccount, RiskPrices, RulesMemory, ServiceName, Span,
     TargetState, Timestamp,
@@ -173,16 +174,9 @@ pub struct Decision {
     pub inputs: DecisionInputs,
 }
 
-/// Room for the inputs of most decisions as JSON, so that it need not grow bit by bit.
-const USUAL_BYTES: usize = 16 << 10;
-
 impl DecisionId {
     pub fn new(inputs: &DecisionInputs) -> Self {
-        let mut bytes = Vec::with_capacity(USUAL_BYTES);
-        if serde_json::to_writer(&mut bytes, inputs).is_err() {
-            bytes.clear();
-        }
-        let hash = blake3::hash(&bytes).to_hex();
+        let hash = digest(inputs).unwrap_or_else(|| blake3::hash(&[])).to_hex();
         Self(format!("{}@{}#{}", inputs.service, inputs.at, &hash.as_str()[..16]))
     }
 }

@@ -8,6 +8,7 @@ mod cadence;
 mod calendar;
 mod circumstances;
 mod decision;
+mod digest;
 mod emergency;
 mod event;
 mod fallback;

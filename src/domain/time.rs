@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike as _, TimeZone, Timelike as _, Utc};
+use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
@@ -69,22 +69,48 @@ impl Timestamp {
 
     fn text(self) -> Text {
         const LAST: i64 = 253_402_300_799_000;
-        let mut text = Text::default();
-        let Some(time) = Utc.timestamp_millis_opt(self.0.clamp(FIRST, LAST)).single() else { return text };
-        text.number(time.year().unsigned_abs().into(), 4);
-        for (sign, number) in
-            [("-", time.month()), ("-", time.day()), ("T", time.hour()), (":", time.minute()), (":", time.second())]
-        {
-            text.push(sign);
-            text.number(number.into(), 2);
+        let clamped = self.0.clamp(FIRST, LAST);
+        let (year, month, day) = civil(clamped.div_euclid(DAY_MILLIS));
+        let within = clamped.rem_euclid(DAY_MILLIS).unsigned_abs();
+        let mut text = Text { bytes: *b"0000-00-00T00:00:00.000Z", length: 24 };
+        text.two_digits(0, year / 100);
+        text.two_digits(2, year % 100);
+        text.two_digits(5, month);
+        text.two_digits(8, day);
+        text.two_digits(11, within / 3_600_000);
+        text.two_digits(14, within / 60_000 % 60);
+        text.two_digits(17, within / 1000 % 60);
+        // Also those that are clamped to a whole second say that they had some.
+        if self.0.rem_euclid(1000) == 0 {
+            text.bytes[19] = b'Z';
+            text.length = 20;
+        } else {
+            let millis = within % 1000;
+            text.two_digits(20, millis / 10);
+            text.bytes[22] = b'0' + (millis % 10) as u8;
         }
-        if self.0.rem_euclid(1000) != 0 {
-            text.push(".");
-            text.number(time.timestamp_subsec_millis().into(), 3);
-        }
-        text.push("Z");
         text
     }
+}
+
+const DAY_MILLIS: i64 = 86_400_000;
+
+/// Year, month and day of so many days after 1970-01-01 in the Gregorian calendar, from the year 1 on, by years that begin in
+/// March (Hinnant, chrono-Compatible Low-Level Date Algorithms, 2013).
+fn civil(days: i64) -> (u64, u64, u64) {
+    /// Days from 0000-03-01, the first of a year that ends with its leap day, to 1970-01-01.
+    const EPOCH: i64 = 719_468;
+    const DAYS_OF_400_YEARS: u64 = 146_097;
+    let days = (days + EPOCH).unsigned_abs();
+    let (era, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
+    // Of four years the last has a day more, of a hundred not, of four hundred again.
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // Five months from March on have 153 days, and so have the next five.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (400 * era + year + next, month, day)
 }
 
 /// A short text on the stack. A decision's record has some fifty moments and lengths, and its id is a hash of that record:
@@ -96,25 +122,30 @@ struct Text {
 }
 
 impl Text {
-    fn push(&mut self, text: &str) {
-        for byte in text.bytes() {
-            if let Some(free) = self.bytes.get_mut(self.length) {
-                *free = byte;
-                self.length += 1;
-            }
+    fn push(&mut self, text: &[u8]) {
+        if let Some(free) = self.bytes.get_mut(self.length..self.length + text.len()) {
+            free.copy_from_slice(text);
+            self.length += text.len();
         }
     }
 
-    /// In at least so many digits.
-    fn number(&mut self, mut number: u64, width: usize) {
+    fn two_digits(&mut self, at: usize, number: u64) {
+        self.bytes[at] = b'0' + (number / 10) as u8;
+        self.bytes[at + 1] = b'0' + (number % 10) as u8;
+    }
+
+    fn number(&mut self, mut number: u64) {
         let mut digits = [b'0'; 20];
         let mut first = digits.len();
-        while number > 0 || digits.len() - first < width.min(digits.len()) {
+        loop {
             first -= 1;
             digits[first] = b'0' + (number % 10) as u8;
             number /= 10;
+            if number == 0 {
+                break;
+            }
         }
-        self.push(std::str::from_utf8(&digits[first..]).unwrap_or_default());
+        self.push(&digits[first..]);
     }
 
     fn as_str(&self) -> &str {
@@ -194,14 +225,14 @@ impl Span {
 
     /// In the largest unit that gives a whole number.
     fn text(self) -> Text {
-        const UNITS: [(i64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        const UNITS: [(i64, &[u8]); 4] = [(DAY_MILLIS, b"d"), (3_600_000, b"h"), (60_000, b"m"), (1000, b"s")];
         let whole = UNITS.into_iter().find(|(size, _)| self.0 != 0 && self.0 % size == 0);
-        let (size, unit) = whole.unwrap_or(if self.0 == 0 { (1, "s") } else { (1, "ms") });
+        let (size, unit): (i64, &[u8]) = whole.unwrap_or(if self.0 == 0 { (1, b"s") } else { (1, b"ms") });
         let mut text = Text::default();
         if self.0 < 0 {
-            text.push("-");
+            text.push(b"-");
         }
-        text.number((self.0 / size).unsigned_abs(), 1);
+        text.number((self.0 / size).unsigned_abs());
         text.push(unit);
         text
     }
@@ -299,7 +330,7 @@ impl Clock for SystemClock {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-    use chrono::SecondsFormat;
+    use chrono::{SecondsFormat, TimeZone as _};
 
     use super::*;
 
@@ -310,10 +341,13 @@ mod tests {
             let millis = millis.clamp(FIRST, 253_402_300_799_000);
             Utc.timestamp_millis_opt(millis).unwrap().to_rfc3339_opts(form, true)
         };
-        // Of all years some moments each, with and without milliseconds.
+        // Of all years some moments each, with and without milliseconds; of the 400 years from 1970 on every day.
         let steps = (FIRST..=253_402_300_799_000).step_by(3_600_000 * 24 * 37 + 1_234_567);
         let whole = steps.clone().map(|millis| millis - millis.rem_euclid(1000));
-        for millis in steps.chain(whole).chain([i64::MIN, FIRST - 1, -1, 0, 1, 253_402_300_799_999, i64::MAX]) {
+        let days = (0..146_097).map(|day| day * DAY_MILLIS);
+        for millis in
+            steps.chain(whole).chain(days).chain([i64::MIN, FIRST - 1, -1, 0, 1, 253_402_300_799_999, i64::MAX])
+        {
             let moment = Timestamp(millis);
             assert_eq!(moment.to_rfc3339(), written(millis));
             assert_eq!(serde_json::to_string(&moment).unwrap(), format!("\"{moment}\""));

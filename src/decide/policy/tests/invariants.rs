@@ -222,6 +222,12 @@ proptest! {
     }
 
     #[test]
+    fn an_id_ends_with_the_hash_of_the_inputs_as_json(inputs in surrounded()) {
+        let hash = blake3::hash(&serde_json::to_vec(&inputs).unwrap()).to_hex();
+        prop_assert_eq!(decide(&inputs).id.0, format!("{}@{}#{}", inputs.service, inputs.at, &hash[..16]));
+    }
+
+    #[test]
     fn without_circumstances_nothing_of_them_is_written(inputs in any_inputs()) {
         let json = serde_json::to_string(&decide(&inputs)).unwrap();
         prop_assert!(!json.contains("circumstances") && !json.contains("rules"), "{}", json);
