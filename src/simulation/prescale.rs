@@ -1,7 +1,7 @@
 //! Prescale in a meeting: its own decisions on kept forecasts, flown like everybody else's. Rule: what decides here is what
-//! decides in service; a budget that is swept changes nothing else.
+//! decides in service; a setting that is swept changes nothing else.
 
-use prescale_domain::{Decision, ForecastScore, PlanningSettings, PolicySettings, Span, Timestamp};
+use prescale_domain::{Decision, ForecastScore, Span, Timestamp};
 
 use crate::arena::{Bout, Demand, Pilot, Tally};
 use crate::baselines::System;
@@ -16,10 +16,66 @@ pub struct Entry<'a> {
     pub settings: ExperimentSettings,
     /// The load of each window of the bout as it was known; not a number = a gap.
     pub seen: &'a [f64],
+    /// Units for the highest load of the past.
+    pub peak: u32,
+}
+
+/// What an operator would configure otherwise, to stand elsewhere between cost and violation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Setting {
+    /// The violation budget, as a share of time, with no rules around the planner: those add units whatever they cost, and
+    /// are no matter of a budget. `None` = as configured, with its rules.
+    pub budget: Option<f64>,
+    /// Most that the newest load may use of the units.
+    pub utilization: Option<f64>,
+    /// Least units, as a share of a fleet for the highest load of the past; they are there from the start, as a fixed fleet is.
+    pub floor: Option<f64>,
+    /// Units go as soon as they are not needed.
+    pub brisk: bool,
 }
 
 /// Budgets of a sweep, as shares of time: from next to nothing to half of it.
-pub const BUDGETS: [f64; 15] = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4];
+const BUDGETS: [f64; 15] = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4];
+const BRISK_BUDGETS: [f64; 7] = [1e-3, 5e-3, 0.01, 0.02, 0.05, 0.12, 0.3];
+const FLOORS: [f64; 3] = [0.5, 0.75, 1.0];
+/// A budget under which something else decides, and one under which the forecast decides as well.
+const LOOSE: f64 = 0.2;
+const TIGHT: f64 = 0.001;
+const TIGHT_UTILIZATIONS: [f64; 4] = [0.6, 0.7, 0.8, 0.9];
+
+/// Where Prescale is flown to find its frontier, beside what is configured.
+pub fn sweep() -> Vec<Setting> {
+    let budgets = BUDGETS.map(|budget| Setting { budget: Some(budget), ..Setting::default() });
+    let brisk = BRISK_BUDGETS.map(|budget| Setting { budget: Some(budget), brisk: true, ..Setting::default() });
+    let floors = FLOORS.map(|floor| Setting { floor: Some(floor), ..Setting::default() });
+    let only_floors = floors.map(|setting| Setting { budget: Some(LOOSE), ..setting });
+    let at = |utilization, budget, brisk| Setting {
+        budget: Some(budget),
+        utilization: Some(utilization),
+        brisk,
+        ..Setting::default()
+    };
+    // From 0.3 to 0.95.
+    let utilizations = (6..=19).map(|step| f64::from(step) / 20.0);
+    let loose = utilizations.clone().map(|utilization| at(utilization, LOOSE, false));
+    let quick = utilizations.map(|utilization| at(utilization, LOOSE, true));
+    let tight = TIGHT_UTILIZATIONS.map(|utilization| at(utilization, TIGHT, false));
+    budgets.into_iter().chain(brisk).chain(floors).chain(only_floors).chain(tight).chain(loose).chain(quick).collect()
+}
+
+impl Setting {
+    /// As a report names it.
+    pub fn label(&self) -> String {
+        let named = |name: &str, value: Option<f64>| value.map(|value| format!("{name}={value}"));
+        let parts = [
+            named("utilization", self.utilization),
+            named("floor", self.floor),
+            named("budget", self.budget),
+            self.brisk.then(|| "brisk".to_owned()),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
 
 /// Prescale as it is configured; `entries` go with the services of the meeting by their order.
 pub fn configured(meeting: &Meeting, entries: &[Entry]) -> Operation {
@@ -44,36 +100,16 @@ pub fn recorded(meeting: &Meeting, entries: &[Entry]) -> (Operation, Vec<Vec<Dec
     (Operation { label: String::new(), flights }, decided)
 }
 
-/// Prescale with another violation budget, by its planner alone: rules that add units whatever they cost, as in an
-/// emergency, are no matter of a budget.
-pub fn with_budget(meeting: &Meeting, entries: &[Entry], budget: f64) -> Operation {
-    let entries: Vec<Entry> = entries.iter().map(|entry| entry.with_budget(budget)).collect();
-    Operation { label: format!("budget={budget}"), ..configured(meeting, &entries) }
-}
-
-/// Prescale where an operator lets the newest load use the units to `utilization` at most: the nearer the budget comes to none
-/// at all, the less is decided by anything else.
-pub fn with_utilization(meeting: &Meeting, entries: &[Entry], utilization: f64, budget: f64) -> Operation {
-    let mut entries: Vec<Entry> = entries.iter().map(|entry| entry.with_budget(budget)).collect();
-    for entry in &mut entries {
-        entry.settings.policy.planning.utilization_max = Some(utilization);
-    }
-    let label = format!("utilization={utilization} budget={budget}");
-    Operation { label, ..configured(meeting, &entries) }
-}
-
-/// Prescale where an operator keeps so many units at all times, by service; they are there from the start, as a fixed fleet
-/// is.
-pub fn with_floor(meeting: &Meeting, entries: &[Entry], label: &str, floors: &[u32]) -> Operation {
+/// Prescale as an operator might have configured it.
+pub fn set(meeting: &Meeting, entries: &[Entry], setting: Setting) -> Operation {
     let flights = meeting.flights(|bout, index| {
-        let floor = floors.get(index).copied().unwrap_or(0);
-        let mut entry = entries[index].clone();
-        entry.settings.policy.min_units = floor.max(entry.settings.policy.min_units).min(bout.fleet.max);
+        let entry = entries[index].set(setting, bout.fleet.max);
+        let least = if setting.floor.is_some() { entry.settings.policy.min_units } else { 0 };
         let mut bout = bout.clone();
-        bout.fleet.initial = bout.fleet.initial.max(floor);
+        bout.fleet.initial = bout.fleet.initial.max(least);
         fly(&bout, &entry, meeting.spikes(index), |_| {})
     });
-    Operation { label: label.to_owned(), flights }
+    Operation { label: setting.label(), flights }
 }
 
 /// The line of a card: what is configured counts, not what would have been best.
@@ -82,12 +118,20 @@ pub fn showing(configured: Operation) -> Showing {
 }
 
 impl Entry<'_> {
-    fn with_budget(&self, budget: f64) -> Self {
-        let policy = &self.settings.policy;
-        let planning = PlanningSettings { violation_budget: budget, ..policy.planning.clone() };
-        let policy = PolicySettings { planning, ..policy.clone() };
-        let settings = ExperimentSettings { policy, rules: None, ..self.settings.clone() };
-        Self { stream: self.stream, seen: self.seen, settings }
+    fn set(&self, setting: Setting, most: u32) -> Self {
+        let mut entry = self.clone();
+        let policy = &mut entry.settings.policy;
+        if let Some(budget) = setting.budget {
+            policy.planning.violation_budget = budget;
+            entry.settings.rules = None;
+        }
+        policy.planning.utilization_max = setting.utilization.or(policy.planning.utilization_max);
+        let floor = setting.floor.map_or(0, |share| (f64::from(self.peak) * share).ceil() as u32);
+        policy.min_units = floor.max(policy.min_units).min(most);
+        if setting.brisk {
+            (policy.cooldown_down, policy.stabilization_down, policy.hysteresis) = (Span::ZERO, Span::ZERO, 0.0);
+        }
+        entry
     }
 }
 
