@@ -24,6 +24,8 @@ pub struct ExperimentSettings {
     pub decision_interval: Span,
     /// From the end of a window to its use in a decision.
     pub data_age: Span,
+    /// Length of the first part of a window, after which its load is known and decided by; `None` = that of the window.
+    pub early: Option<Span>,
     /// Whether the forecaster knows of campaigns from the moment at which they were announced.
     pub knows_events: bool,
     /// What decisions say that they are made in; the simulated fleet follows them all the same.
@@ -119,9 +121,14 @@ pub fn simulate_service(
     let (mut load_window_end, mut actuation) = (None, None);
     for (index, load) in seen.iter().enumerate() {
         let window_end = start + Span::from_millis(step.millis().saturating_mul(index as i64 + 1));
-        let at = window_end + settings.data_age;
-        let load = Some(*load).filter(|load| load.is_finite());
-        load_window_end = if load.is_some() { Some(window_end) } else { load_window_end };
+        let known_until = settings.early.map_or(window_end, |early| window_end - step + early);
+        let at = known_until + settings.data_age;
+        let is_known = load.is_finite();
+        // Where the open window tells nothing, the closed one before it counts.
+        let closed = settings.early.and_then(|_| seen.get(index.checked_sub(1)?)).copied();
+        let load = Some(*load).filter(|_| is_known).or(closed).filter(|load| load.is_finite());
+        let newest = if is_known || settings.early.is_none() { known_until } else { window_end - step };
+        load_window_end = if load.is_some() { Some(newest) } else { load_window_end };
         let made = forecast(window_end);
         let target = fleet.state(at);
         let around = Around {
@@ -141,7 +148,7 @@ pub fn simulate_service(
             settings: &policy,
             load,
             load_window_end,
-            window_end: Some(window_end),
+            window_end: Some(newest),
             signals: BTreeMap::new(),
             forecast: made.as_ref().map_err(String::as_str),
             decision_interval: settings.decision_interval,

@@ -72,6 +72,7 @@ pub(super) fn courses(
             policy: service.policy_settings(&config.policy),
             decision_interval: config.policy.decision_interval.max(config.features.step),
             data_age: config.features.lateness,
+            early: config.features.early_step,
             knows_events: false,
             mode: service.mode.unwrap_or(config.mode),
             rules: Some(crate::app::rules(config, service, &timetable)),

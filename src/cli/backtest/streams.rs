@@ -101,6 +101,9 @@ fn key(question: &Question) -> String {
         hasher.update(b"\n");
     };
     add(&serde_json::json!([VERSION, settings.step, settings.lateness, settings.retention]));
+    if let Some(early) = settings.early_step {
+        add(&serde_json::json!(["early", early]));
+    }
     add(&serde_json::to_value(&settings.online).unwrap_or_default());
     for service in &settings.services {
         add(&serde_json::json!([service.name, service.signal, service.covariates]));
