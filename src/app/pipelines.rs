@@ -20,7 +20,7 @@ use prescale_telemetry::pipeline::SqlWarned;
 use super::formats::Formats;
 use super::pipeline_name;
 use crate::cli::{Failure, pipeline_failure};
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 
 /// One pipeline and where it runs.
 pub(crate) struct PipelineSpec {
