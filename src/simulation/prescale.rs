@@ -35,32 +35,32 @@ pub struct Setting {
 }
 
 /// Budgets of a sweep, as shares of time: from next to nothing to half of it.
-const BUDGETS: [f64; 15] = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4];
+const BUDGETS: [f64; 16] =
+    [1e-6, 1e-5, 1e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4];
 const BRISK_BUDGETS: [f64; 7] = [1e-3, 5e-3, 0.01, 0.02, 0.05, 0.12, 0.3];
-const FLOORS: [f64; 3] = [0.5, 0.75, 1.0];
-/// A budget under which something else decides, and one under which the forecast decides as well.
+/// Utilizations by the newest load under a budget that leaves the decision to it ...
 const LOOSE: f64 = 0.2;
-const TIGHT: f64 = 0.001;
-const TIGHT_UTILIZATIONS: [f64; 4] = [0.6, 0.7, 0.8, 0.9];
+const UTILIZATIONS: [f64; 6] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9];
+const BRISK_UTILIZATIONS: [f64; 12] = [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
+/// ... and under one by which the forecast decides as well.
+const TIGHT: [(f64, f64); 5] = [(0.6, 1e-3), (0.7, 1e-3), (0.8, 1e-3), (0.9, 1e-3), (0.6, 5e-4)];
+/// Least units as they are configured otherwise, and with a budget.
+const FLOORS: [f64; 3] = [0.5, 0.75, 1.0];
+const FLOORS_WITHIN: [(f64, f64); 3] = [(1.0, LOOSE), (0.2, 1e-3), (0.2, 5e-4)];
 
 /// Where Prescale is flown to find its frontier, beside what is configured.
 pub fn sweep() -> Vec<Setting> {
-    let budgets = BUDGETS.map(|budget| Setting { budget: Some(budget), ..Setting::default() });
-    let brisk = BRISK_BUDGETS.map(|budget| Setting { budget: Some(budget), brisk: true, ..Setting::default() });
-    let floors = FLOORS.map(|floor| Setting { floor: Some(floor), ..Setting::default() });
-    let only_floors = floors.map(|setting| Setting { budget: Some(LOOSE), ..setting });
-    let at = |utilization, budget, brisk| Setting {
-        budget: Some(budget),
-        utilization: Some(utilization),
-        brisk,
-        ..Setting::default()
-    };
-    // From 0.3 to 0.95.
-    let utilizations = (6..=19).map(|step| f64::from(step) / 20.0);
-    let loose = utilizations.clone().map(|utilization| at(utilization, LOOSE, false));
-    let quick = utilizations.map(|utilization| at(utilization, LOOSE, true));
-    let tight = TIGHT_UTILIZATIONS.map(|utilization| at(utilization, TIGHT, false));
-    budgets.into_iter().chain(brisk).chain(floors).chain(only_floors).chain(tight).chain(loose).chain(quick).collect()
+    let of = |utilization, floor, budget, brisk| Setting { budget, utilization, floor, brisk };
+    let budgets = BUDGETS.iter().map(|budget| of(None, None, Some(*budget), false));
+    let brisk_budgets = BRISK_BUDGETS.iter().map(|budget| of(None, None, Some(*budget), true));
+    let loose = UTILIZATIONS.iter().map(|most| of(Some(*most), None, Some(LOOSE), false));
+    let brisk_loose = BRISK_UTILIZATIONS.iter().map(|most| of(Some(*most), None, Some(LOOSE), true));
+    let tight = TIGHT.iter().map(|(most, budget)| of(Some(*most), None, Some(*budget), false));
+    let brisk_tight = TIGHT.iter().skip(4).map(|(most, budget)| of(Some(*most), None, Some(*budget), true));
+    let floors = FLOORS.iter().map(|floor| of(None, Some(*floor), None, false));
+    let within = FLOORS_WITHIN.iter().map(|(floor, budget)| of(None, Some(*floor), Some(*budget), false));
+    let utilizations = loose.chain(brisk_loose).chain(tight).chain(brisk_tight);
+    budgets.chain(brisk_budgets).chain(utilizations).chain(floors).chain(within).collect()
 }
 
 impl Setting {
