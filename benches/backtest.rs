@@ -17,7 +17,7 @@ use prescale_domain::{
     Mode, PlanningRule, PlanningSettings, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp,
 };
 use prescale_simulation::arena::{Bout, Demand, Pilot, TICK, spikes};
-use prescale_simulation::baselines::{Course, System, static_peak};
+use prescale_simulation::baselines::{Course, System, static_p95, static_peak};
 use prescale_simulation::experiment::ExperimentSettings;
 use prescale_simulation::frontier::{Tolerance, compare};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing, fit};
@@ -201,7 +201,8 @@ fn read(stream: &ForecastStream, bout: &Bout) -> usize {
 fn sweep(meeting: &Meeting, courses: &[Course], stream: &ForecastStream, times: &mut Times) -> Vec<Operation> {
     let bout = &courses[0].bout;
     let peak = static_peak(courses[0].training.load.iter().copied(), bout.unit_capacity);
-    let entries = [Entry { stream, settings: settings(bout), seen: &bout.demand.load, peak }];
+    let p95 = static_p95(&courses[0].training.load, bout.unit_capacity);
+    let entries = [Entry { stream, settings: settings(bout), seen: &bout.demand.load, peak, p95 }];
     let mut swept = times.part("prescale: as configured", || vec![prescale::configured(meeting, &entries)]);
     swept.extend(times.part("prescale: swept", || -> Vec<Operation> {
         prescale::sweep().into_iter().map(|setting| prescale::set(meeting, &entries, setting)).collect()

@@ -16,8 +16,9 @@ pub struct Entry<'a> {
     pub settings: ExperimentSettings,
     /// The load of each window of the bout as it was known; not a number = a gap.
     pub seen: &'a [f64],
-    /// Units for the highest load of the past.
+    /// Units for the highest load of the past, and for all but its highest twentieth.
     pub peak: u32,
+    pub p95: u32,
 }
 
 /// What an operator would configure otherwise, to stand elsewhere between cost and violation.
@@ -30,6 +31,10 @@ pub struct Setting {
     pub utilization: Option<f64>,
     /// Least units, as a share of a fleet for the highest load of the past; they are there from the start, as a fixed fleet is.
     pub floor: Option<f64>,
+    /// Most units, as such a share.
+    pub ceiling: Option<f64>,
+    /// As many units as carry all but the highest twentieth of the loads of the past, at all times.
+    pub fixed: bool,
     /// Units go as soon as they are not needed.
     pub brisk: bool,
 }
@@ -40,7 +45,7 @@ const BUDGETS: [f64; 16] =
 const BRISK_BUDGETS: [f64; 7] = [1e-3, 5e-3, 0.01, 0.02, 0.05, 0.12, 0.3];
 /// Utilizations by the newest load under a budget that leaves the decision to it ...
 const LOOSE: f64 = 0.2;
-const UTILIZATIONS: [f64; 6] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9];
+const UTILIZATIONS: [f64; 9] = [0.5, 0.6, 0.65, 0.7, 0.8, 0.825, 0.85, 0.875, 0.9];
 const BRISK_UTILIZATIONS: [f64; 12] = [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
 /// ... and under one by which the forecast decides as well.
 const TIGHT: [(f64, f64); 5] = [(0.6, 1e-3), (0.7, 1e-3), (0.8, 1e-3), (0.9, 1e-3), (0.6, 5e-4)];
@@ -48,19 +53,26 @@ const TIGHT: [(f64, f64); 5] = [(0.6, 1e-3), (0.7, 1e-3), (0.8, 1e-3), (0.9, 1e-
 const FLOORS: [f64; 3] = [0.5, 0.75, 1.0];
 const FLOORS_WITHIN: [(f64, f64); 3] = [(1.0, LOOSE), (0.2, 1e-3), (0.2, 5e-4)];
 
+/// Most units, where little is to be paid and much may be missed; with a load that has grown the past is no measure.
+const CEILINGS: [f64; 6] = [0.05, 0.1, 0.15, 0.25, 0.5, 1.0];
+
 /// Where Prescale is flown to find its frontier, beside what is configured.
 pub fn sweep() -> Vec<Setting> {
-    let of = |utilization, floor, budget, brisk| Setting { budget, utilization, floor, brisk };
-    let budgets = BUDGETS.iter().map(|budget| of(None, None, Some(*budget), false));
-    let brisk_budgets = BRISK_BUDGETS.iter().map(|budget| of(None, None, Some(*budget), true));
-    let loose = UTILIZATIONS.iter().map(|most| of(Some(*most), None, Some(LOOSE), false));
-    let brisk_loose = BRISK_UTILIZATIONS.iter().map(|most| of(Some(*most), None, Some(LOOSE), true));
-    let tight = TIGHT.iter().map(|(most, budget)| of(Some(*most), None, Some(*budget), false));
-    let brisk_tight = TIGHT.iter().skip(4).map(|(most, budget)| of(Some(*most), None, Some(*budget), true));
-    let floors = FLOORS.iter().map(|floor| of(None, Some(*floor), None, false));
-    let within = FLOORS_WITHIN.iter().map(|(floor, budget)| of(None, Some(*floor), Some(*budget), false));
+    let of = |budget, brisk| Setting { budget: Some(budget), brisk, ..Setting::default() };
+    let at = |utilization, budget, brisk| Setting { utilization: Some(utilization), ..of(budget, brisk) };
+    let budgets = BUDGETS.iter().map(|budget| of(*budget, false));
+    let brisk_budgets = BRISK_BUDGETS.iter().map(|budget| of(*budget, true));
+    let loose = UTILIZATIONS.iter().map(|most| at(*most, LOOSE, false));
+    let brisk_loose = BRISK_UTILIZATIONS.iter().map(|most| at(*most, LOOSE, true));
+    let tight = TIGHT.iter().map(|(most, budget)| at(*most, *budget, false));
+    let brisk_tight = TIGHT.iter().skip(4).map(|(most, budget)| at(*most, *budget, true));
+    let floors = FLOORS.iter().map(|floor| Setting { floor: Some(*floor), ..Setting::default() });
+    let within = FLOORS_WITHIN.iter().map(|(floor, budget)| Setting { floor: Some(*floor), ..of(*budget, false) });
+    let ceilings = CEILINGS.iter().map(|ceiling| Setting { ceiling: Some(*ceiling), ..of(LOOSE, true) });
     let utilizations = loose.chain(brisk_loose).chain(tight).chain(brisk_tight);
-    budgets.chain(brisk_budgets).chain(utilizations).chain(floors).chain(within).collect()
+    let fixed = Setting { fixed: true, ..of(LOOSE, true) };
+    let bounds = floors.chain(within).chain(ceilings).chain([fixed]);
+    budgets.chain(brisk_budgets).chain(utilizations).chain(bounds).collect()
 }
 
 impl Setting {
@@ -70,8 +82,10 @@ impl Setting {
         let parts = [
             named("utilization", self.utilization),
             named("floor", self.floor),
+            named("ceiling", self.ceiling),
             named("budget", self.budget),
             self.brisk.then(|| "brisk".to_owned()),
+            self.fixed.then(|| "fixed".to_owned()),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
@@ -104,9 +118,15 @@ pub fn recorded(meeting: &Meeting, entries: &[Entry]) -> (Operation, Vec<Vec<Dec
 pub fn set(meeting: &Meeting, entries: &[Entry], setting: Setting) -> Operation {
     let flights = meeting.flights(|bout, index| {
         let entry = entries[index].set(setting, bout.fleet.max);
-        let least = if setting.floor.is_some() { entry.settings.policy.min_units } else { 0 };
+        let (least, most) = (entry.settings.policy.min_units, entry.settings.policy.max_units);
         let mut bout = bout.clone();
-        bout.fleet.initial = bout.fleet.initial.max(least);
+        // What bounds it is there from the start, as with a fixed fleet.
+        if setting.floor.is_some() || setting.fixed {
+            bout.fleet.initial = bout.fleet.initial.max(least);
+        }
+        if setting.ceiling.is_some() || setting.fixed {
+            bout.fleet.initial = bout.fleet.initial.min(most);
+        }
         fly(&bout, &entry, meeting.spikes(index), |_| {})
     });
     Operation { label: setting.label(), flights }
@@ -126,8 +146,11 @@ impl Entry<'_> {
             entry.settings.rules = None;
         }
         policy.planning.utilization_max = setting.utilization.or(policy.planning.utilization_max);
-        let floor = setting.floor.map_or(0, |share| (f64::from(self.peak) * share).ceil() as u32);
-        policy.min_units = floor.max(policy.min_units).min(most);
+        let units = |share: f64| (f64::from(self.peak) * share).ceil() as u32;
+        let fixed = setting.fixed.then_some(self.p95);
+        policy.max_units = setting.ceiling.map(units).or(fixed).unwrap_or(most).min(policy.max_units);
+        let floor = setting.floor.map(units).or(fixed).unwrap_or(0).max(policy.min_units);
+        policy.min_units = floor.min(most).min(policy.max_units);
         if setting.brisk {
             (policy.cooldown_down, policy.stabilization_down, policy.hysteresis) = (Span::ZERO, Span::ZERO, 0.0);
         }

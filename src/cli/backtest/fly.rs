@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use prescale_domain::{Decision, ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
-use prescale_simulation::baselines::{Contender, System, static_peak};
+use prescale_simulation::baselines::{Contender, System, static_p95, static_peak};
 use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing, fit};
 use prescale_simulation::prescale::{self, Entry, Setting, sweep};
@@ -154,7 +154,8 @@ fn leg<'a>(plan: &'a Plan, lead: Option<Span>, flown: &'a Flown, rules: Rules) -
     let known = flown.names.iter().zip(&flown.settings).zip(&flown.seen).zip(&flown.courses);
     let entries = known.filter_map(|(((name, settings), seen), course)| {
         let peak = static_peak(course.training.load.iter().copied(), course.bout.unit_capacity);
-        Some(Entry { stream: plan.streams.get(name)?, settings: settings.clone(), seen, peak })
+        let p95 = static_p95(&course.training.load, course.bout.unit_capacity);
+        Some(Entry { stream: plan.streams.get(name)?, settings: settings.clone(), seen, peak, p95 })
     });
     Leg {
         name: lead.map_or("configured".to_owned(), |lead| lead.to_string()),
