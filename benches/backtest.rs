@@ -202,7 +202,7 @@ fn sweep(meeting: &Meeting, courses: &[Course], stream: &ForecastStream, times: 
     let bout = &courses[0].bout;
     let peak = static_peak(courses[0].training.load.iter().copied(), bout.unit_capacity);
     let p95 = static_p95(&courses[0].training.load, bout.unit_capacity);
-    let entries = [Entry { stream, settings: settings(bout), seen: &bout.demand.load, peak, p95 }];
+    let entries = [Entry { stream, settings: settings(bout), seen: bout.demand.load.as_slice().into(), peak, p95 }];
     let mut swept = times.part("prescale: as configured", || vec![prescale::configured(meeting, &entries)]);
     swept.extend(times.part("prescale: swept", || -> Vec<Operation> {
         prescale::sweep().into_iter().map(|setting| prescale::set(meeting, &entries, setting)).collect()

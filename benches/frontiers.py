@@ -5,7 +5,7 @@
 
 A TRACE is a file of windows as for `prescale backtest`, with what it needs to know after commas:
 
-    requests.csv[,name=N][,config=FILE][,events=FILE][,from=TIME][,to=TIME][,step=1m][,early=10s][,signal=value]
+    requests.csv[,name=N][,config=FILE][,events=FILE][,parts=FILE][,from=TIME][,to=TIME][,step=1m][,early=10s][,signal=value]
 
 Without a configuration one is written for 200 units at the highest load (of windows of `step`, in the column `signal`).
 Each trace is one run of `prescale backtest --sweep` with all lead times, so that forecasts are made once; they are kept
@@ -45,7 +45,7 @@ ORACLE = "oracle"
 class Trace:
     def __init__(self, text):
         path, *options = text.split(",")
-        known = {"name", "config", "events", "from", "to", "step", "early", "signal"}
+        known = {"name", "config", "events", "parts", "from", "to", "step", "early", "signal"}
         self.options = dict(option.split("=", 1) for option in options if "=" in option)
         if len(self.options) < len(options) or set(self.options) - known:
             raise SystemExit(f"trace `{text}`: after the path comes KEY=VALUE with one of {', '.join(sorted(known))}")
@@ -78,7 +78,7 @@ def fly(trace, arguments):
     log = open(folder / "log", "w")
     command = [arguments.prescale, "backtest", "-c", trace.config(folder), "--history", trace.path, "--sweep", "--json"]
     command += ["--lead-times", arguments.leads, "--seeds", str(arguments.seeds), "--out", folder]
-    for option in ("events", "from", "to"):
+    for option in ("events", "parts", "from", "to"):
         if option in trace.options:
             command += [f"--{option}", trace.options[option]]
     begun = time.monotonic()

@@ -48,7 +48,8 @@ impl Replay {
 
     /// Closes the window that starts at `start` with these loads (`None` = a gap, absent = nothing is known of the service)
     /// and forecasts for each service that has had a window, at the moment at which the loop would. Where the loop looks at
-    /// parts of windows, that is before it is closed, after its first part, which has the load of the whole.
+    /// parts of windows, that is before it is closed, after its first part, which has the load that `parts` has of it, or that of
+    /// the whole for a service that is not in there.
     ///
     /// # Errors
     /// A store or a history that fails.
@@ -56,6 +57,7 @@ impl Replay {
         &mut self,
         start: Timestamp,
         loads: &BTreeMap<ServiceName, Option<f64>>,
+        parts: &BTreeMap<ServiceName, Option<f64>>,
     ) -> Result<BTreeMap<ServiceName, Made>, ControllerError> {
         let Self { controller, runtime } = self;
         let end = start + controller.settings.step;
@@ -78,7 +80,7 @@ impl Replay {
         };
         let early = controller.settings.early_step.map(|early| {
             for (service, load) in loads {
-                let Some(load) = *load else { continue };
+                let Some(load) = *parts.get(service).unwrap_or(load) else { continue };
                 let known = Early { window_start: start, end: start + early, load, told: load };
                 controller.forecasts.remove(service);
                 controller.state.services.entry(service.clone()).or_default().early = Some(known);

@@ -5,7 +5,7 @@ use prescale_domain::{Decision, ForecastScore, Span, Timestamp};
 
 use crate::arena::{Bout, Demand, Pilot, Tally};
 use crate::baselines::System;
-use crate::experiment::{ExperimentSettings, simulate_service};
+use crate::experiment::{ExperimentSettings, Seen, simulate_service};
 use crate::meeting::{Meeting, Operation, Showing};
 use crate::stream::ForecastStream;
 
@@ -14,8 +14,8 @@ use crate::stream::ForecastStream;
 pub struct Entry<'a> {
     pub stream: &'a ForecastStream,
     pub settings: ExperimentSettings,
-    /// The load of each window of the bout as it was known; not a number = a gap.
-    pub seen: &'a [f64],
+    /// The load of each window of the bout.
+    pub seen: Seen<'a>,
     /// Units for the highest load of the past, and for all but its highest twentieth.
     pub peak: u32,
     pub p95: u32,

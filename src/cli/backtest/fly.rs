@@ -8,6 +8,7 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use prescale_domain::{Decision, ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
 use prescale_simulation::baselines::{Contender, System, static_p95, static_peak};
+use prescale_simulation::experiment::Seen;
 use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing, fit};
 use prescale_simulation::prescale::{self, Entry, Setting, sweep};
@@ -26,6 +27,8 @@ use crate::config::Config;
 pub(super) struct Plan<'a> {
     pub(super) config: &'a Config,
     pub(super) histories: &'a BTreeMap<ServiceName, Series>,
+    /// The load of the first part of each window, where it is known by itself.
+    pub(super) parts: &'a BTreeMap<ServiceName, Series>,
     pub(super) streams: &'a BTreeMap<ServiceName, ForecastStream>,
     pub(super) scored: (Timestamp, Timestamp),
     /// Empty = what is configured.
@@ -95,8 +98,10 @@ enum Done {
 pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestReport), Failure> {
     let leads: Vec<Option<Span>> =
         if plan.lead_times.is_empty() { vec![None] } else { plan.lead_times.iter().copied().map(Some).collect() };
-    let all: Vec<(Option<Span>, Flown)> =
-        leads.iter().map(|lead| (*lead, courses(plan.config, plan.histories, plan.scored, *lead))).collect();
+    let all: Vec<(Option<Span>, Flown)> = leads
+        .iter()
+        .map(|lead| (*lead, courses(plan.config, [plan.histories, plan.parts], plan.scored, *lead)))
+        .collect();
     let budgets = plan.config.services.iter().map(|service| service.policy_settings(&plan.config.policy).planning);
     let budget_pct = budgets.map(|planning| 100.0 * planning.violation_budget).fold(0.0, f64::max);
     let load_is_requests = plan.config.services.iter().all(|service| service.signal == "requests_per_second");
@@ -151,7 +156,8 @@ fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
 }
 
 fn leg<'a>(plan: &'a Plan, lead: Option<Span>, flown: &'a Flown, rules: Rules) -> Leg<'a> {
-    let known = flown.names.iter().zip(&flown.settings).zip(&flown.seen).zip(&flown.courses);
+    let seen = flown.seen.iter().zip(&flown.parts).map(|(windows, parts)| Seen { windows, parts: parts.as_deref() });
+    let known = flown.names.iter().zip(&flown.settings).zip(seen).zip(&flown.courses);
     let entries = known.filter_map(|(((name, settings), seen), course)| {
         let peak = static_peak(course.training.load.iter().copied(), course.bout.unit_capacity);
         let p95 = static_p95(&course.training.load, course.bout.unit_capacity);

@@ -87,7 +87,7 @@ fn the_same_seed_gives_the_same_decisions() {
 }
 
 /// Time of each decision, and its load with the end of what that is of.
-fn decided(early: Option<Span>, seen: &[f64]) -> Vec<(Span, Option<(f64, Span)>)> {
+fn decided(early: Option<Span>, seen: Seen) -> Vec<(Span, Option<(f64, Span)>)> {
     let bout = &stage(1).bouts[0];
     let settings = ExperimentSettings { early, data_age: Span::from_secs(5), ..experiment() };
     let (start, mut out) = (bout.demand.start, Vec::new());
@@ -114,6 +114,11 @@ fn a_part_of_a_window_is_decided_by_before_it_is_over_and_where_it_tells_nothing
     let of = |told: [(i64, Option<(f64, i64)>); 4]| {
         told.map(|(at, load)| (seconds(at), load.map(|(load, end)| (load, seconds(end))))).to_vec()
     };
-    assert_eq!(decided(None, &seen), of(closed));
-    assert_eq!(decided(Some(seconds(10)), &seen), of(early));
+    assert_eq!(decided(None, seen[..].into()), of(closed));
+    assert_eq!(decided(Some(seconds(10)), seen[..].into()), of(early));
+    // Where parts are known by themselves they count, also where the window is a gap.
+    let parts = [12.0, f64::NAN, 7.0, 41.0];
+    let by_parts = [(15, Some((12.0, 10))), (75, Some((10.0, 60))), (135, Some((7.0, 130))), (195, Some((41.0, 190)))];
+    assert_eq!(decided(Some(seconds(10)), Seen { windows: &seen, parts: Some(&parts) }), of(by_parts));
+    assert_eq!(decided(None, Seen { windows: &seen, parts: Some(&parts) }), of(closed));
 }
