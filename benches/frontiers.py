@@ -7,7 +7,8 @@ A TRACE is a file of windows as for `prescale backtest`, with what it needs to k
 
     requests.csv[,name=N][,config=FILE][,events=FILE][,parts=FILE][,from=TIME][,to=TIME][,step=1m][,early=10s][,signal=value]
 
-Without a configuration one is written for 200 units at the highest load (of windows of `step`, in the column `signal`).
+Without a configuration one is written for 200 units at the highest load (of windows of `step`, in the column `signal`), and
+with decisions from the first `early` of a window on; `early=` has them wait for closed windows.
 Each trace is one run of `prescale backtest --sweep` with all lead times, so that forecasts are made once; they are kept
 in DIR/NAME and used again. So many as `--jobs` run side by side: forecasts are made on one core each. With --from-reports nothing is flown: the tables are made of DIR/NAME/report.json.
 
@@ -29,8 +30,7 @@ from pathlib import Path
 UNITS_AT_PEAK = 200
 CONFIG = """[features]
 step = "{step}"
-early_step = "{early}"
-[forecast]
+{early}[forecast]
 step = "{step}"
 [[services]]
 name = "web"
@@ -64,6 +64,7 @@ class Trace:
             raise SystemExit(f"trace `{self.path}` has no load in a column `{signal}`")
         step, capacity = self.options.get("step", "1m"), max(loads) / UNITS_AT_PEAK
         early = self.options.get("early", "10s")
+        early = f'early_step = "{early}"\n' if early else ""
         path = folder / "prescale.toml"
         path.write_text(CONFIG.format(step=step, early=early, signal=signal, capacity=capacity, most=2 * UNITS_AT_PEAK))
         return path

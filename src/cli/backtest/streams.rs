@@ -78,8 +78,8 @@ fn make(question: Question, progress: &mut dyn FnMut(f64)) -> Result<BTreeMap<Se
     while start + step <= to {
         let known = histories.iter().filter(|(_, series)| series.start <= start && start < series.end());
         let loads = known.map(|(service, series)| (service.clone(), series.at(start))).collect();
-        let first = parts.iter().map(|(service, parts)| (service.clone(), parts.at(start))).collect();
-        let made = replay.window(start, &loads, &first).map_err(app::controller_failure)?;
+        let of_parts = parts.iter().map(|(service, parts)| (service.clone(), parts.at(start))).collect();
+        let made = replay.window(start, &loads, &of_parts).map_err(app::controller_failure)?;
         if start + step >= from {
             for (service, stream) in &mut streams {
                 match made.get(service) {
