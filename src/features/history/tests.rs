@@ -316,7 +316,7 @@ fn a_look_ahead_sees_one_window_more_and_leaves_nothing_behind() {
     }
     let held = features.series(&web()).unwrap().clone();
     let mut ahead = |n| features.ahead(&web(), minute(n), 7.0, |_, series| (series.start, series.values.clone()));
-    let known = vec![Some(10.0); 3];
+    let known = [Some(10.0); 3];
     assert_eq!(ahead(3), Some((minute(0), [&known[..], &[Some(7.0)]].concat())));
     // What lies between is not known.
     assert_eq!(ahead(5), Some((minute(0), [&known[..], &[None, None, Some(7.0)]].concat())));
