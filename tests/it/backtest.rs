@@ -143,7 +143,7 @@ fn heavy_parts_of_windows_are_decided_by_alike_in_a_back_test_and_through_kafka(
     let input = kit::unique("parts");
     kit::create_topic(&kafka, &input, 1);
     let minutes = 26 * 60;
-    kit::produce(&kafka, &input, 0, &even_requests(minutes));
+    kit::produce(&kafka, &input, 0, even_requests(minutes));
     let pipeline = |name: &str| kit::root().join("pipelines").join(name).display().to_string();
     let setup = Setup::new(&kafka, "parts")
         .with(&format!(
