@@ -3,7 +3,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
@@ -48,33 +47,6 @@ pub struct Upcoming {
 struct Clock {
     cron: Cron,
     zone: Tz,
-    last: Known,
-}
-
-/// The last beginning before a second, as it was last found: a fleet asks for the same second service by service, and to go
-/// back through a cron expression took a tenth of the time of a decision. It is what the search would find, so nobody can
-/// see it; a copy begins without it.
-#[derive(Debug, Default)]
-struct Known(Mutex<Option<(i64, Option<Timestamp>)>>);
-
-impl Clone for Known {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl Known {
-    fn or_found(&self, second: i64, find: impl FnOnce() -> Option<Timestamp>) -> Option<Timestamp> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match *known {
-            Some((known, last)) if known == second => last,
-            _ => {
-                let last = find();
-                *known = Some((second, last));
-                last
-            }
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -246,7 +218,7 @@ impl Clock {
             let error = error.to_string();
             format!("`{text}` is no cron expression such as \"0 8 * * MON-FRI\" ({})", error.trim_end_matches('.'))
         })?;
-        let clock = Self { cron, zone: zone.tz(), last: Known::default() };
+        let clock = Self { cron, zone: zone.tz() };
         // 30 February never comes. Any fixed moment serves: cron expressions know no years.
         if clock.next(Timestamp::from_millis(946_684_800_000)).is_none() {
             return Err(format!("`{text}` never comes"));
@@ -256,8 +228,7 @@ impl Clock {
 
     /// The last beginning at or before `now`.
     fn last(&self, now: Timestamp) -> Option<Timestamp> {
-        let find = || self.cron.find_previous_occurrence(&self.local(now)?, true).ok().map(moment);
-        self.last.or_found(second(now), find)
+        self.cron.find_previous_occurrence(&self.local(now)?, true).ok().map(moment)
     }
 
     /// The first beginning after `now`.
@@ -267,13 +238,9 @@ impl Clock {
 
     /// To the second: cron knows nothing smaller.
     fn local(&self, now: Timestamp) -> Option<DateTime<Tz>> {
-        let utc = Utc.timestamp_opt(second(now), 0).single()?;
+        let utc = Utc.timestamp_opt(now.millis().div_euclid(1000), 0).single()?;
         Some(utc.with_timezone(&self.zone))
     }
-}
-
-fn second(moment: Timestamp) -> i64 {
-    moment.millis().div_euclid(1000)
 }
 
 fn moment(time: DateTime<Tz>) -> Timestamp {

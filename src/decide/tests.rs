@@ -41,7 +41,7 @@ pub(crate) fn forecast(upper: &[f64], effective_index: usize) -> ForecastInput {
         median: upper.iter().map(|value| value * 0.8).collect(),
         effective_index,
         levels: Vec::new(),
-        values: Vec::new(),
+        values: Rows::default(),
     }
 }
 
@@ -314,7 +314,7 @@ prop_compose! {
         let values = if with_quantiles { upper.iter().map(quantiles).collect() } else { Vec::new() };
         let levels = if with_quantiles { DEFAULT_QUANTILES.to_vec() } else { Vec::new() };
         let from = origin + Span::from_minutes(1);
-        ForecastInput { origin, from, levels, values, ..forecast(&upper, effective_index) }
+        ForecastInput { origin, from, levels, values: values.into(), ..forecast(&upper, effective_index) }
     }
 }
 
@@ -356,9 +356,23 @@ pub(crate) fn scaled(inputs: &DecisionInputs, load: f64, forecast: f64) -> Decis
     more.load = more.load.map(|value| value * load);
     if let Some(input) = &mut more.forecast {
         input.upper.iter_mut().chain(&mut input.median).for_each(|value| *value *= forecast);
-        input.values.iter_mut().flatten().for_each(|value| *value *= forecast);
+        let row = |row: &[f64]| row.iter().map(|value| value * forecast).collect();
+        input.values = input.values.iter().map(row).collect::<Vec<Vec<f64>>>().into();
     }
     more
+}
+
+#[test]
+fn ids_stay_what_they_were() {
+    let id = |inputs: &DecisionInputs| decide(inputs).id.0;
+    let minutes = |count: i64| moment(Span::from_minutes(count), None);
+    let whole = DecisionInputs { at: NOW + Span::from_millis(7), ..minutes(3) };
+    // The last has no forecast.
+    let ids = [inputs(400.0, 10), minutes(3), whole, minutes(45)].map(|inputs| id(&inputs));
+    let hashes = ["67cc0c513b00141a", "db319c51f23f0632", "5a54113b7200c4a0", "65bbf1b03a8ba71d"];
+    let times = ["14:14:00Z", "14:14:00Z", "14:14:00.007Z", "14:14:00Z"];
+    let expected = times.into_iter().zip(hashes).map(|(time, hash)| format!("checkout@2026-09-21T{time}#{hash}"));
+    assert!(expected.eq(ids.clone()), "{ids:?}");
 }
 
 proptest! {

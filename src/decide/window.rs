@@ -64,7 +64,7 @@ pub fn forecast_input(
         median: forecast.at_level(0.5).take(count).collect(),
         effective_index,
         levels: forecast.levels.clone(),
-        values: forecast.values[..count].to_vec(),
+        values: forecast.values[..count].into(),
     })
 }
 

@@ -7,10 +7,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::digest;
 use crate::{
-    Alternative, Circumstances, LeadTime, PlanningSettings, RiskAccount, RiskPrices, RulesMemory, ServiceName, Span,
-    TargetState, Timestamp,
+    Alternative, Circumstances, LeadTime, PlanningSettings, RiskAccount, RiskPrices, Rows, RulesMemory, ServiceName,
+    Span, TargetState, Timestamp,
 };
 
 /// What Prescale may do with a service.
@@ -72,8 +71,8 @@ pub struct ForecastInput {
     /// records of before the planner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub levels: Vec<f64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<Vec<f64>>,
+    #[serde(default, skip_serializing_if = "Rows::is_empty")]
+    pub values: Rows,
 }
 
 /// What the rules remember between decisions; passed in and returned.
@@ -174,9 +173,16 @@ pub struct Decision {
     pub inputs: DecisionInputs,
 }
 
+/// Room for the inputs of most decisions as JSON, so that it need not grow bit by bit.
+const USUAL_BYTES: usize = 16 << 10;
+
 impl DecisionId {
     pub fn new(inputs: &DecisionInputs) -> Self {
-        let hash = digest(inputs).unwrap_or_else(|| blake3::hash(&[])).to_hex();
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        if serde_json::to_writer(&mut bytes, inputs).is_err() {
+            bytes.clear();
+        }
+        let hash = blake3::hash(&bytes).to_hex();
         Self(format!("{}@{}#{}", inputs.service, inputs.at, &hash.as_str()[..16]))
     }
 }

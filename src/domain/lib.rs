@@ -8,7 +8,6 @@ mod cadence;
 mod calendar;
 mod circumstances;
 mod decision;
-mod digest;
 mod emergency;
 mod event;
 mod fallback;
@@ -18,6 +17,7 @@ mod outcome;
 mod planning;
 mod qos;
 mod resources;
+mod rows;
 mod safety;
 mod scale_in;
 mod schedule;
@@ -51,6 +51,7 @@ pub use resources::{
     EMERGENCY_RESERVE, LIMIT_CPU_CORES, LIMIT_MEMORY_MB, LIMIT_UNITS, LimitScope, Limited, Limits, Optimization,
     Resource, ResourceLimits, Resources,
 };
+pub use rows::Rows;
 pub use safety::{
     ActuationReport, BREAKER_FAILURES, BREAKER_OPEN_FOR, BREAKER_REVERSALS, BREAKER_WITHIN, BreakerCause,
     BreakerMemory, BreakerSettings, BreakerState, Budget, BudgetSettings, FLEET_CHANGE_INTERVAL, FleetChange,

@@ -12,8 +12,8 @@ use prescale_controller::view::{
 use prescale_domain::{
     Actuation, CalendarEvent, DEFAULT_QUANTILES, Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory,
     ForecastInput, LeadTime, Mode, OpeningHours, Outcome, Pause, PauseScope, PlanningSettings, PolicySettings,
-    QuantileForecast, Reason, Saved, Series, ServiceName, ShadowReport, ShadowScore, Span, TargetState, Timestamp,
-    Violations, Zone,
+    QuantileForecast, Reason, Rows, Saved, Series, ServiceName, ShadowReport, ShadowScore, Span, TargetState,
+    Timestamp, Violations, Zone,
 };
 use tokio::sync::watch;
 
@@ -323,7 +323,7 @@ impl Made {
                 median: values(3),
                 effective_index: 4,
                 levels: Vec::new(),
-                values: Vec::new(),
+                values: Rows::default(),
             }
         });
         let silent = self.state == State::Silent;

@@ -3,9 +3,6 @@
 
 use prescale_domain::{ForecastInput, LeadTime, Span, Timestamp};
 
-#[cfg(test)]
-mod tests;
-
 /// Quantiles 0.05, 0.15 … 0.95 of the standard normal distribution: ten equally likely lead times.
 const LEADS: [f64; 10] = [
     -1.644_853_627,
@@ -20,28 +17,15 @@ const LEADS: [f64; 10] = [
     1.644_853_627,
 ];
 
-/// Share by which a probability may be wrong, and much more than it is.
-const ROUNDING: f64 = 1e-9;
-
 /// A forecast whose quantiles are read as probabilities.
 #[derive(Clone, Debug)]
 pub struct Outlook<'a> {
     forecast: &'a ForecastInput,
-    /// Of the probability of more than each level, the logarithm, and what comes back from it; for the tail, by how much the
-    /// logarithm falls between the last two.
+    /// Of the probability of more than each level, the logarithm; for the tail, by how much it falls between the last two.
     above_ln: Vec<f64>,
-    above: Vec<f64>,
     fall_ln: f64,
-    /// Weight of each window that a decision determines, and the load in it; weights sum to 1.
-    windows: Vec<(f64, Load<'a>)>,
-}
-
-/// The load of one window.
-#[derive(Clone, Copy, Debug)]
-struct Load<'a> {
-    values: &'a [f64],
-    /// Of the exponential tail; infinite where it has none.
-    tail_rate: f64,
+    /// Weight and quantiles of each window that a decision determines; weights sum to 1.
+    windows: Vec<(f64, &'a [f64])>,
 }
 
 impl<'a> Outlook<'a> {
@@ -51,17 +35,13 @@ impl<'a> Outlook<'a> {
         if !is_sound(forecast) {
             return None;
         }
-        let above = |level: f64| 1.0 - level;
-        let above_ln: Vec<f64> = forecast.levels.iter().map(|level| above(*level).ln()).collect();
-        let last = above_ln.len() - 1;
-        let fall_ln = (above(forecast.levels[last - 1]) / above(forecast.levels[last])).ln();
-        let windows = determined(forecast, at, lead).into_iter();
+        let above: Vec<f64> = forecast.levels.iter().map(|level| 1.0 - level).collect();
+        let last = above.len() - 1;
         Some(Self {
             forecast,
-            above: above_ln.iter().map(|ln| ln.exp()).collect(),
-            above_ln,
-            fall_ln,
-            windows: windows.map(|(weight, values)| (weight, Load::new(values, fall_ln))).collect(),
+            above_ln: above.iter().map(|above| above.ln()).collect(),
+            fall_ln: (above[last - 1] / above[last]).ln(),
+            windows: determined(forecast, at, lead),
         })
     }
 
@@ -72,12 +52,12 @@ impl<'a> Outlook<'a> {
 
     /// Probability that the load exceeds `capacity`, averaged over the windows.
     pub fn overload(&self, capacity: f64) -> f64 {
-        self.windows.iter().map(|(weight, load)| weight * self.exceeds(load, capacity)).sum()
+        self.windows.iter().map(|(weight, values)| weight * self.exceeds(values, capacity)).sum()
     }
 
     /// Load expected beyond `capacity`, averaged over the windows.
     pub fn shortage(&self, capacity: f64) -> f64 {
-        self.windows.iter().map(|(weight, load)| weight * self.beyond(load, capacity)).sum()
+        self.windows.iter().map(|(weight, values)| weight * self.beyond(values, capacity)).sum()
     }
 
     /// The smallest number of units whose probability of overload is at most `risk`; no more than `most`.
@@ -94,17 +74,8 @@ impl<'a> Outlook<'a> {
         let (from, step) = (self.forecast.from, self.forecast.step.millis());
         let start = |index: usize| from + Span::from_millis(step.saturating_mul(index as i64));
         let windows = self.forecast.values.iter().enumerate().take_while(|(index, _)| start(*index) < until);
-        let loads = windows.map(|(_, values)| Load::new(values, self.fall_ln));
-        let is_sound = unit_capacity.is_finite() && unit_capacity > 0.0;
-        loads.fold(None, |needed, load| {
-            let at = |units: u32| self.exceeds(&load, f64::from(units) * unit_capacity);
-            // Where what the windows before need is clearly enough, by more than rounding, no search is needed.
-            let is_enough = |units: u32| at(units) <= risk * (1.0 - ROUNDING);
-            if is_sound && needed.is_some_and(is_enough) && load.values.is_sorted() {
-                return needed;
-            }
-            needed.max(Some(fewest(most, |units| at(units) <= risk)))
-        })
+        let fits = |values: &[f64], units: u32| self.exceeds(values, f64::from(units) * unit_capacity) <= risk;
+        windows.map(|(_, values)| fewest(most, |units| fits(values, units))).max()
     }
 
     /// A load that is exceeded with a probability of about `risk`, far beyond the highest quantile: the largest over the
@@ -112,9 +83,11 @@ impl<'a> Outlook<'a> {
     pub fn tail(&self, risk: f64) -> f64 {
         let last = self.above_ln.len() - 1;
         let beyond = ((1.0 - self.forecast.levels[last]) / risk).ln().max(0.0);
-        let of =
-            |Load { values, tail_rate: rate }: &Load| values[last] + if rate.is_finite() { beyond / rate } else { 0.0 };
-        self.windows.iter().map(|(_, load)| of(load)).fold(0.0, f64::max)
+        let of = |values: &[f64]| {
+            let rate = self.tail_rate(values);
+            values[last] + if rate.is_finite() { beyond / rate } else { 0.0 }
+        };
+        self.windows.iter().map(|(_, values)| of(values)).fold(0.0, f64::max)
     }
 
     /// How wide the forecast is: the difference of the quantiles `high` and `low`, averaged over the windows.
@@ -124,16 +97,16 @@ impl<'a> Outlook<'a> {
 
     /// The quantile `level`, averaged over the windows.
     pub fn mean(&self, level: f64) -> f64 {
-        self.windows.iter().map(|(weight, load)| weight * at_level(&self.forecast.levels, load.values, level)).sum()
+        self.windows.iter().map(|(weight, values)| weight * at_level(&self.forecast.levels, values, level)).sum()
     }
 
     /// Probability that a load with these quantiles exceeds `x`: between two quantiles its logarithm is linear, below the
     /// lowest it rises linearly to 1 at no load (at once where all are equal), above the highest it falls as between the last
     /// two (an exponential tail).
-    fn exceeds(&self, load: &Load, x: f64) -> f64 {
-        let Load { values, tail_rate: rate } = *load;
+    fn exceeds(&self, values: &[f64], x: f64) -> f64 {
         let (levels, last) = (&self.forecast.levels, values.len() - 1);
         if x >= values[last] {
+            let rate = self.tail_rate(values);
             return if rate.is_finite() { (1.0 - levels[last]) * (-(x - values[last]) * rate).exp() } else { 0.0 };
         }
         let Some(upper) = values.iter().position(|value| *value > x) else { return 0.0 };
@@ -143,22 +116,18 @@ impl<'a> Outlook<'a> {
             return 1.0 - share * levels[0];
         }
         let (low, high) = (values[upper - 1], values[upper]);
-        // The integral asks for each quantile itself.
-        if x == low {
-            return self.above[upper - 1];
-        }
         let share = (x - low) / (high - low);
         (self.above_ln[upper - 1] * (1.0 - share) + self.above_ln[upper] * share).exp()
     }
 
     /// Load expected beyond `x`: the integral of [`exceeds`](Self::exceeds) from there on.
-    fn beyond(&self, load: &Load, x: f64) -> f64 {
-        let Load { values, tail_rate: rate } = *load;
+    fn beyond(&self, values: &[f64], x: f64) -> f64 {
         let last = values.len() - 1;
         if values[last] <= values[0] {
             return (values[0] - x).max(0.0);
         }
-        let tail = |from: f64| if rate.is_finite() { self.exceeds(load, from) / rate } else { 0.0 };
+        let rate = self.tail_rate(values);
+        let tail = |from: f64| if rate.is_finite() { self.exceeds(values, from) / rate } else { 0.0 };
         if x >= values[last] {
             return tail(x);
         }
@@ -166,8 +135,8 @@ impl<'a> Outlook<'a> {
         let mut sum = tail(values[last]);
         let mut from = x.max(0.0);
         for value in values.iter().copied().filter(|value| *value > x) {
-            let middle = self.exceeds(load, f64::midpoint(from, value));
-            let ends = self.exceeds(load, from) + self.exceeds_below(values, value);
+            let middle = self.exceeds(values, f64::midpoint(from, value));
+            let ends = self.exceeds(values, from) + self.exceeds_below(values, value);
             sum += (value - from) / 6.0 * (ends + 4.0 * middle);
             from = value;
         }
@@ -178,14 +147,11 @@ impl<'a> Outlook<'a> {
     fn exceeds_below(&self, values: &[f64], x: f64) -> f64 {
         values.iter().position(|value| *value >= x).map_or(0.0, |index| 1.0 - self.forecast.levels[index])
     }
-}
 
-impl<'a> Load<'a> {
-    /// The logarithm of the probability of more falls by `fall_ln` between the last two quantiles.
-    fn new(values: &'a [f64], fall_ln: f64) -> Self {
+    fn tail_rate(&self, values: &[f64]) -> f64 {
         let last = values.len() - 1;
         let width = values[last] - values[last - 1];
-        Self { values, tail_rate: if width > 0.0 { fall_ln / width } else { f64::INFINITY } }
+        if width > 0.0 { self.fall_ln / width } else { f64::INFINITY }
     }
 }
 
@@ -206,33 +172,29 @@ fn determined<'a>(forecast: &'a ForecastInput, at: Timestamp, lead: &LeadTime) -
         return Vec::new();
     }
     let interval = lead.decision_interval.millis().max(1);
-    let start = |index: usize| forecast.from.millis().saturating_add(step.saturating_mul(index as i64));
-    let mut weights: Vec<(i64, f64)> = (0..forecast.values.len()).map(|index| (start(index), 0.0)).collect();
+    let mut weights = vec![0.0; forecast.values.len()];
     for z in LEADS {
         let from = (at + lead.until_effective_at(z)).millis();
         let to = from.saturating_add(interval);
-        // Windows begin one after the other: those that end before or begin after do not count.
-        let first = weights.partition_point(|(start, _)| start.saturating_add(step) <= from);
-        for (start, weight) in weights[first..].iter_mut().take_while(|(start, _)| *start < to) {
-            let overlap = to.min(start.saturating_add(step)).saturating_sub(from.max(*start)).max(0);
+        for (index, weight) in weights.iter_mut().enumerate() {
+            let start = forecast.from.millis().saturating_add(step.saturating_mul(index as i64));
+            let overlap = to.min(start.saturating_add(step)).saturating_sub(from.max(start)).max(0);
             *weight += overlap as f64;
         }
     }
-    let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+    let total: f64 = weights.iter().sum();
     if total <= 0.0 {
         return Vec::new();
     }
-    let windows = weights.into_iter().zip(&forecast.values).filter(|((_, weight), _)| *weight > 0.0);
-    windows.map(|((_, weight), values)| (weight / total, values.as_slice())).collect()
+    let windows = weights.into_iter().zip(forecast.values.iter()).filter(|(weight, _)| *weight > 0.0);
+    windows.map(|(weight, values)| (weight / total, values)).collect()
 }
 
 fn is_sound(forecast: &ForecastInput) -> bool {
     let levels = &forecast.levels;
     let ordered = levels.len() >= 2 && levels.windows(2).all(|pair| pair[0] < pair[1]);
     let inside = levels.iter().all(|level| *level > 0.0 && *level < 1.0);
-    // Without a way out at each, several are looked at at once.
-    let finite = |values: &[f64]| values.iter().fold(true, |all, value| all & value.is_finite());
-    let sound = |values: &Vec<f64>| values.len() == levels.len() && finite(values);
+    let sound = |values: &[f64]| values.len() == levels.len() && values.iter().all(|value| value.is_finite());
     ordered && inside && forecast.values.iter().all(sound)
 }
 
@@ -245,5 +207,126 @@ fn at_level(levels: &[f64], values: &[f64], level: f64) -> f64 {
             values[upper - 1] + share * (values[upper] - values[upper - 1])
         }
         None => values[last],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prescale_domain::DEFAULT_QUANTILES;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn forecast(values: Vec<Vec<f64>>) -> ForecastInput {
+        ForecastInput {
+            model: "mix".to_owned(),
+            reason: "champion".to_owned(),
+            origin: Timestamp::from_millis(0),
+            step: Span::from_minutes(1),
+            quantile: 0.99,
+            from: Timestamp::from_millis(60_000),
+            upper: Vec::new(),
+            median: Vec::new(),
+            effective_index: 0,
+            levels: DEFAULT_QUANTILES.to_vec(),
+            values: values.into(),
+        }
+    }
+
+    fn lead(median: Option<i64>, p90: i64, interval: i64) -> LeadTime {
+        LeadTime {
+            data_age: Span::ZERO,
+            decision_interval: Span::from_secs(interval),
+            provisioning_latency: Span::from_secs(p90),
+            warm_up: Span::ZERO,
+            provisioning_median: median.map(Span::from_secs),
+        }
+    }
+
+    /// The first window by itself.
+    fn first(forecast: &ForecastInput) -> Outlook<'_> {
+        Outlook::new(forecast, forecast.from, &lead(None, 0, 60)).unwrap()
+    }
+
+    fn flat(load: f64) -> Vec<f64> {
+        vec![load; DEFAULT_QUANTILES.len()]
+    }
+
+    #[test]
+    fn a_window_counts_by_the_time_in_which_the_decision_determines_it() {
+        let forecast = forecast((0..10).map(|k| flat(f64::from(k))).collect());
+        let at = Timestamp::from_millis(60_000);
+        // Effective at 4:20, the next decision at 5:20: 40 s of the window from 4:00 on, 20 s of the next.
+        let outlook = Outlook::new(&forecast, at, &lead(None, 200, 60)).unwrap();
+        let weights: Vec<f64> = outlook.windows.iter().map(|(weight, _)| *weight).collect();
+        assert_eq!(weights.len(), 2);
+        assert!((weights[0] - 2.0 / 3.0).abs() < 1e-12, "{weights:?}");
+        assert_eq!((outlook.overload(2.5), outlook.overload(3.0)), (1.0, weights[1]));
+        assert!(!Outlook::new(&forecast, at, &lead(None, 700, 60)).unwrap().determines());
+    }
+
+    #[test]
+    fn an_uncertain_lead_time_spreads_over_more_windows() {
+        let forecast = forecast((0..20).map(|k| flat(f64::from(k))).collect());
+        let at = Timestamp::from_millis(60_000);
+        let sure = Outlook::new(&forecast, at, &lead(Some(300), 300, 60)).unwrap();
+        let unsure = Outlook::new(&forecast, at, &lead(Some(300), 600, 60)).unwrap();
+        assert_eq!(sure.windows.len(), 1);
+        assert!(unsure.windows.len() > 6, "{}", unsure.windows.len());
+        // On a rising load it asks for more.
+        assert!(unsure.units_within(0.05, 1.0, 100) > sure.units_within(0.05, 1.0, 100));
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_quantiles() {
+        let values: Vec<f64> = DEFAULT_QUANTILES.iter().map(|level| 100.0 * level).collect();
+        let forecast = forecast(vec![values]);
+        let at = |x: f64| first(&forecast).overload(x);
+        for level in DEFAULT_QUANTILES {
+            assert!((at(100.0 * level) - (1.0 - level)).abs() < 1e-12, "{level}");
+        }
+        assert_eq!((at(0.0), at(2.5)), (1.0, 0.975));
+        // Beyond 0.99 by the rate between 0.95 and 0.99: a fifth for each 4.
+        assert!((at(103.0) - 0.002).abs() < 1e-12);
+    }
+
+    #[test]
+    fn shortage_of_an_exponential_load_is_its_tail() {
+        // Quantiles of an exponential load of mean 10: beyond x it is 10 exp(-x / 10).
+        let values: Vec<f64> = DEFAULT_QUANTILES.iter().map(|level| -10.0 * (1.0 - level).ln()).collect();
+        let forecast = forecast(vec![values]);
+        for x in [5.0, 20.0, 40.0, 60.0] {
+            let found = first(&forecast).shortage(x);
+            let exact = 10.0 * (-x / 10.0).exp();
+            assert!((found / exact - 1.0).abs() < 0.01, "{x}: {found} {exact}");
+        }
+    }
+
+    #[test]
+    fn a_load_that_is_known_needs_just_its_units() {
+        let forecast = forecast(vec![flat(100.0)]);
+        let outlook = first(&forecast);
+        assert_eq!(outlook.units_within(0.01, 10.0, 99), 10);
+        assert_eq!(outlook.units_within(0.01, 9.0, 99), 12);
+        assert_eq!((outlook.shortage(90.0), outlook.shortage(100.0)), (10.0, 0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn more_units_never_mean_more_risk_and_more_risk_never_more_units(
+            mut values in prop::collection::vec(0.0..1000.0, 8),
+            x in 0.0..1500.0, more in 0.0..500.0, risk in 0.0001..0.5, by in 1.0..3.0,
+        ) {
+            values.sort_by(f64::total_cmp);
+            let forecast = forecast(vec![values]);
+            let outlook = first(&forecast);
+            let (here, there) = (outlook.overload(x), outlook.overload(x + more));
+            prop_assert!((0.0..=1.0).contains(&here) && there <= here + 1e-12);
+            prop_assert!(outlook.shortage(x + more) <= outlook.shortage(x) + 1e-6);
+            let (tight, loose) = (outlook.units_within(risk, 7.0, 500), outlook.units_within(risk * by, 7.0, 500));
+            prop_assert!(loose <= tight);
+            prop_assert!(tight == 500 || outlook.overload(7.0 * f64::from(tight)) <= risk);
+            prop_assert!(tight == 0 || outlook.overload(7.0 * f64::from(tight - 1)) > risk);
+        }
     }
 }

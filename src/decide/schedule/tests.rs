@@ -276,24 +276,6 @@ proptest! {
     }
 
     #[test]
-    fn what_was_asked_before_changes_no_answer(
-        // Around both changes of the clocks in Berlin in 2026, to the millisecond and often in the same second.
-        asked in prop::collection::vec((prop::sample::select(vec!["2026-03-29T01:00:00Z", "2026-10-25T01:00:00Z"]),
-            -7200i64..7200, 0i64..1000, 1usize..3), 1..20),
-    ) {
-        let schedules = ["30 2 * * *", "*/7 * * * *"].map(|cron| in_berlin(schedule(cron, cron, ScheduleAction::Min(1))));
-        let kept = table(&schedules);
-        for (change, seconds, millis, times) in asked {
-            for _ in 0..times {
-                let moment = at(change) + Span::from_secs(seconds) + Span::from_millis(millis);
-                let fresh = table(&schedules).active(&service(), moment);
-                prop_assert_eq!(kept.active(&service(), moment), fresh.clone());
-                prop_assert_eq!(kept.clone().active(&service(), moment), fresh);
-            }
-        }
-    }
-
-    #[test]
     fn no_text_makes_reading_a_schedule_panic(text in ".{0,24}", at in any::<bool>()) {
         let good = schedule("any", "* * * * *", ScheduleAction::Min(1));
         let settings = if at {
