@@ -18,12 +18,9 @@ impl StoredDecisions {
     }
 }
 
-pub(crate) fn decision_write(decision: &Decision) -> Write {
-    Write {
-        table: Table::Decisions,
-        key: service_time_key(&decision.service, decision.at),
-        value: Some(decision_bytes(decision)),
-    }
+/// `recorded` is its [recorded form](decision_bytes).
+pub(crate) fn decision_write(decision: &Decision, recorded: Vec<u8>) -> Write {
+    Write { table: Table::Decisions, key: service_time_key(&decision.service, decision.at), value: Some(recorded) }
 }
 
 /// The recorded form of a decision: what is stored, published and compared.

@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 
 use prescale_decide::{Around, Moment, decided, urgent};
-use prescale_domain::{Circumstances, Decision, FeatureRow, ServiceName, Timestamp};
+use prescale_domain::{Circumstances, Decision, FeatureRow, Timestamp};
 
 use crate::Controller;
 use crate::settings::ServiceSettings;
+use crate::state::ServiceState;
 
 impl Controller {
-    pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp) -> Decision {
-        let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
+    /// `fleet_units` are [those of all services](Self::fleet_units), counted once for all that are decided for.
+    pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp, fleet_units: u64) -> Decision {
         let forecast = self.forecast(&service.name, now);
+        let unknown = ServiceState::default();
+        let state = self.state.services.get(&service.name).unwrap_or(&unknown);
         let present = state.target.map_or(0, |target| target.desired);
         // What is known of the open window is newer than the last closed one.
         let load = state.early.map(|early| early.load).or(state.load);
@@ -32,7 +35,7 @@ impl Controller {
             fleet_change: self.state.changes.at(now, self.settings.fleet_change),
             spent_month_usd: state.spending.spent_month_usd(),
             experiment,
-            others_units: self.units_of_others(&service.name),
+            others_units: u32::try_from(fleet_units.saturating_sub(present.into())).unwrap_or(u32::MAX),
         };
         let fallback = self.fallbacks.of(&service.name);
         let circumstances = Circumstances { fallback, ..service.rules.circumstances(&service.name, now, around) };
@@ -46,7 +49,7 @@ impl Controller {
             load,
             load_window_end,
             window_end: self.state.window_end.max(state.early.map(|early| early.end)),
-            signals: state.signals,
+            signals: state.signals.clone(),
             forecast: forecast.as_deref().map_err(String::as_str),
             decision_interval: self.settings.decision_interval,
             provisioning_latency: learnt.map_or(service.provisioning_latency, |learnt| learnt.p90),
@@ -54,21 +57,22 @@ impl Controller {
             warm_up: service.warm_up,
             confident_horizon: service.confident_horizon,
             target: state.target,
-            memory: state.memory,
+            memory: state.memory.clone(),
             circumstances,
         };
         decided(moment.inputs())
     }
 
-    fn units_of_others(&self, service: &ServiceName) -> u32 {
-        let others = self.state.services.iter().filter(|(name, _)| *name != service);
-        others.filter_map(|(_, state)| Some(state.target?.desired)).fold(0, u32::saturating_add)
+    /// Units of all services, as their targets were last seen.
+    pub(crate) fn fleet_units(&self) -> u64 {
+        self.state.services.values().filter_map(|state| Some(u64::from(state.target?.desired))).sum()
     }
 
     /// Whether a service would be scaled up just now by what was last seen, which does not wait.
     pub(crate) fn has_emergency(&mut self, now: Timestamp) -> bool {
         let services = self.settings.services.clone();
-        services.iter().any(|service| urgent(&self.decide_one(service, now)))
+        let fleet_units = self.fleet_units();
+        services.iter().any(|service| urgent(&self.decide_one(service, now, fleet_units)))
     }
 }
 

@@ -122,8 +122,9 @@ impl Controller {
     pub(crate) fn fallback_asks(&mut self, now: Timestamp) -> bool {
         let mut services = self.settings.services.clone();
         services.retain(|service| self.fallbacks.settings.contains_key(&service.name));
+        let fleet_units = self.fleet_units();
         services.iter().any(|service| {
-            let decision = self.decide_one(service, now);
+            let decision = self.decide_one(service, now, fleet_units);
             let from = load_from(&decision);
             let more = decision.kind == DecisionKind::ScaleUp && from == LoadFrom::Fallback;
             more || self.fallbacks.from.get(&service.name).copied().unwrap_or_default() != from

@@ -1,10 +1,9 @@
 //! Results on their topics. Rule: keyed by service, in order; what can't be published now is in the store and is said.
 
-use prescale_domain::{Actuation, Decision, QosAdvice, QuantileForecast, Span};
+use prescale_domain::{Actuation, QosAdvice, QuantileForecast, ServiceName, Span};
 use prescale_ingest::kafka::KafkaSink;
 use serde::Serialize;
 
-use crate::archive::decision_bytes;
 use crate::settings::OutTopics;
 
 /// Writes decisions, forecasts and actuations to Kafka; without a sink they are only kept.
@@ -20,9 +19,10 @@ impl Publisher {
         Self { sink, topics, failure: None }
     }
 
-    pub(crate) fn decision(&mut self, decision: &Decision) {
+    /// A decision in its recorded form.
+    pub(crate) fn decision(&mut self, service: &ServiceName, recorded: &[u8]) {
         let topic = self.topics.decisions.clone();
-        self.send(&topic, decision.service.as_str(), &decision_bytes(decision));
+        self.send(&topic, service.as_str(), recorded);
     }
 
     pub(crate) fn forecast(&mut self, forecast: &QuantileForecast) {

@@ -7,7 +7,7 @@ use prescale_features::FeatureStore;
 use prescale_forecast::past::Past;
 use prescale_telemetry::controller as happenings;
 
-use crate::archive::decision_write;
+use crate::archive::{decision_bytes, decision_write};
 use crate::control::covariates_of;
 use crate::settings::{ClockMode, ServiceSettings};
 use crate::{Controller, ControllerError};
@@ -24,11 +24,13 @@ impl Controller {
         self.observe_targets(&known, now).await;
         self.keep_books(&known, now);
         let mut decisions = Vec::with_capacity(known.len());
+        let fleet_units = self.fleet_units();
         for service in &known {
-            let decision = self.decide_one(service, now);
-            self.unwritten.push(decision_write(&decision));
+            let decision = self.decide_one(service, now, fleet_units);
+            let recorded = decision_bytes(&decision);
+            self.publisher.decision(&decision.service, &recorded);
+            self.unwritten.push(decision_write(&decision, recorded));
             self.followers.iter_mut().for_each(|follower| follower.decided(&decision));
-            self.publisher.decision(&decision);
             happenings::Decided::of(&decision).emit();
             self.note_fallback(&decision);
             self.summary.decisions += 1;
