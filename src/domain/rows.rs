@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn rows_read_and_are_written_like_lists() {
-        let lists = vec![vec![0.5, 1e21, -0.0], vec![], vec![7.25], vec![]];
+        let lists = [vec![0.5, 1e21, -0.0], vec![], vec![7.25], vec![]];
         for length in 0..=lists.len() {
             let lists = &lists[..length];
             let rows = Rows::from(lists);
