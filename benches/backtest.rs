@@ -205,7 +205,10 @@ fn sweep(meeting: &Meeting, courses: &[Course], stream: &ForecastStream, times: 
     let entries = [Entry { stream, settings: settings(bout), seen: bout.demand.load.as_slice().into(), peak, p95 }];
     let mut swept = times.part("prescale: as configured", || vec![prescale::configured(meeting, &entries)]);
     swept.extend(times.part("prescale: swept", || -> Vec<Operation> {
-        prescale::sweep().into_iter().map(|setting| prescale::set(meeting, &entries, setting)).collect()
+        prescale::sweep()
+            .into_iter()
+            .map(|setting| prescale::set(meeting, &entries, setting, meeting.seeds()))
+            .collect()
     }));
     swept
 }

@@ -89,7 +89,7 @@ fn minute(experts: Vec<ModelKind>) -> Result<Duration, Box<dyn std::error::Error
         calibrator.correct(&mut rows);
         let mixed = Instant::now();
         ensemble.expect(past.moment(end - 1), &said);
-        calibrator.add(1, &rows[0], series.values[end - 1].ok_or("a gap")?);
+        calibrator.add(1, &rows[0], series.values[end - 1].ok_or("a gap")?, &[]);
         took.entry("mix and calibrate").or_default().push(mixed - asked);
         took.entry("keep").or_default().push(mixed.elapsed());
         each.push(begin.elapsed());

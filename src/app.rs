@@ -242,6 +242,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             provisioning_latency: lead.provisioning_latency,
             warm_up: lead.warm_up,
             provisioning_median: service.provisioning_median(),
+            latency_objective: service.objective.latency,
             learn_lead_time: lead.learn && service.target.lead_time().is_none(),
             confident_horizon: service.confident_horizon,
             opening_hours: service.opening_hours(zone).unwrap_or_else(|_| OpeningHours::usual(zone)),
@@ -253,7 +254,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
         cadence: CadenceSettings {
             fast: config.policy.fast_interval,
             normal: config.policy.decision_interval,
-            slow: config.policy.decision_interval,
+            slow: config.policy.slow_interval,
         },
         fleet_change: config.fleet_change,
         clock: if mode.event_clock { ClockMode::Event } else { ClockMode::Wall },

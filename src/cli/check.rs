@@ -68,10 +68,16 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Columns that services name and no pipeline makes.
+/// What is named and no pipeline makes: columns, and the parts of windows.
 fn unmade(config: &Config, plans: &[Plan]) -> Vec<String> {
     let is_made = |column: &str| plans.iter().any(|plan| plan.makes(column));
     let mut faults = Vec::new();
+    let is_derived = |column: &str| column == ERROR_RATE && ERROR_RATE_OF.into_iter().all(is_made);
+    let steps = Steps::of(config);
+    if let Some(early) = steps.early.filter(|_| !plans.iter().any(|plan| steps.is_early(plan))) {
+        let hint = format!("add one with tumble(interval '{} seconds')", early.millis() / 1000);
+        faults.push(format!("features.early_step: no pipeline makes windows of {early}\nhint: {hint}"));
+    }
     for (index, service) in config.services.iter().enumerate() {
         let mut fault = |key: &str, column: &str| {
             faults.push(format!("services[{index}].{key}: no pipeline makes a column `{column}`"));
@@ -81,9 +87,13 @@ fn unmade(config: &Config, plans: &[Plan]) -> Vec<String> {
         }
         for (place, name) in service.covariates.iter().enumerate() {
             let Ok(Covariate::Measure(column)) = name.parse::<Covariate>() else { continue };
-            let is_derived = column == ERROR_RATE && ERROR_RATE_OF.into_iter().all(is_made);
-            if !(column == STANDARD_NAME || is_derived || is_made(&column)) {
+            if !(column == STANDARD_NAME || is_derived(&column) || is_made(&column)) {
                 fault(&format!("covariates[{place}]"), &column);
+            }
+        }
+        for (name, column) in service.signals.columns() {
+            if !(is_derived(column) || is_made(column)) {
+                fault(&format!("signals.{name}"), column);
             }
         }
     }

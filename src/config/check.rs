@@ -108,6 +108,9 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
     if config.policy.fast_interval < Span::from_secs(1) {
         fault("policy.fast_interval".into(), format!("{} is shorter than 1s", config.policy.fast_interval));
     }
+    if config.policy.slow_interval < Span::from_secs(1) {
+        fault("policy.slow_interval".into(), format!("{} is shorter than 1s", config.policy.slow_interval));
+    }
     let known: BTreeSet<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
     let named = config.schedules.iter().flat_map(|schedule| &schedule.services);
     let named = named.chain(config.freezes.iter().flat_map(|freeze| &freeze.services));
@@ -217,6 +220,10 @@ fn service_faults(service: &ServiceConfig, config: &Config) -> Vec<(&'static str
     let settings = service.policy_settings(&config.policy);
     if !(service.unit_capacity.is_finite() && service.unit_capacity > 0.0) {
         faults.push(("unit_capacity", format!("{} is not above 0", service.unit_capacity)));
+    }
+    if service.signals.latency.is_some() && service.objective.latency.is_none() {
+        let text = "is read to learn what a unit carries within objective.latency, which is missing";
+        faults.push(("signals.latency", text.to_owned()));
     }
     faults.extend(service.opening_hours(Zone::UTC).err());
     if settings.min_units > settings.max_units {

@@ -244,6 +244,8 @@ pub(crate) struct Policy {
     pub(crate) smoothing: f64,
     pub(crate) decision_interval: Span,
     pub(crate) fast_interval: Span,
+    /// How often what changes slowly is looked at again: what a unit carries.
+    pub(crate) slow_interval: Span,
     pub(crate) step_up_units: u32,
     pub(crate) step_down_units: u32,
     pub(crate) cooldown_up: Span,

@@ -9,6 +9,7 @@ use prescale_domain::{Circumstances, Decision, FeatureRow, Timestamp};
 use crate::Controller;
 use crate::settings::ServiceSettings;
 use crate::state::ServiceState;
+use crate::units::learnt;
 
 impl Controller {
     /// `fleet_units` are [those of all services](Self::fleet_units), counted once for all that are decided for.
@@ -20,7 +21,10 @@ impl Controller {
         // What is known of the open window is newer than the last closed one.
         let load = state.early.map(|early| early.load).or(state.load);
         let load_window_end = state.early.map(|early| early.end).or(state.load_window_end);
-        let (policy, experiment) = self.policy(service, now);
+        let (mut policy, experiment) = self.policy(service, now);
+        if let Some(capacity) = learnt(&self.state.units, service) {
+            policy.to_mut().unit_capacity = capacity;
+        }
         let is_heeded = service.rules.settings.events.cost_usd_hour.is_some();
         let price = service.rules.price_usd_hour.filter(|_| is_heeded);
         let cost_usd_hour = state.target.zip(price).map(|(target, price)| f64::from(target.desired) * price);
@@ -40,7 +44,7 @@ impl Controller {
         let fallback = self.fallbacks.of(&service.name);
         let circumstances = Circumstances { fallback, ..service.rules.circumstances(&service.name, now, around) };
         // A target that knows how long its units take is not watched.
-        let learnt = if service.learn_lead_time { state.lead.learnt() } else { None };
+        let lead = if service.learn_lead_time { state.lead.learnt() } else { None };
         let moment = Moment {
             service: &service.name,
             at: now,
@@ -52,8 +56,8 @@ impl Controller {
             signals: state.signals.clone(),
             forecast: forecast.as_deref().map_err(String::as_str),
             decision_interval: self.settings.decision_interval,
-            provisioning_latency: learnt.map_or(service.provisioning_latency, |learnt| learnt.p90),
-            provisioning_median: learnt.map(|learnt| learnt.median).or(service.provisioning_median),
+            provisioning_latency: lead.map_or(service.provisioning_latency, |lead| lead.p90),
+            provisioning_median: lead.map(|lead| lead.median).or(service.provisioning_median),
             warm_up: service.warm_up,
             confident_horizon: service.confident_horizon,
             target: state.target,

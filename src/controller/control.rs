@@ -357,6 +357,7 @@ impl Controller {
             let events = self.online.observe(&service.name, window.start, closed.load());
             self.record_model_events(now, events);
         }
+        self.watch_units(window, now);
         self.judge(end);
         self.forecasts.clear();
         self.start_training(now);

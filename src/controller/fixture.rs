@@ -77,6 +77,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         provisioning_latency: Span::from_minutes(3),
         warm_up: Span::ZERO,
         provisioning_median: None,
+        latency_objective: None,
         learn_lead_time: false,
         confident_horizon: None,
         opening_hours: OpeningHours::usual(Zone::UTC),

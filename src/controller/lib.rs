@@ -37,6 +37,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod training;
+mod units;
 pub mod view;
 
 pub use archive::{StoredDecisions, decision_bytes};

@@ -67,6 +67,8 @@ pub struct ServiceSettings {
     pub warm_up: Span,
     /// The median of the first, where it is known apart from the p90.
     pub provisioning_median: Option<Span>,
+    /// What the column `signals.latency` is to stay within: with both, what a unit carries is learnt.
+    pub latency_objective: Option<Span>,
     /// Whether what its units took replaces what is configured, once enough were seen.
     pub learn_lead_time: bool,
     /// How far ahead its load can be forecast with confidence, where that is known to be less than the whole horizon.

@@ -96,6 +96,7 @@ mod tests {
             queue: named("queue_length_mean"),
             in_flight: None,
             unit_concurrency: Some(8.0),
+            ..SignalColumns::default()
         }
     }
 

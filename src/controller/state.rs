@@ -14,6 +14,7 @@ use crate::intake::Intake;
 use crate::ledger::{ChangeBook, Spending};
 use crate::pause::Pauses;
 use crate::signals::Heard;
+use crate::units::Units;
 
 const KEY: &[u8] = b"controller";
 const FORMAT: u32 = 1;
@@ -34,6 +35,9 @@ pub(crate) struct Snapshot {
     /// What the fleet has changed of late.
     #[serde(default)]
     pub(crate) changes: ChangeBook,
+    /// What is known of the units of services, where it is looked for.
+    #[serde(default)]
+    pub(crate) units: BTreeMap<ServiceName, Units>,
     /// Who is paused.
     #[serde(default)]
     pub(crate) pauses: Pauses,

@@ -53,6 +53,23 @@ pub struct SignalColumns {
     pub in_flight: Option<String>,
     /// How many of those one unit can serve at once.
     pub unit_concurrency: Option<f64>,
+    /// Latency in milliseconds at the objective's quantile: with it and `objective.latency`, what one unit carries is learnt,
+    /// and takes the place of `unit_capacity`.
+    pub latency: Option<String>,
+}
+
+impl SignalColumns {
+    /// The columns that are named, with the key of each.
+    pub fn columns(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [
+            ("error_rate", &self.error_rate),
+            ("api_usage", &self.api_usage),
+            ("queue", &self.queue),
+            ("in_flight", &self.in_flight),
+            ("latency", &self.latency),
+        ];
+        all.into_iter().filter_map(|(key, column)| Some((key, column.as_deref()?)))
+    }
 }
 
 /// What was last heard around a service.

@@ -9,6 +9,9 @@ use crate::rows::Rows;
 
 /// Step of the correction after each outcome, in widths of the forecast.
 pub const RATE: f64 = 0.02;
+/// Beyond this many steps ahead the rate falls with the lead. An outcome tells of the correction that was served so many steps
+/// before, and a correction that moves on faster than it hears of its steps swings.
+const PROMPT_LEAD: f64 = 30.0;
 /// The correction never goes beyond the most extreme of this many last outcomes: a day of minutes.
 pub const WINDOW: u64 = 1440;
 
@@ -36,13 +39,15 @@ impl AdaptiveQuantile {
         self.correction
     }
 
-    /// Takes an outcome: its `score` against the uncorrected quantile, in widths.
-    pub fn add(&mut self, score: f64) {
-        if !score.is_finite() {
+    /// Takes an outcome: its `score` against the uncorrected quantile, in widths; the correction that was `served` with the
+    /// forecast, and the `rate` to learn at. It counts whether that one covered the outcome: one that followed the outcomes in
+    /// the meantime would have, and tells nothing of those that are served now.
+    pub fn add(&mut self, score: f64, served: f64, rate: f64) {
+        if !score.is_finite() || !served.is_finite() {
             return;
         }
-        let covered = f64::from(u8::from(score <= self.correction));
-        self.correction += RATE * (self.level - covered);
+        let covered = f64::from(u8::from(score <= served));
+        self.correction += rate * (self.level - covered);
         let side = if self.level < 0.5 { -1.0 } else { 1.0 };
         while self.extremes.pop_back_if(|(_, last)| side * *last <= side * score).is_some() {}
         self.extremes.push_back((self.outcomes, score));
@@ -74,21 +79,28 @@ impl Calibrator {
         Self { levels: levels.to_vec(), leads: leads.to_vec(), quantiles: vec![row; leads.len()] }
     }
 
-    /// Takes the outcome of an uncorrected forecast `lead` steps ahead; leads that are not calibrated are passed over.
-    pub fn add(&mut self, lead: usize, row: &[f64], actual: f64) {
+    /// The corrections of now, `[lead][level]` in one row: what [`add`](Self::add) wants to know of a forecast.
+    pub fn corrections(&self) -> Vec<f64> {
+        self.quantiles.iter().flat_map(|row| row.iter().map(AdaptiveQuantile::correction)).collect()
+    }
+
+    /// Takes the outcome of an uncorrected forecast `lead` steps ahead that was served with the corrections `served`; leads
+    /// that are not calibrated are passed over. Where it is not known what was served, the corrections of now stand for it.
+    pub fn add(&mut self, lead: usize, row: &[f64], actual: f64, served: &[f64]) {
         let Some(place) = self.leads.iter().position(|l| *l == lead) else { return };
         let width = Width::of(&self.levels).of_row(row);
-        for (quantile, value) in self.quantiles[place].iter_mut().zip(row) {
-            quantile.add((actual - value) / width);
+        let rate = RATE * (PROMPT_LEAD / lead as f64).min(1.0);
+        let served = served.get(place * self.levels.len()..).unwrap_or(&[]);
+        for (index, (quantile, value)) in self.quantiles[place].iter_mut().zip(row).enumerate() {
+            let served = served.get(index).copied().unwrap_or(quantile.correction);
+            quantile.add((actual - value) / width, served, rate);
         }
     }
 
     /// Corrects quantiles by step ahead. The median stays where the model put it; the others stay ordered around it.
     pub fn correct(&self, rows: &mut Rows) {
         let levels = self.levels.len();
-        let each = self.quantiles.iter().flat_map(|row| row.iter().map(AdaptiveQuantile::correction));
-        // `[lead][level]`.
-        let corrections: Vec<f64> = each.collect();
+        let corrections = self.corrections();
         let width = Width::of(&self.levels);
         let middle = self.levels.iter().position(|level| *level == 0.5);
         for (k, row) in rows.iter_mut().enumerate() {
@@ -172,7 +184,8 @@ mod tests {
             calibrator.correct(&mut rows);
             assert!(rows[0].is_sorted() && rows[0][1] == 100.0, "{rows:?}");
             covered[i / PART] += f64::from(u8::from(actual <= rows[0][2])) * 100.0 / PART as f64;
-            calibrator.add(1, &row, actual);
+            let served = calibrator.corrections();
+            calibrator.add(1, &row, actual, &served);
         }
         covered
     }
@@ -195,13 +208,38 @@ mod tests {
         near_90(&coverage(|_| 10.0, |i| if i < 12_500 { 0.0 } else { 60.0 }), 6.0);
     }
 
+    /// Coverage in percent an hour ahead of a load that wanders for half an hour to either side of its forecast.
+    fn an_hour_ahead(is_served_known: bool) -> f64 {
+        let (lead, row, outcomes) = (60, [87.2, 100.0, 112.8], 8 * PART);
+        let mut calibrator = Calibrator::new(&[0.1, 0.5, 0.9], &[lead]);
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let (mut away, mut covered) = (0.0, 0.0);
+        let mut waiting = VecDeque::from(vec![calibrator.corrections(); lead]);
+        for _ in 0..outcomes {
+            away = 0.967 * away + Normal::new(0.0, 5.0).unwrap().sample(&mut random);
+            waiting.push_back(calibrator.corrections());
+            let served = waiting.pop_front().unwrap();
+            let upper = row[2] + served[2] * (row[2] - row[0]);
+            covered += f64::from(u8::from(100.0 + away <= upper));
+            calibrator.add(lead, &row, 100.0 + away, if is_served_known { &served } else { &[] });
+        }
+        covered * 100.0 / outcomes as f64
+    }
+
+    #[test]
+    fn far_ahead_it_is_what_was_served_that_covers() {
+        near_90(&[an_hour_ahead(true)], 0.4);
+        // A correction that has followed the outcomes since covers those of its own minute, and fewer of those to come.
+        assert!(an_hour_ahead(false) < 89.0, "{}", an_hour_ahead(false));
+    }
+
     #[test]
     fn what_a_long_burst_leaves_behind_ends_with_the_day() {
         let mut quantile = AdaptiveQuantile::new(0.99);
         let usual = |i: usize| ((i * 7919 % 100) as f64 - 99.0) / 100.0;
         let mut after = Vec::new();
         for i in 0..3 * WINDOW as usize {
-            quantile.add(if (200..400).contains(&i) { 5.0 } else { usual(i) });
+            quantile.add(if (200..400).contains(&i) { 5.0 } else { usual(i) }, quantile.correction(), RATE);
             after.push(quantile.correction());
         }
         // 200 misses have lifted it far, and hits alone would take weeks to bring it back.
@@ -214,7 +252,7 @@ mod tests {
         let lifted = |height: f64| {
             let mut quantile = AdaptiveQuantile::new(0.99);
             for _ in 0..15 {
-                quantile.add(height);
+                quantile.add(height, quantile.correction(), RATE);
             }
             quantile.correction()
         };
@@ -226,7 +264,7 @@ mod tests {
     fn state_read_from_bytes_corrects_in_the_same_way() {
         let mut calibrator = Calibrator::new(&[0.1, 0.5, 0.9], &[1, 5]);
         for i in 0..400 {
-            calibrator.add(1 + 4 * (i % 2), &[8.0, 10.0, 12.0], f64::from(i as u32 * 7919 % 23));
+            calibrator.add(1 + 4 * (i % 2), &[8.0, 10.0, 12.0], f64::from(i as u32 * 7919 % 23), &[]);
         }
         let read: Calibrator = serde_json::from_slice(&serde_json::to_vec(&calibrator).unwrap()).unwrap();
         assert_eq!(read, calibrator);

@@ -89,6 +89,17 @@ pub fn cost_at(hull: &[Point], violation: f64) -> Option<f64> {
     Some(a[0] + share * (b[0] - a[0]))
 }
 
+/// Which of the points cost at most `cost_pct` percent more than their lower convex hull does at their violation. Points that
+/// are not finite do not.
+pub fn near(points: &[Point], cost_pct: f64) -> Vec<bool> {
+    let hull = hull(points);
+    let is_near = |[cost, violation]: &Point| {
+        let least = cost_at(&hull, *violation).filter(|_| cost.is_finite() && violation.is_finite());
+        least.is_some_and(|least| *cost <= least * (1.0 + cost_pct / 100.0))
+    };
+    points.iter().map(is_near).collect()
+}
+
 /// Compares all operating points of A with all of B; `None` where one has none.
 pub fn compare(a: &[Point], b: &[Point], tolerance: Tolerance) -> Option<Comparison> {
     let (hull, front) = (hull(a), pareto(b));
@@ -134,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn near_is_by_cost_at_the_same_violation() {
+        // The hull is from (10, 4) over (20, 1) to (40, 0): 15 at 2.5, 30 at 0.5.
+        let points = [[10.0, 4.0], [15.7, 2.5], [15.8, 2.5], [20.0, 1.0], [31.6, 0.5], [40.0, 0.0], [f64::NAN, 0.0]];
+        assert_eq!(near(&points, 5.0), [true, true, false, true, false, true, false]);
+        assert_eq!(near(&[], 5.0), [false; 0]);
+    }
+
+    #[test]
     fn a_comparison_tells_where_and_by_how_much() {
         let ours = [[10.0, 4.0], [20.0, 1.0]];
         let comparison = compare(&ours, &[[11.0, 4.5], [14.0, 2.5], [50.0, 0.5], [60.0, 0.6]], EXACT).unwrap();
@@ -157,6 +176,8 @@ mod tests {
             prop_assert!(front.windows(2).all(|pair| pair[0][0] < pair[1][0] && pair[0][1] > pair[1][1]));
             prop_assert!(points.iter().all(|p| front.iter().any(|f| f[0] <= p[0] && f[1] <= p[1])));
             let hull = hull(&points);
+            let is_near = near(&points, 1e-9);
+            prop_assert!(hull.iter().all(|own| points.iter().zip(&is_near).any(|(point, near)| point == own && *near)));
             for [cost, violation] in front {
                 prop_assert!(cost_at(&hull, violation).unwrap() <= cost * (1.0 + 1e-12));
             }

@@ -69,12 +69,17 @@ impl<'a> Meeting<'a> {
     }
 
     /// One flight for each seed; `fly` gets each service's bout under the seed, and its index.
-    pub fn flights(&self, mut fly: impl FnMut(&Bout, usize) -> Tally) -> Vec<Tally> {
+    pub fn flights(&self, fly: impl FnMut(&Bout, usize) -> Tally) -> Vec<Tally> {
+        self.flights_under(self.seeds, fly)
+    }
+
+    /// The same under some of the seeds.
+    pub fn flights_under(&self, seeds: &[u64], mut fly: impl FnMut(&Bout, usize) -> Tally) -> Vec<Tally> {
         let under = |seed: &u64| {
             let bouts = (0..self.courses.len()).filter_map(|index| Some((self.bout(index, *seed)?, index)));
             bouts.map(|(bout, index)| fly(&bout, index)).fold(Tally::default(), Tally::plus)
         };
-        self.seeds.iter().map(under).collect()
+        seeds.iter().map(under).collect()
     }
 
     /// Which steps of the service at `index` are spikes, for [`Bout::drive_through`].

@@ -114,9 +114,9 @@ pub fn recorded(meeting: &Meeting, entries: &[Entry]) -> (Operation, Vec<Vec<Dec
     (Operation { label: String::new(), flights }, decided)
 }
 
-/// Prescale as an operator might have configured it.
-pub fn set(meeting: &Meeting, entries: &[Entry], setting: Setting) -> Operation {
-    let flights = meeting.flights(|bout, index| {
+/// Prescale as an operator might have configured it, under these seeds of the meeting.
+pub fn set(meeting: &Meeting, entries: &[Entry], setting: Setting, seeds: &[u64]) -> Operation {
+    let flights = meeting.flights_under(seeds, |bout, index| {
         let entry = entries[index].set(setting, bout.fleet.max);
         let (least, most) = (entry.settings.policy.min_units, entry.settings.policy.max_units);
         let mut bout = bout.clone();

@@ -6,16 +6,20 @@ use crate::kit::{self, Finished};
 
 /// `prescale check` of a backend and its caller; both pipelines write to the features topic.
 fn check(signal: &str, covariates: &str) -> Finished {
+    check_with("", &format!("signal = \"{signal}\"\ncovariates = [{covariates}]"))
+}
+
+fn check_with(features: &str, backend: &str) -> Finished {
     let folder = tempfile::tempdir().unwrap();
     let pipelines = kit::root().join("pipelines");
     let service = |name: &str, more: &str| {
         format!("[[services]]\nname = \"{name}\"\nunit_capacity = 1.0\ntarget = {{ kind = \"simulated\" }}\n{more}\n")
     };
     let text = format!(
-        "[features]\npipelines = [\"{0}/requests.sql\", \"{0}/metrics.sql\"]\n{1}{2}",
+        "[features]\npipelines = [\"{0}/requests.sql\", \"{0}/metrics.sql\"]\n{features}\n{1}{2}",
         pipelines.display(),
         service("frontend", ""),
-        service("backend", &format!("signal = \"{signal}\"\ncovariates = [{covariates}]"))
+        service("backend", backend)
     );
     let file = folder.path().join("prescale.toml");
     std::fs::write(&file, text).unwrap();
@@ -41,6 +45,26 @@ fn check_names_the_covariates_and_refuses_a_column_that_no_pipeline_makes() {
         assert!(wrong.stderr.contains(text), "{text}: {}", wrong.stderr);
     }
     assert!(!wrong.stderr.contains("covariates[0]"), "{}", wrong.stderr);
+}
+
+#[test]
+fn check_refuses_parts_of_windows_and_signals_that_no_pipeline_makes() {
+    let wrong = check_with(
+        "early_step = \"10s\"",
+        "signals = { error_rate = \"error_rate\", latency = \"latency_ms_p90\", queue = \"waiting\" }\n\
+         objective = { latency = \"250ms\" }",
+    );
+    assert_eq!(wrong.code, Some(3), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("features.early_step: no pipeline makes windows of 10s"), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("services[1].signals.queue: no pipeline makes a column `waiting`"),
+        "{}",
+        wrong.stderr
+    );
+    assert_eq!(wrong.stderr.matches("no pipeline makes").count(), 2, "{}", wrong.stderr);
+    let unbounded = check_with("", "signals = { latency = \"latency_ms_p90\" }");
+    assert_eq!(unbounded.code, Some(3), "{}", unbounded.stderr);
+    assert!(unbounded.stderr.contains("services[1].signals.latency"), "{}", unbounded.stderr);
 }
 
 #[test]

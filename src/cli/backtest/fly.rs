@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use prescale_domain::{Decision, ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
 use prescale_simulation::baselines::{Contender, System, static_p95, static_peak};
 use prescale_simulation::experiment::Seen;
-use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
+use prescale_simulation::frontier::{Comparison, Point, Tolerance, compare, near, pareto};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing, fit};
 use prescale_simulation::prescale::{self, Entry, Setting, sweep};
 use prescale_simulation::report::BacktestReport;
@@ -82,8 +82,22 @@ pub(super) type Fitted<'a> = BTreeMap<System, Vec<Box<dyn Contender + 'a>>>;
 enum Job {
     Baseline(System),
     Configured,
-    Swept(Setting),
+    /// A setting under some of the seeds.
+    Swept(Setting, Heat),
 }
+
+/// The seeds of a sweep. Under the first few all settings fly; under the others those that are near the frontier then. What is
+/// left out can only make the frontier worse.
+#[derive(Clone, Copy, PartialEq)]
+enum Heat {
+    First,
+    Rest,
+}
+
+/// Seeds of the first heat.
+const FIRST_SEEDS: usize = 2;
+/// How near, in percent of cost.
+const NEAR_PCT: f64 = 2.0;
 
 /// What was decided for each service in the first flight.
 pub(super) type Decided = BTreeMap<ServiceName, Vec<Decision>>;
@@ -111,15 +125,19 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
     let mut others: Vec<(usize, Job)> = Vec::new();
     for index in 0..legs.len() {
         jobs.push((index, Job::Configured));
-        jobs.extend(sweep().into_iter().filter(|_| plan.sweep).map(|setting| (index, Job::Swept(setting))));
+        jobs.extend(
+            sweep().into_iter().filter(|_| plan.sweep).map(|setting| (index, Job::Swept(setting, Heat::First))),
+        );
         others.extend(plan.baselines.iter().map(|system| (index, Job::Baseline(*system))));
     }
     bar.set_message("flying");
-    let (count, done) = (jobs.len() + others.len(), AtomicUsize::new(0));
+    // What flies in the second heat is not known yet: a third of the settings, as a guess.
+    let guess = usize::from(plan.seeds.len() > FIRST_SEEDS) * jobs.len() / 3;
+    let (count, done) = (AtomicUsize::new(jobs.len() + others.len() + guess), AtomicUsize::new(0));
     let run = |jobs: &[(usize, Job)], fitted: &Fitted| -> Vec<(Done, f64)> {
         let one = |(leg, job): &(usize, Job)| {
             let result = timed(|| legs[*leg].fly(*job, fitted));
-            let share = (done.fetch_add(1, Ordering::Relaxed) + 1) * 1000 / count.max(1);
+            let share = (done.fetch_add(1, Ordering::Relaxed) + 1) * 1000 / count.load(Ordering::Relaxed).max(1);
             bar.set_position(share as u64);
             result
         };
@@ -134,6 +152,8 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
         fitted.extend(contenders.map(|contenders| (*system, contenders)));
         fitting.push((system.name(), seconds));
     }
+    others.extend(second_heat(&legs, &jobs, &results));
+    count.store(jobs.len() + others.len(), Ordering::Relaxed);
     results.extend(run(&others, &fitted));
     jobs.extend(others);
     let mut report = gather(plan, &legs, &jobs, results)?;
@@ -146,6 +166,22 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
     let mut page = report::whole(plan, &report, first, &fitted)?;
     page.budget_pct = Some(budget_pct);
     Ok((report, page))
+}
+
+/// The settings that go on to the other seeds: by leg, those near the frontier of all that flew.
+fn second_heat(legs: &[Leg], jobs: &[(usize, Job)], results: &[(Done, f64)]) -> Vec<(usize, Job)> {
+    let of = |index: usize, leg: &Leg| -> Vec<(usize, Job)> {
+        let own = jobs.iter().zip(results).filter(|((of, _), _)| *of == index);
+        let flown = own.filter_map(|((_, job), (done, _))| match (job, done) {
+            (Job::Swept(setting, _), Done::Swept(operation)) => Some((*setting, leg.meeting.point(operation)?)),
+            _ => None,
+        });
+        let (settings, points): (Vec<Setting>, Vec<Point>) = flown.unzip();
+        let kept = settings.into_iter().zip(near(&points, NEAR_PCT)).filter(|(_, near)| *near);
+        kept.map(|(setting, _)| (index, Job::Swept(setting, Heat::Rest))).collect()
+    };
+    let more = legs.iter().enumerate().filter(|(_, leg)| leg.meeting.seeds().len() > FIRST_SEEDS);
+    more.flat_map(|(index, leg)| of(index, leg)).collect()
 }
 
 /// What came of it, and the seconds that it took.
@@ -181,7 +217,12 @@ impl Leg<'_> {
                 let (operation, decided) = prescale::recorded(&self.meeting, &self.entries);
                 Done::Configured(operation, self.flown.names.iter().cloned().zip(decided).collect())
             }
-            Job::Swept(setting) => Done::Swept(prescale::set(&self.meeting, &self.entries, setting)),
+            Job::Swept(setting, heat) => {
+                let seeds = self.meeting.seeds();
+                let (first, rest) = seeds.split_at(seeds.len().min(FIRST_SEEDS));
+                let seeds = if heat == Heat::First { first } else { rest };
+                Done::Swept(prescale::set(&self.meeting, &self.entries, setting, seeds))
+            }
         }
     }
 
@@ -204,7 +245,7 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
     for ((leg, job), (result, seconds)) in jobs.iter().zip(results) {
         let part = match job {
             Job::Baseline(system) => system.name(),
-            Job::Configured | Job::Swept(_) => System::Prescale.name(),
+            Job::Configured | Job::Swept(..) => System::Prescale.name(),
         };
         *timings.entry(part.to_owned()).or_default() += seconds;
         match result {
@@ -217,14 +258,19 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
                     first = decided;
                 }
             }
-            Done::Swept(operation) => swept[*leg].push(operation),
+            Done::Swept(operation) => match swept[*leg].iter_mut().find(|flown| flown.label == operation.label) {
+                Some(flown) => flown.flights.extend(operation.flights),
+                None => swept[*leg].push(operation),
+            },
         }
     }
     let mut cards = Vec::new();
     let mut beyond = BTreeMap::new();
     for (index, leg) in legs.iter().enumerate() {
         let mut card = leg.meeting.card(&showings[index], std::mem::take(&mut forecasts[index]));
-        let points: Vec<_> = swept[index].iter().filter_map(|operation| leg.meeting.point(operation)).collect();
+        // Those that ended with the first heat are no points of the frontier.
+        let whole = swept[index].iter().filter(|operation| operation.flights.len() == plan.seeds.len());
+        let points: Vec<_> = whole.filter_map(|operation| leg.meeting.point(operation)).collect();
         let name = System::Prescale.name();
         card.frontier.insert(name.to_owned(), pareto(&points));
         if plan.sweep {

@@ -70,10 +70,9 @@ impl Bernstein {
             return None;
         }
         let said: Vec<Lane> = said.iter().map(|value| [*value; LANES]).collect();
-        let mut own = Learners::default();
-        own.read(said.len(), std::iter::once((&*self, level)));
+        let mut own = Learners::of(said.len(), std::iter::once((&*self, level)));
         let [mixed, ..] = own.observe(&said, actual);
-        own.write(std::iter::once(self));
+        *self = own.alone(0);
         (!mixed.is_nan()).then_some(mixed)
     }
 
@@ -87,22 +86,22 @@ impl Bernstein {
             for own in [&mut self.regret, &mut self.squares, &mut self.range, &mut self.rate] {
                 own[place] = own[best];
             }
-            let mut own = Learners::default();
-            own.read(self.weights.len(), std::iter::once((&*self, 0.5)));
+            let mut own = Learners::of(self.weights.len(), std::iter::once((&*self, 0.5)));
             own.weigh();
-            own.write(std::iter::once(self));
+            *self = own.alone(0);
         }
     }
 }
 
-/// Several learners, and one more that weighs them by how their mixes did.
+/// Several learners, and one more that weighs them by how their mixes did. This is how a mix is saved; it learns as one of a
+/// [`Group`](super::group::Group).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mixer {
-    level: f64,
-    learners: Vec<Bernstein>,
-    top: Bernstein,
+    pub(super) level: f64,
+    pub(super) learners: Vec<Bernstein>,
+    pub(super) top: Bernstein,
     #[serde(with = "crate::hex")]
-    weights: Vec<f64>,
+    pub(super) weights: Vec<f64>,
 }
 
 impl Mixer {
@@ -115,41 +114,10 @@ impl Mixer {
         }
     }
 
-    /// Weights of all experts; they sum to 1.
-    pub fn weights(&self) -> &[f64] {
-        &self.weights
-    }
-
     /// See [`super::Ensemble::renew`].
     pub fn renew(&mut self, place: usize) {
         self.learners.iter_mut().for_each(|learner| learner.renew(place));
         self.mix_weights();
-    }
-
-    /// Takes the outcome `actual`, which is finite, of what experts `said` to each of `mixers`, `[mixer][expert]`; NaN stands
-    /// for asleep. `room` is for its own use.
-    pub(super) fn observe_all(mixers: &mut [Self], said: &[f32], actual: f64, room: &mut Room) {
-        let count = said.len() / mixers.len().max(1);
-        let learners = mixers.iter().map(|mixer| mixer.learners.len()).min().unwrap_or(0);
-        for (mixers, said) in mixers.chunks_mut(LANES).zip(said.chunks(LANES * count.max(1))) {
-            room.said.clear();
-            room.said.resize(count, [f64::NAN; LANES]);
-            for (lane, said) in said.chunks_exact(count.max(1)).enumerate() {
-                for (place, value) in room.said.iter_mut().zip(said) {
-                    place[lane] = f64::from(*value);
-                }
-            }
-            room.mixed.clear();
-            for learner in 0..learners {
-                room.learners.read(count, mixers.iter().map(|mixer| (&mixer.learners[learner], mixer.level)));
-                room.mixed.push(room.learners.observe(&room.said, actual));
-                room.learners.write(mixers.iter_mut().map(|mixer| &mut mixer.learners[learner]));
-            }
-            room.learners.read(learners, mixers.iter().map(|mixer| (&mixer.top, mixer.level)));
-            room.learners.observe(&room.mixed, actual);
-            room.learners.write(mixers.iter_mut().map(|mixer| &mut mixer.top));
-            mixers.iter_mut().for_each(Self::mix_weights);
-        }
     }
 
     fn mix_weights(&mut self) {
@@ -160,13 +128,4 @@ impl Mixer {
             }
         }
     }
-}
-
-/// Where [`Mixer::observe_all`] works.
-#[derive(Debug, Default)]
-pub(super) struct Room {
-    learners: Learners,
-    /// By expert, and by learner.
-    said: Vec<Lane>,
-    mixed: Vec<Lane>,
 }

@@ -11,7 +11,7 @@ pub(super) const LANES: usize = 8;
 pub(super) type Lane = [f64; LANES];
 
 /// Learners of the same number of experts, one in each lane. A lane without one learns nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Learners {
     keep: Lane,
     factor: Lane,
@@ -23,7 +23,7 @@ pub(super) struct Learners {
 }
 
 /// What [`Bernstein`] keeps of one expert.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Expert {
     regret: Lane,
     squares: Lane,
@@ -33,17 +33,16 @@ struct Expert {
 }
 
 impl Learners {
-    /// Takes the place of other learners: those of `each`, with the quantile that each learns, of `experts`.
-    pub(super) fn read<'a>(&mut self, experts: usize, each: impl Iterator<Item = (&'a Bernstein, f64)>) {
-        self.experts.clear();
-        self.experts.resize(experts, Expert::default());
+    /// Those of `each`, with the quantile that each learns, of `experts`.
+    pub(super) fn of<'a>(experts: usize, each: impl Iterator<Item = (&'a Bernstein, f64)>) -> Self {
+        let mut all = Self { experts: vec![Expert::default(); experts], ..Self::default() };
         for (lane, (own, level)) in each.take(LANES).enumerate() {
-            self.keep[lane] = own.keep;
-            self.factor[lane] = own.factor;
-            self.level[lane] = level;
-            self.gradient[lane] = f64::from(u8::from(own.gradient));
+            all.keep[lane] = own.keep;
+            all.factor[lane] = own.factor;
+            all.level[lane] = level;
+            all.gradient[lane] = f64::from(u8::from(own.gradient));
             let past = own.regret.iter().zip(&own.squares).zip(own.range.iter().zip(&own.rate)).zip(&own.weights);
-            for (expert, (((regret, squares), (range, rate)), weight)) in self.experts.iter_mut().zip(past) {
+            for (expert, (((regret, squares), (range, rate)), weight)) in all.experts.iter_mut().zip(past) {
                 expert.regret[lane] = *regret;
                 expert.squares[lane] = *squares;
                 expert.range[lane] = *range;
@@ -51,22 +50,32 @@ impl Learners {
                 expert.weight[lane] = *weight;
             }
         }
+        all
     }
 
-    /// Puts what was learnt back into the learners that [`Learners::read`] had.
-    pub(super) fn write<'a>(&self, each: impl Iterator<Item = &'a mut Bernstein>) {
-        for (lane, own) in each.take(LANES).enumerate() {
-            let past = own.regret.iter_mut().zip(&mut own.squares).zip(own.range.iter_mut().zip(&mut own.rate));
-            for (expert, (((regret, squares), (range, rate)), weight)) in
-                self.experts.iter().zip(past.zip(&mut own.weights))
-            {
-                *regret = expert.regret[lane];
-                *squares = expert.squares[lane];
-                *range = expert.range[lane];
-                *rate = expert.rate[lane];
-                *weight = expert.weight[lane];
-            }
+    /// The weights of each expert.
+    pub(super) fn weights(&self) -> impl Iterator<Item = &Lane> {
+        self.experts.iter().map(|expert| &expert.weight)
+    }
+
+    /// The learner in a lane, by itself.
+    pub(super) fn alone(&self, lane: usize) -> Bernstein {
+        let of = |own: fn(&Expert) -> &Lane| self.experts.iter().map(|expert| own(expert)[lane]).collect();
+        Bernstein {
+            gradient: self.gradient[lane] > 0.0,
+            factor: self.factor[lane],
+            keep: self.keep[lane],
+            regret: of(|expert| &expert.regret),
+            squares: of(|expert| &expert.squares),
+            range: of(|expert| &expert.range),
+            rate: of(|expert| &expert.rate),
+            weights: of(|expert| &expert.weight),
         }
+    }
+
+    /// The quantile that a lane learns.
+    pub(super) fn level(&self, lane: usize) -> f64 {
+        self.level[lane]
     }
 
     /// Takes the outcome `actual`, which is finite, of what experts `said`: gives their mix before it. NaN stands for asleep,

@@ -2,6 +2,7 @@
 //! that were made before their outcome came; quantiles never cross; an expert without a sound forecast is left out.
 
 mod aggregate;
+mod group;
 mod lanes;
 #[cfg(test)]
 mod tests;
@@ -15,8 +16,8 @@ use crate::models::ModelKind;
 use crate::models::lags::{between, leads};
 use crate::rows::Rows;
 
-use aggregate::Room;
 pub use aggregate::{Bernstein, Learner, Mixer};
+use group::{Group, Room};
 use lanes::{LANES, Lane};
 
 /// The name of the mix in results.
@@ -82,8 +83,9 @@ pub struct Ensemble {
     step: Span,
     /// Steps ahead whose outcomes are learnt from, ascending.
     leads: Vec<usize>,
-    /// `[lead][level]`.
-    mixers: Vec<Vec<Mixer>>,
+    /// `[lead][part of the levels]`.
+    #[serde(with = "group")]
+    mixers: Vec<Vec<Group>>,
     /// By lead.
     waiting: Vec<VecDeque<Waiting>>,
 }
@@ -109,7 +111,7 @@ impl Ensemble {
             experts: settings.experts.clone(),
             levels: levels.to_vec(),
             step,
-            mixers: vec![row; leads.len()],
+            mixers: vec![Group::all(&row); leads.len()],
             waiting: vec![VecDeque::new(); leads.len()],
             leads,
         }
@@ -129,7 +131,8 @@ impl Ensemble {
     pub fn weights(&self, lead: usize, level: f64) -> Option<BTreeMap<ModelKind, f64>> {
         let place = self.leads.iter().position(|l| *l == lead)?;
         let quantile = self.levels.iter().position(|l| *l == level)?;
-        Some(self.experts.iter().copied().zip(self.mixers[place][quantile].weights().iter().copied()).collect())
+        let weights = self.mixers[place].get(quantile / LANES)?.weights().iter().map(|lane| lane[quantile % LANES]);
+        Some(self.experts.iter().copied().zip(weights).collect())
     }
 
     /// Quantiles by step ahead, from what the experts `said` at one origin; finite, not negative, ordered. `None` when no
@@ -148,12 +151,8 @@ impl Ensemble {
         // `[lead][part of the levels][expert]`.
         let parts = levels.div_ceil(LANES);
         let mut weights: Vec<Lane> = Vec::with_capacity(self.mixers.len() * parts * said.len());
-        for mixers in self.mixers.iter().flat_map(|mixers| mixers.chunks(LANES)) {
-            weights.extend(said.iter().map(|(e, _)| {
-                let mut lane = [0.0; LANES];
-                lane.iter_mut().zip(mixers).for_each(|(weight, mixer)| *weight = mixer.weights()[*e]);
-                lane
-            }));
+        for group in self.mixers.iter().flatten() {
+            weights.extend(said.iter().map(|(e, _)| group.weights().get(*e).copied().unwrap_or_default()));
         }
         for k in 0..steps {
             let (below, above, share) = between(&self.leads, k + 1);
@@ -199,14 +198,19 @@ impl Ensemble {
             }
             let Some(due) = waiting.pop_front_if(|first| first.target == start) else { continue };
             let Some(value) = value.filter(|value| value.is_finite()) else { continue };
-            Mixer::observe_all(mixers, &due.said, value, &mut room);
+            let mut said = due.said.as_slice();
+            for group in mixers {
+                let (own, others) = said.split_at_checked(group.len() * self.experts.len()).unwrap_or((said, &[]));
+                group.observe(own, value, &mut room);
+                said = others;
+            }
         }
     }
 
     /// Another model says what `kind` says from now on: it begins where the best expert stands.
     pub fn renew(&mut self, kind: ModelKind) {
         if let Some(place) = self.experts.iter().position(|own| *own == kind) {
-            self.mixers.iter_mut().flatten().for_each(|mixer| mixer.renew(place));
+            self.mixers.iter_mut().flatten().for_each(|group| group.renew(place));
         }
     }
 }

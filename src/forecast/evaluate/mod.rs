@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::rc::Rc;
 
 use prescale_domain::{DEFAULT_QUANTILES, Series, ServiceName, Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -163,6 +164,8 @@ struct Waiting {
     lead: usize,
     contender: Contender,
     native: Vec<f64>,
+    /// What calibration added.
+    corrections: Rc<[f64]>,
     /// Calibrated, where the origin counts.
     counted: Option<Vec<f64>>,
 }
@@ -296,7 +299,7 @@ impl Run<'_> {
             }
             let Some(actual) = actual.filter(|_| waiting.target == index) else { return false };
             if let Some(calibrator) = calibrators.get_mut(&waiting.contender) {
-                calibrator.add(waiting.lead, &waiting.native, actual);
+                calibrator.add(waiting.lead, &waiting.native, actual, &waiting.corrections);
             }
             if let Some(row) = waiting.counted.as_ref().filter(|_| index < test_to) {
                 for horizon in &self.settings.horizons {
@@ -341,12 +344,14 @@ impl Run<'_> {
                 calibrator.correct(&mut rows);
                 rows
             });
+            let corrections: Rc<[f64]> = calibrator.corrections().into();
             for lead in leads {
                 self.waiting.push_back(Waiting {
                     target: origin + lead,
                     lead: *lead,
                     contender: *contender,
                     native: native[lead - 1].to_vec(),
+                    corrections: Rc::clone(&corrections),
                     counted: rows.as_ref().map(|rows| rows[lead - 1].to_vec()),
                 });
             }

@@ -57,11 +57,17 @@ struct Waiting {
     /// The mix before it was calibrated.
     #[serde(default)]
     mixed: Vec<Vec<f64>>,
+    /// What calibration added to the mix, `[lead][level]`; empty in a state of before it was kept.
+    #[serde(default)]
+    corrections: Vec<f64>,
     /// What each judged model said, uncalibrated.
     native: BTreeMap<ModelKind, Vec<Vec<f64>>>,
     /// The calibrated 90 % quantile of each.
     #[serde(default)]
     upper: BTreeMap<ModelKind, Vec<f64>>,
+    /// What calibration added to each.
+    #[serde(default)]
+    own_corrections: BTreeMap<ModelKind, Vec<f64>>,
     /// What the model in the shadow said.
     #[serde(default)]
     shadow: Option<Vec<Vec<f64>>>,
@@ -192,10 +198,25 @@ impl Scores {
         };
         let judged = || native.iter().filter(|(kind, _)| JUDGED.contains(kind));
         let upper = judged().map(upper).collect();
+        let added = |calibrator: Option<&Calibrator>| match calibrator {
+            Some(calibrator) => calibrator.corrections(),
+            None => vec![0.0; leads.len() * self.levels.len()],
+        };
+        let corrections = added(self.calibrator.as_ref());
+        let own_corrections = judged().map(|(kind, _)| (*kind, added(self.calibrators.get(kind)))).collect();
         let native = judged().map(|(kind, rows)| (*kind, pick(rows))).collect();
         let (calibrated, mixed, shadow) = (pick(calibrated), pick(mixed), shadow.map(pick));
         *self.forecasts.entry(model.to_owned()).or_default() += 1;
-        self.waiting.push_back(Waiting { origin, calibrated, mixed, native, upper, shadow });
+        self.waiting.push_back(Waiting {
+            origin,
+            calibrated,
+            mixed,
+            corrections,
+            native,
+            upper,
+            own_corrections,
+            shadow,
+        });
     }
 
     /// Scores all forecasts of the window at `start`.
@@ -233,11 +254,11 @@ impl Scores {
                 self.recent.entry(*kind).or_default().add(loss, decay);
                 let calibrator =
                     self.calibrators.entry(*kind).or_insert_with(|| Calibrator::new(&self.levels, &self.leads));
-                calibrator.add(ahead, row, value);
+                calibrator.add(ahead, row, value, waiting.own_corrections.get(kind).map_or(&[], Vec::as_slice));
             }
             if let Some(row) = waiting.mixed.get(place) {
                 let fresh = || Calibrator::new(&self.levels, &self.leads);
-                self.calibrator.get_or_insert_with(fresh).add(ahead, row, value);
+                self.calibrator.get_or_insert_with(fresh).add(ahead, row, value, &waiting.corrections);
             }
             for (kind, upper) in &waiting.upper {
                 let Some(upper) = upper.get(place) else { continue };
