@@ -17,11 +17,11 @@ use prescale_domain::{
     Mode, PlanningRule, PlanningSettings, PolicySettings, QuantileForecast, ServiceName, Span, Timestamp,
 };
 use prescale_simulation::arena::{Bout, Demand, Pilot, TICK, spikes};
-use prescale_simulation::baselines::{Course, System, static_peak};
+use prescale_simulation::baselines::{Course, System, static_p95, static_peak};
 use prescale_simulation::experiment::ExperimentSettings;
 use prescale_simulation::frontier::{Tolerance, compare};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing, fit};
-use prescale_simulation::prescale::{self, BUDGETS, Entry};
+use prescale_simulation::prescale::{self, Entry};
 use prescale_simulation::report::{BacktestReport, html};
 use prescale_simulation::stream::ForecastStream;
 
@@ -31,7 +31,6 @@ const TRAINING_DAYS: usize = 28;
 const SCORED_DAYS: usize = 28;
 const LEVELS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995];
 const HORIZON: usize = 60;
-const FLOORS: [f64; 3] = [0.5, 0.75, 1.0];
 const SEEDS: [u64; 1] = [1];
 /// Seconds for all flights, over so many cores.
 const FLOOR_SECONDS: f64 = 60.0;
@@ -198,19 +197,15 @@ fn read(stream: &ForecastStream, bout: &Bout) -> usize {
     (0..bout.demand.load.len()).filter(|window| black_box(stream.after(end(*window))).is_ok()).count()
 }
 
-/// Prescale as configured, over all budgets, and over all floors.
+/// Prescale as configured, and everywhere where it is swept.
 fn sweep(meeting: &Meeting, courses: &[Course], stream: &ForecastStream, times: &mut Times) -> Vec<Operation> {
     let bout = &courses[0].bout;
-    let entries = [Entry { stream, settings: settings(bout), seen: &bout.demand.load }];
+    let peak = static_peak(courses[0].training.load.iter().copied(), bout.unit_capacity);
+    let p95 = static_p95(&courses[0].training.load, bout.unit_capacity);
+    let entries = [Entry { stream, settings: settings(bout), seen: bout.demand.load.as_slice().into(), peak, p95 }];
     let mut swept = times.part("prescale: as configured", || vec![prescale::configured(meeting, &entries)]);
-    swept.extend(times.part("prescale: 15 budgets", || -> Vec<Operation> {
-        BUDGETS.iter().map(|budget| prescale::with_budget(meeting, &entries, *budget)).collect()
-    }));
-    let peak = f64::from(static_peak(courses[0].training.load.iter().copied(), bout.unit_capacity));
-    swept.extend(times.part("prescale: 3 floors", || -> Vec<Operation> {
-        let floor = |share: &f64| [(peak * share).ceil() as u32];
-        let fly = |share| prescale::with_floor(meeting, &entries, &format!("floor={share}"), &floor(share));
-        FLOORS.iter().map(fly).collect()
+    swept.extend(times.part("prescale: swept", || -> Vec<Operation> {
+        prescale::sweep().into_iter().map(|setting| prescale::set(meeting, &entries, setting)).collect()
     }));
     swept
 }
@@ -331,6 +326,7 @@ fn settings(bout: &Bout) -> ExperimentSettings {
         policy,
         decision_interval: MINUTE,
         data_age: Span::from_secs(5),
+        early: None,
         knows_events: false,
         mode: Mode::Act,
         rules: None,

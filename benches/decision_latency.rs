@@ -179,6 +179,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
     Ok(ControllerSettings {
         clock: ClockMode::Event,
         step: MINUTE,
+        early_step: None,
         lateness: LATENESS,
         retention: Span::from_minutes(35 * 24 * 60),
         coarse_retention: Span::ZERO,

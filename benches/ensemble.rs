@@ -62,13 +62,13 @@ fn minute(experts: Vec<ModelKind>) -> Result<Duration, Box<dyn std::error::Error
     }
     let mut ensemble = Ensemble::new(&settings, &DEFAULT_QUANTILES, STEP, HORIZON);
     let mut calibrator = Calibrator::new(&DEFAULT_QUANTILES, ensemble.leads());
-    let mut took: BTreeMap<&str, Duration> = BTreeMap::new();
+    let mut took: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     let mut each: Vec<Duration> = Vec::new();
     for end in DAYS * 1440..DAYS * 1440 + MINUTES {
         let begin = Instant::now();
         ensemble.observe(past.moment(end - 1), series.values[end - 1]);
         let learnt = Instant::now();
-        *took.entry("learn").or_default() += learnt - begin;
+        took.entry("learn").or_default().push(learnt - begin);
         let own = past.first(end);
         let request = Request {
             service: &service,
@@ -82,7 +82,7 @@ fn minute(experts: Vec<ModelKind>) -> Result<Duration, Box<dyn std::error::Error
         for model in &models {
             let clock = Instant::now();
             said.insert(model.kind(), model.predict(&request)?);
-            *took.entry(model.kind().name()).or_default() += clock.elapsed();
+            took.entry(model.kind().name()).or_default().push(clock.elapsed());
         }
         let asked = Instant::now();
         let mut rows = ensemble.combine(&said).ok_or("no expert said anything")?;
@@ -90,17 +90,21 @@ fn minute(experts: Vec<ModelKind>) -> Result<Duration, Box<dyn std::error::Error
         let mixed = Instant::now();
         ensemble.expect(past.moment(end - 1), &said);
         calibrator.add(1, &rows[0], series.values[end - 1].ok_or("a gap")?);
-        *took.entry("mix and calibrate").or_default() += mixed - asked;
-        *took.entry("keep").or_default() += mixed.elapsed();
+        took.entry("mix and calibrate").or_default().push(mixed - asked);
+        took.entry("keep").or_default().push(mixed.elapsed());
         each.push(begin.elapsed());
     }
-    for (name, sum) in &took {
-        println!("{name:<18} {:>9.2?} a minute", *sum / MINUTES as u32);
+    // Medians: on a machine with other work a mean is that of the waits.
+    let middle = |mut each: Vec<Duration>| {
+        each.sort_unstable();
+        each[each.len() / 2]
+    };
+    for (name, each) in took {
+        println!("{name:<18} {:>9.2?} a minute", middle(each));
     }
-    each.sort_unstable();
-    let median = each[MINUTES / 2];
+    let median = middle(each);
     println!(
-        "all of it          {median:>9.2?} a minute (median), {} bytes of state",
+        "all of it          {median:>9.2?} a minute (medians), {} bytes of state",
         serde_json::to_vec(&ensemble)?.len()
     );
     Ok(median)

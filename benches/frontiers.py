@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """All traces at all lead times: one table of who was short how long at what cost. Standard library only.
 
-    frontiers.py --out DIR [--prescale BIN] [--leads 1m,5m,15m] [--seeds 10] [--from-reports] TRACE...
+    frontiers.py --out DIR [--prescale BIN] [--leads 1m,5m,15m] [--seeds 10] [--jobs 2] [--from-reports] TRACE...
 
 A TRACE is a file of windows as for `prescale backtest`, with what it needs to know after commas:
 
-    requests.csv[,name=N][,config=FILE][,events=FILE][,from=TIME][,to=TIME][,step=1m][,signal=value]
+    requests.csv[,name=N][,config=FILE][,events=FILE][,parts=FILE][,from=TIME][,to=TIME][,step=1m][,early=10s][,signal=value]
 
-Without a configuration one is written for 200 units at the highest load (of windows of `step`, in the column `signal`).
+Without a configuration one is written for 200 units at the highest load (of windows of `step`, in the column `signal`), and
+with decisions from the first `early` of a window on; `early=` has them wait for closed windows.
 Each trace is one run of `prescale backtest --sweep` with all lead times, so that forecasts are made once; they are kept
-in DIR/NAME and used again. With --from-reports nothing is flown: the tables are made of DIR/NAME/report.json.
+in DIR/NAME and used again. So many as `--jobs` run side by side: forecasts are made on one core each. With --from-reports nothing is flown: the tables are made of DIR/NAME/report.json.
 
 A cell (trace and lead time) is won where Prescale's frontier lies on or beyond that of every baseline but the oracle.
 The tables go to standard output and to DIR/frontiers.md.
@@ -23,12 +24,13 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 UNITS_AT_PEAK = 200
 CONFIG = """[features]
 step = "{step}"
-[forecast]
+{early}[forecast]
 step = "{step}"
 [[services]]
 name = "web"
@@ -43,7 +45,7 @@ ORACLE = "oracle"
 class Trace:
     def __init__(self, text):
         path, *options = text.split(",")
-        known = {"name", "config", "events", "from", "to", "step", "signal"}
+        known = {"name", "config", "events", "parts", "from", "to", "step", "early", "signal"}
         self.options = dict(option.split("=", 1) for option in options if "=" in option)
         if len(self.options) < len(options) or set(self.options) - known:
             raise SystemExit(f"trace `{text}`: after the path comes KEY=VALUE with one of {', '.join(sorted(known))}")
@@ -61,8 +63,10 @@ class Trace:
         if not loads:
             raise SystemExit(f"trace `{self.path}` has no load in a column `{signal}`")
         step, capacity = self.options.get("step", "1m"), max(loads) / UNITS_AT_PEAK
+        early = self.options.get("early", "10s")
+        early = f'early_step = "{early}"\n' if early else ""
         path = folder / "prescale.toml"
-        path.write_text(CONFIG.format(step=step, signal=signal, capacity=capacity, most=2 * UNITS_AT_PEAK))
+        path.write_text(CONFIG.format(step=step, early=early, signal=signal, capacity=capacity, most=2 * UNITS_AT_PEAK))
         return path
 
 
@@ -72,15 +76,16 @@ def fly(trace, arguments):
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.from_reports:
         return json.loads((folder / "report.json").read_text()), None
+    log = open(folder / "log", "w")
     command = [arguments.prescale, "backtest", "-c", trace.config(folder), "--history", trace.path, "--sweep", "--json"]
     command += ["--lead-times", arguments.leads, "--seeds", str(arguments.seeds), "--out", folder]
-    for option in ("events", "from", "to"):
+    for option in ("events", "parts", "from", "to"):
         if option in trace.options:
             command += [f"--{option}", trace.options[option]]
     begun = time.monotonic()
-    done = subprocess.run([os.fspath(part) for part in command], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([os.fspath(part) for part in command], stdout=subprocess.PIPE, stderr=log, text=True)
     if done.returncode != 0:
-        raise SystemExit(f"`prescale backtest` on `{trace.path}` ended with {done.returncode}")
+        raise SystemExit(f"`prescale backtest` on `{trace.path}` ended with {done.returncode}, see `{log.name}`")
     return json.loads(done.stdout), time.monotonic() - begun
 
 
@@ -177,14 +182,18 @@ def main():
     parser.add_argument("--prescale", default="prescale")
     parser.add_argument("--leads", default="1m,5m,15m")
     parser.add_argument("--seeds", default=10, type=int)
+    parser.add_argument("--jobs", default=2, type=int)
     parser.add_argument("--from-reports", action="store_true")
     arguments = parser.parse_args()
     names = [trace.name for trace in arguments.traces]
     if len(set(names)) < len(names):
         raise SystemExit(f"two traces have the same name: {', '.join(names)}")
     scores, verdicts, times, notes = [], [], [], []
-    for trace in arguments.traces:
-        report, took = fly(trace, arguments)
+    begun = time.monotonic()
+    with ThreadPoolExecutor(max(arguments.jobs, 1)) as pool:
+        runs = [pool.submit(fly, trace, arguments) for trace in arguments.traces]
+        flown = [run.result() for run in runs]
+    for trace, (report, took) in zip(arguments.traces, flown):
         for lead, card, beyond in cells(report):
             scores += rows(trace.name, lead, card, beyond)
             verdicts.append(verdict(trace.name, lead, card, beyond))
@@ -201,7 +210,7 @@ def main():
     lines += ["", *table(HEADS, scores), ""]
     lines += table(["trace", "seeds", "forecasts s", "flights s, all cores", "run s"], times)
     if not arguments.from_reports:
-        lines += ["", f"All runs: {sum(float(line[-1]) for line in times) / 60:.1f} minutes."]
+        lines += ["", f"All runs, {arguments.jobs} side by side: {(time.monotonic() - begun) / 60:.1f} minutes."]
     lines += [""] + [f"- {note}" for note in notes]
     text = "\n".join(lines).rstrip() + "\n"
     (arguments.out / "frontiers.md").write_text(text)

@@ -39,7 +39,7 @@ use crate::cli::Failure;
 use crate::config::{self, Config, Loaded, ServiceConfig};
 use event_log::EventTopic;
 use event_minutes::Expansion;
-use pipelines::PipelineFile;
+use pipelines::{PipelineFile, Steps};
 pub(crate) use pipelines::{PipelineSpec, PipelineThread};
 use shadow::{ShadowFollower, Shadowing};
 
@@ -258,6 +258,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
         fleet_change: config.fleet_change,
         clock: if mode.event_clock { ClockMode::Event } else { ClockMode::Wall },
         step: config.features.step,
+        early_step: config.features.early_step,
         lateness: config.features.lateness,
         retention: config.features.retention,
         coarse_retention: config.features.coarse_retention,
@@ -412,7 +413,7 @@ fn start_pipelines(
             caught_up_idle: Some(config.features.caught_up_idle).filter(|idle| *idle > Span::ZERO),
             refresh: config.features.refresh,
             max_future: Some(config.features.max_future).filter(|limit| *limit > Span::ZERO),
-            step: config.features.step,
+            steps: Steps::of(config),
             state_limit: Some(config.features.state_limit.0).filter(|limit| *limit > 0),
         };
         let (inbox, left) = (inbox.clone(), Arc::clone(&left));

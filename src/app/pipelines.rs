@@ -20,7 +20,7 @@ use prescale_telemetry::pipeline::SqlWarned;
 use super::formats::Formats;
 use super::pipeline_name;
 use crate::cli::{Failure, pipeline_failure};
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 
 /// One pipeline and where it runs.
 pub(crate) struct PipelineSpec {
@@ -48,10 +48,34 @@ pub(crate) struct PipelineSpec {
     pub(crate) refresh: Span,
     /// How far a row may be ahead of its record's timestamp; `None` = any way.
     pub(crate) max_future: Option<Span>,
-    /// Width of the windows that are read from the features topic.
-    pub(crate) step: Span,
+    /// Widths of the windows that are read from the features topic.
+    pub(crate) steps: Steps,
     /// Bytes that open windows may take; `None` = any.
     pub(crate) state_limit: Option<u64>,
+}
+
+/// Widths of the windows that the loop takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Steps {
+    pub(crate) step: Span,
+    /// Of the parts of a window that tell its load before it is closed.
+    pub(crate) early: Option<Span>,
+}
+
+impl Steps {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { step: config.features.step, early: config.features.early_step }
+    }
+
+    /// Whether a plan makes parts of windows.
+    pub(crate) fn is_early(&self, plan: &Plan) -> bool {
+        self.early.is_some_and(|early| makes(plan, early))
+    }
+}
+
+/// Whether a plan's windows follow one another and are so wide.
+fn makes(plan: &Plan, width: Span) -> bool {
+    plan.session_gap.is_none() && plan.windows == Windows::tumble(width.millis().saturating_mul(1_000_000))
 }
 
 /// A pipeline as the configuration names it.
@@ -113,7 +137,7 @@ impl PipelineSpec {
         ended: impl FnOnce(bool) + Send + 'static,
     ) -> Result<PipelineThread, Failure> {
         let plan = &mut self.plan;
-        if let Some(fault) = unfit(plan, self.step, &self.features_topic) {
+        if let Some(fault) = unfit(plan, self.steps, &self.features_topic) {
             return Err(Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)));
         }
         self.formats.apply(plan).map_err(|fault| Failure::Invalid(format!("pipeline `{}`: {fault}", self.name)))?;
@@ -191,18 +215,19 @@ pub(crate) fn udfs(loaded: &Loaded, path: &str) -> Result<Udfs, UdfError> {
 }
 
 /// Why a plan can't run as part of the service, if it can't.
-pub(crate) fn unfit(plan: &Plan, step: Span, features_topic: &str) -> Option<String> {
+pub(crate) fn unfit(plan: &Plan, steps: Steps, features_topic: &str) -> Option<String> {
     if let Some(source) = plan.sources.iter().find(|source| source.options.file.is_some()) {
         return Some(format!(
             "source `{}` is a file\nhint: write connector = 'kafka', or run this pipeline with `prescale sql run`",
             source.name
         ));
     }
-    let window = plan.summary().window;
-    let fits = plan.session_gap.is_none() && plan.windows == Windows::tumble(step.millis().saturating_mul(1_000_000));
+    let (window, step) = (plan.summary().window, steps.step);
+    let fits = makes(plan, steps.step) || steps.is_early(plan);
     (is_for_features(plan, features_topic) && !fits).then(|| {
+        let early = steps.early.map_or(String::new(), |early| format!(", features.early_step {early}"));
         format!(
-            "makes windows `{window}` for topic `{features_topic}`, and features.step is {step}\nhint: write tumble(…) of that width, write to a topic of its own, or run this file with `prescale sql run`"
+            "makes windows `{window}` for topic `{features_topic}`, and features.step is {step}{early}\nhint: write tumble(…) of that width, write to a topic of its own, or run this file with `prescale sql run`"
         )
     })
 }

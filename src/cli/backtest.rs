@@ -85,6 +85,7 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     let step = loaded.config.features.step;
     let bar = progress_bar();
     let histories = arguments.sources.histories(&loaded, &bar)?;
+    let parts = arguments.sources.parts(&loaded)?;
     // Decisions are as in service, but nothing outside is acted on.
     let modes: Vec<Mode> = loaded.config.services.iter().map(|s| s.mode.unwrap_or(loaded.config.mode)).collect();
     for service in &mut loaded.config.services {
@@ -103,8 +104,14 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     bar.reset();
     bar.set_message("forecasting");
     let begun = Instant::now();
-    let question =
-        streams::Question { settings, histories: &histories, events: events(arguments.events.as_deref())?, from, to };
+    let question = streams::Question {
+        settings,
+        histories: &histories,
+        parts: &parts,
+        events: events(arguments.events.as_deref())?,
+        from,
+        to,
+    };
     let made = streams::streams(question, arguments.out.as_deref(), &mut |share| {
         bar.set_position((share * 1000.0) as u64);
     })?;
@@ -115,6 +122,7 @@ pub(crate) fn backtest(arguments: &Arguments) -> Result<(), Failure> {
     let plan = fly::Plan {
         config: &loaded.config,
         histories: &histories,
+        parts: &parts,
         streams: &made,
         scored: (from, to),
         lead_times: arguments.lead_times.clone(),

@@ -10,7 +10,7 @@ use prescale_pipeline::{PipelineError, Plan};
 
 use super::{Failure, print};
 use crate::app::formats::Formats;
-use crate::app::pipelines::{is_for_features, udfs, unfit, unshareable};
+use crate::app::pipelines::{Steps, is_for_features, udfs, unfit, unshareable};
 use crate::config::{self, Config, FallbackSource, Loaded, State};
 
 /// Check a configuration and its feature SQL, and print the design that it amounts to.
@@ -97,7 +97,7 @@ fn read_pipeline(loaded: &Loaded, formats: &Formats, pipeline: &str) -> Result<(
         prescale_pipeline::compile_with(&text, &udfs).map_err(|error| PipelineError::from(error).to_string())?;
     formats.apply(&mut plan)?;
     let features = &loaded.config.features;
-    let fault = unfit(&plan, features.step, &loaded.config.topics.features);
+    let fault = unfit(&plan, Steps::of(&loaded.config), &loaded.config.topics.features);
     match fault.or_else(|| unshareable(&plan, features.processes, &features.record_keys)) {
         Some(fault) => Err(fault),
         None => {
@@ -115,6 +115,8 @@ fn design(config: &Config, pipelines: &[String]) -> Vec<String> {
         format!("  ingestion: Kafka at {}", config.kafka.bootstrap_servers),
         format!("  features: {} windows, closed {} after their end", config.features.step, config.features.lateness),
     ];
+    lines
+        .extend(config.features.early_step.map(|early| format!("    an open window counts from its first {early} on")));
     lines.extend(pipelines.iter().map(|pipeline| format!("    {pipeline}")));
     if config.features.processes > 1 && !config.features.pipelines.is_empty() {
         lines.push(format!(

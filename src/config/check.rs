@@ -53,6 +53,14 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
             fault(format!("calendars.holidays[{index}]"), format!("`{country}`: {}", wrong.reason));
         }
     }
+    if let Some(early) = config.features.early_step {
+        let (early_ms, step) = (early.millis(), config.features.step);
+        if early_ms < 1000 || early >= step || step.millis() % early_ms != 0 {
+            let text =
+                format!("{early} is not a part of features.step, {step}, of at least 1s that it is a multiple of");
+            fault("features.early_step".into(), text);
+        }
+    }
     if config.features.refresh < Span::from_secs(1) {
         fault("features.refresh".into(), format!("{} is shorter than 1s", config.features.refresh));
     }

@@ -102,6 +102,9 @@ pub(crate) struct Features {
     /// Folder of Rust UDFs, relative to the pipeline that calls them.
     pub(crate) udfs: String,
     pub(crate) step: Span,
+    /// Width of the windows of a pipeline of its own that tell the load of a window of `step` before it is closed; absent =
+    /// decisions wait for closed windows.
+    pub(crate) early_step: Option<Span>,
     pub(crate) lateness: Span,
     pub(crate) retention: Span,
     /// How long of older windows the hours are kept; 0 = older windows are forgotten.

@@ -14,12 +14,15 @@ impl Controller {
         let state = self.state.services.get(&service.name).cloned().unwrap_or_default();
         let forecast = self.forecast(&service.name, now);
         let present = state.target.map_or(0, |target| target.desired);
+        // What is known of the open window is newer than the last closed one.
+        let load = state.early.map(|early| early.load).or(state.load);
+        let load_window_end = state.early.map(|early| early.end).or(state.load_window_end);
         let (policy, experiment) = self.policy(service, now);
         let is_heeded = service.rules.settings.events.cost_usd_hour.is_some();
         let price = service.rules.price_usd_hour.filter(|_| is_heeded);
         let cost_usd_hour = state.target.zip(price).map(|(target, price)| f64::from(target.desired) * price);
         let around = Around {
-            load: state.load,
+            load,
             forecast: forecast.as_deref().ok(),
             carried: f64::from(present.max(1)) * policy.unit_capacity,
             quantile: policy.quantile,
@@ -40,9 +43,9 @@ impl Controller {
             at: now,
             mode: service.mode,
             settings: &policy,
-            load: state.load,
-            load_window_end: state.load_window_end,
-            window_end: self.state.window_end,
+            load,
+            load_window_end,
+            window_end: self.state.window_end.max(state.early.map(|early| early.end)),
             signals: state.signals,
             forecast: forecast.as_deref().map_err(String::as_str),
             decision_interval: self.settings.decision_interval,

@@ -259,22 +259,33 @@ impl Controller {
         let step = self.settings.step;
         let watermark = self.state.intake.watermark(&self.settings.pipelines, &self.partitions, step);
         let Some(watermark) = watermark else { return Ok(()) };
+        let (wall, early) = (self.settings.clock == ClockMode::Wall, self.settings.early_step);
         let mut closed = false;
-        while let Some(window) = self.state.intake.next_window(watermark, step) {
+        loop {
+            // On the wall clock parts of a window that can be closed are late.
+            let early = early.filter(|_| !wall || !self.state.intake.closes(watermark, step));
+            if let Some(part) = early.and_then(|early| self.state.intake.next_early(watermark, step, early)) {
+                self.take_early(part).await?;
+                continue;
+            }
+            let Some(window) = self.state.intake.next_window(watermark, step) else { break };
             closed = true;
             self.back_fill_before(window.start)?;
             let end = window.start + step;
             let now = self.now_at(end);
             self.close(&window, now).await?;
-            if self.settings.clock == ClockMode::Event {
-                self.decide_all(now).await?;
+            if !wall {
+                // With parts, the first one of the next window comes at once and knows more.
+                if self.settings.early_step.is_none() {
+                    self.decide_all(now).await?;
+                }
                 self.windows_since_snapshot += 1;
                 if self.windows_since_snapshot >= self.settings.snapshot_windows {
                     self.snapshot()?;
                 }
             }
         }
-        if closed && self.settings.clock == ClockMode::Wall {
+        if closed && wall {
             self.decide_all(self.clock.now()).await?;
             self.snapshot()?;
         }
@@ -332,6 +343,7 @@ impl Controller {
             }
             let state = self.state.services.entry(service.name.clone()).or_default();
             state.load = closed.load();
+            state.early = None;
             state.signals = signals(&service, window.rows.get(&service.name));
             state.heard.hear(&service.signals, window.rows.get(&service.name));
             if state.load.is_some() {

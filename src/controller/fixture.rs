@@ -95,6 +95,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
     ControllerSettings {
         clock,
         step: MINUTE,
+        early_step: None,
         lateness: Span::ZERO,
         retention: Span::from_minutes(35 * DAY),
         coarse_retention: Span::from_minutes(400 * DAY),
@@ -137,6 +138,20 @@ pub(crate) fn controller_with(
         models: None,
     };
     Controller::new(parts).unwrap()
+}
+
+/// What the topic says of loads between two moments, and how far it has come.
+pub(crate) fn told(loads: &[(Timestamp, Timestamp, f64)], watermark: Timestamp) -> Event {
+    let mut batch = RawBatch::new("features".into(), 0);
+    for (start, end, load) in loads {
+        let row = serde_json::json!({"service": web(), "window_start": start, "window_end": end,
+            "requests_per_second": load});
+        batch.push(batch.len() as i64, None, Some(row.to_string().as_bytes()));
+    }
+    let pipeline = "requests".to_owned();
+    let progress = Progress { pipeline, partition: 0, watermark, gap: None, end: false, share: None };
+    batch.push(batch.len() as i64, None, Some(&progress.to_json()));
+    Event::Features(Polled { batches: vec![batch], partitions: vec![0], ..Polled::default() })
 }
 
 /// What the topic says of the windows `from..to`, and that they are closed.

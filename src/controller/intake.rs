@@ -22,6 +22,12 @@ pub(crate) struct Intake {
     gaps: BTreeSet<(Timestamp, Timestamp)>,
     /// The next window to hand out; `None` before the first row.
     next: Option<Timestamp>,
+    /// Rows of early windows, by their start.
+    #[serde(default)]
+    early: BTreeMap<Timestamp, BTreeMap<ServiceName, FeatureRow>>,
+    /// End of the last early window that was handed out.
+    #[serde(default)]
+    early_until: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,20 +45,37 @@ pub(crate) struct ClosedWindow {
     pub(crate) is_gap: bool,
 }
 
+/// A part of the window that is open, which is over itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct EarlyWindow {
+    /// Of the window that it is a part of.
+    pub(crate) window_start: Timestamp,
+    pub(crate) end: Timestamp,
+    pub(crate) rows: BTreeMap<ServiceName, FeatureRow>,
+    /// It is the first part of its window.
+    pub(crate) is_first: bool,
+}
+
 impl Intake {
-    /// Takes in one record. Rows of windows that were handed out already are repeats and change nothing.
-    pub(crate) fn accept(&mut self, record: FeaturesRecord) {
+    /// Takes in one record. Rows of windows that were handed out already are repeats and change nothing. Windows of the
+    /// length `early` are parts of those of the usual length.
+    pub(crate) fn accept(&mut self, record: FeaturesRecord, early: Option<Span>) {
         match record {
-            FeaturesRecord::Row(row) => self.accept_row(row),
+            FeaturesRecord::Row(row) => {
+                let is_early = early == Some(row.window_end.since(row.window_start));
+                self.accept_row(row, is_early);
+            }
             FeaturesRecord::Progress(progress) => self.accept_progress(progress),
         }
     }
 
-    fn accept_row(&mut self, row: FeatureRow) {
-        if self.next.is_some_and(|next| row.window_start < next) {
+    fn accept_row(&mut self, row: FeatureRow, is_early: bool) {
+        let reached = if is_early { self.early_until.max(self.next) } else { self.next };
+        if reached.is_some_and(|reached| row.window_start < reached) {
             return;
         }
-        let services = self.rows.entry(row.window_start).or_default();
+        let windows = if is_early { &mut self.early } else { &mut self.rows };
+        let services = windows.entry(row.window_start).or_default();
         match services.get_mut(&row.service) {
             // Several pipelines, or several metrics of one, may measure the same service and window.
             Some(known) => known.measures.extend(row.measures),
@@ -110,20 +133,41 @@ impl Intake {
             })
     }
 
+    /// Whether `watermark` closes a window.
+    pub(crate) fn closes(&self, watermark: Timestamp, step: Span) -> bool {
+        self.open(step).is_some_and(|start| start + step <= watermark)
+    }
+
+    /// Start of the window that is handed out next.
+    fn open(&self, step: Span) -> Option<Timestamp> {
+        let of_part = || self.early.keys().next().map(|start| start.floor_to(step));
+        let first = || self.rows.keys().next().copied().into_iter().chain(of_part()).min();
+        self.next.or_else(first)
+    }
+
     /// The next window that `watermark` has closed, oldest first.
     pub(crate) fn next_window(&mut self, watermark: Timestamp, step: Span) -> Option<ClosedWindow> {
-        let start = match self.next {
-            Some(next) => next,
-            None => *self.rows.first_key_value()?.0,
-        };
-        if start + step > watermark {
-            return None;
-        }
+        let start = self.open(step).filter(|_| self.closes(watermark, step))?;
         self.next = Some(start + step);
         let rows = self.rows.remove(&start).unwrap_or_default();
         let is_gap = self.gaps.iter().any(|(from, to)| *from <= start && start < *to);
         self.gaps.retain(|(_, to)| start < *to);
+        self.early = self.early.split_off(&(start + step));
         Some(ClosedWindow { start, rows, is_gap })
+    }
+
+    /// The next part, `early` long, of the open window that `watermark` has passed and that ends before the window does.
+    pub(crate) fn next_early(&mut self, watermark: Timestamp, step: Span, early: Span) -> Option<EarlyWindow> {
+        let window_start = self.open(step)?;
+        let start = self.early_until.map_or(window_start, |until| until.max(window_start));
+        let end = start + early;
+        if end > watermark || end >= window_start + step {
+            return None;
+        }
+        self.early_until = Some(end);
+        let rows = self.early.remove(&start).unwrap_or_default();
+        self.early = self.early.split_off(&end);
+        Some(EarlyWindow { window_start, end, rows, is_first: start == window_start })
     }
 }
 
@@ -177,7 +221,7 @@ mod tests {
         let (pipelines, partitions) = (["p".to_owned()], [0, 1]);
         let (mut intake, mut out) = (Intake::default(), Vec::new());
         for record in records {
-            intake.accept(record);
+            intake.accept(record, None);
             let Some(watermark) = intake.watermark(&pipelines, &partitions, STEP) else { continue };
             while let Some(window) = intake.next_window(watermark, STEP) {
                 let rows: Vec<_> =
@@ -256,5 +300,46 @@ mod tests {
         let old = r#"{"rows":{},"progress":{"p":{"0":{"watermark":"2026-01-01T00:00:00Z","end":false}}},"gaps":[],"next":null}"#;
         let intake: Intake = serde_json::from_str(old).unwrap();
         assert_eq!(intake.progress.len(), 1);
+    }
+
+    #[test]
+    fn parts_of_the_open_window_come_in_order_before_it_and_none_after_it() {
+        let part = Span::from_secs(20);
+        let early = |n: i64, place: i64, requests: f64| {
+            let FeaturesRecord::Row(mut row) = row("a", n, requests) else { unreachable!() };
+            row.window_start = minute(n) + Span::from_secs(20 * place);
+            row.window_end = row.window_start + part;
+            FeaturesRecord::Row(row)
+        };
+        let mut intake = Intake::default();
+        let told = |intake: &mut Intake, seconds: i64| {
+            let (watermark, mut out) = (Timestamp::from_millis(seconds * 1000), Vec::new());
+            loop {
+                if let Some(part) = intake.next_early(watermark, STEP, part) {
+                    let first = if part.is_first { " first" } else { "" };
+                    let of = part.rows.values().map(|row| row.measures["requests"].unwrap().to_string());
+                    let of = of.collect::<Vec<_>>().join(",");
+                    let (end, start) = (part.end.millis() / 1000, part.window_start.millis() / 1000);
+                    out.push(format!("{end}s of {start}s:{of}{first}"));
+                } else if let Some(window) = intake.next_window(watermark, STEP) {
+                    out.push(format!("closed {}s", window.start.millis() / 1000));
+                } else {
+                    return out.join("; ");
+                }
+            }
+        };
+        intake.accept(early(5, 0, 1.0), Some(part));
+        assert_eq!(told(&mut intake, 319), "");
+        assert_eq!(told(&mut intake, 320), "320s of 300s:1 first");
+        // A repeat, one without a row, and the last third, which is over with the window.
+        for record in [early(5, 0, 9.0), early(5, 2, 3.0), row("a", 5, 4.0), early(6, 1, 5.0)] {
+            intake.accept(record, Some(part));
+        }
+        assert_eq!(told(&mut intake, 359), "340s of 300s:");
+        assert_eq!(told(&mut intake, 401), "closed 300s; 380s of 360s: first; 400s of 360s:5");
+        // Without parts in the settings such a row is one like others.
+        let mut plain = Intake::default();
+        plain.accept(early(5, 0, 1.0), None);
+        assert_eq!((plain.rows.len(), plain.early.len()), (1, 0));
     }
 }

@@ -12,6 +12,7 @@ mod archive;
 mod back_fill;
 mod choose;
 mod control;
+mod early;
 mod experiments;
 mod fallback;
 #[cfg(test)]

@@ -17,7 +17,7 @@ impl Controller {
         for batch in &polled.batches {
             for index in 0..batch.len() {
                 match FeaturesRecord::from_json(batch.bytes(index)) {
-                    Ok(record) => self.state.intake.accept(record),
+                    Ok(record) => self.state.intake.accept(record, self.settings.early_step),
                     Err(error) => bad_record(batch, index, &error.to_string()),
                 }
             }

@@ -9,6 +9,7 @@ use prescale_domain::{CalendarEvent, FeatureRow, QuantileForecast, ServiceName, 
 use prescale_store::MemoryStore;
 
 use crate::control::Parts;
+use crate::early::Early;
 use crate::intake::ClosedWindow;
 use crate::settings::{ClockMode, ControllerSettings};
 use crate::view::ModelEvent;
@@ -46,7 +47,9 @@ impl Replay {
     }
 
     /// Closes the window that starts at `start` with these loads (`None` = a gap, absent = nothing is known of the service)
-    /// and forecasts for each service that has had a window, at the moment at which the loop would.
+    /// and forecasts for each service that has had a window, at the moment at which the loop would. Where the loop looks at
+    /// parts of windows, that is before it is closed, after its first part, which has the load that `parts` has of it, or that of
+    /// the whole for a service that is not in there.
     ///
     /// # Errors
     /// A store or a history that fails.
@@ -54,6 +57,7 @@ impl Replay {
         &mut self,
         start: Timestamp,
         loads: &BTreeMap<ServiceName, Option<f64>>,
+        parts: &BTreeMap<ServiceName, Option<f64>>,
     ) -> Result<BTreeMap<ServiceName, Made>, ControllerError> {
         let Self { controller, runtime } = self;
         let end = start + controller.settings.step;
@@ -70,16 +74,24 @@ impl Replay {
             };
             rows.insert(service.name.clone(), row);
         }
+        let names: Vec<ServiceName> = loads.keys().cloned().collect();
+        let forecasts = |controller: &mut Controller, now| {
+            names.iter().map(|name| (name.clone(), controller.forecast(name, now))).collect()
+        };
+        let early = controller.settings.early_step.map(|early| {
+            for (service, load) in loads {
+                let Some(load) = *parts.get(service).unwrap_or(load) else { continue };
+                let known = Early { window_start: start, end: start + early, load, told: load };
+                controller.forecasts.remove(service);
+                controller.state.services.entry(service.clone()).or_default().early = Some(known);
+            }
+            forecasts(controller, start + early + controller.settings.lateness)
+        });
         runtime.block_on(controller.close(&ClosedWindow { start, rows, is_gap: false }, now))?;
         // What a snapshot would write is nobody's business here.
         controller.unwritten.clear();
         drop(controller.features.take_writes());
-        let names: Vec<ServiceName> = loads.keys().cloned().collect();
-        let made = names.into_iter().map(|name| {
-            let made = controller.forecast(&name, now);
-            (name, made)
-        });
-        Ok(made.collect())
+        Ok(early.unwrap_or_else(|| forecasts(controller, now)))
     }
 
     /// What happened to the models of `service` so far: drift, trainings, promotions.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use prescale_domain::{Mode, QuantileForecast, ServiceName, Timestamp};
+use prescale_domain::{Mode, QuantileForecast, Series, ServiceName, Timestamp};
+use prescale_features::FeatureStore;
 use prescale_forecast::past::Past;
 use prescale_telemetry::controller as happenings;
 
@@ -57,22 +58,27 @@ impl Controller {
         Ok(())
     }
 
-    /// The forecast from the last closed window, made once.
+    /// The forecast from the last window that anything is known of, made once.
     pub(crate) fn forecast(&mut self, service: &ServiceName, now: Timestamp) -> Result<Arc<QuantileForecast>, String> {
         if let Some(made) = self.forecasts.get(service) {
             return made.clone();
         }
         let known = self.events.known(now);
-        let covariates = covariates_of(&self.features, service);
-        let made = match self.features.series(service) {
+        let online = &mut self.online;
+        let mut look = |features: &FeatureStore, series: &Series| {
+            let covariates = covariates_of(features, service);
+            online.forecast(service, Past::all(series).with(&covariates), &known, now)
+        };
+        let early = self.state.services.get(service).and_then(|state| state.early);
+        let ahead = early.and_then(|early| self.features.ahead(service, early.window_start, early.told, &mut look));
+        let made = ahead.or_else(|| Some(look(&self.features, self.features.series(service)?)));
+        let made = match made {
             None => Err("no-history".to_owned()),
-            Some(series) => match self.online.forecast(service, Past::all(series).with(&covariates), &known, now) {
-                Ok(forecast) => {
-                    self.publisher.forecast(&forecast);
-                    Ok(Arc::new(forecast))
-                }
-                Err(missing) => Err(missing.reason),
-            },
+            Some(Err(missing)) => Err(missing.reason),
+            Some(Ok(forecast)) => {
+                self.publisher.forecast(&forecast);
+                Ok(Arc::new(forecast))
+            }
         };
         self.forecasts.insert(service.clone(), made.clone());
         made

@@ -24,6 +24,9 @@ pub struct ControllerSettings {
     pub clock: ClockMode,
     /// Width of a feature window.
     pub step: Span,
+    /// Length of the parts of a window that tell its load before it is closed, of a pipeline of their own; on the event clock
+    /// the first of them is decided by in the place of the window. `None` = decisions wait for closed windows.
+    pub early_step: Option<Span>,
     /// How long after its end a window is closed: the data age of a decision on the event clock.
     pub lateness: Span,
     pub retention: Span,

@@ -9,6 +9,7 @@ use prescale_store::{Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::ControllerError;
+use crate::early::Early;
 use crate::intake::Intake;
 use crate::ledger::{ChangeBook, Spending};
 use crate::pause::Pauses;
@@ -52,6 +53,9 @@ pub(crate) struct ServiceState {
     /// What happens around it.
     #[serde(default)]
     pub(crate) heard: Heard,
+    /// Of the window after that one, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) early: Option<Early>,
     /// End of the last window whose load is known.
     pub(crate) load_window_end: Option<Timestamp>,
     /// How the last actuation ended.

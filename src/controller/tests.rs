@@ -13,7 +13,7 @@ use prescale_domain::{
 use prescale_store::{MemoryStore, Store as _, Table, Write};
 use tokio::sync::mpsc;
 
-use crate::fixture::{Fixed, MINUTE, controller_with, history, minute, polled, run, settings, web};
+use crate::fixture::{Fixed, MINUTE, controller_with, history, minute, polled, run, settings, told, web};
 use crate::intake::ClosedWindow;
 use crate::view::{PauseOrder, ServiceView, View};
 use crate::{ClockMode, Controller, ControllerSettings, Event, ExperimentSetup, Follower};
@@ -266,4 +266,50 @@ fn a_history_before_an_experiment_counts_in_it_not_at_all() {
     );
     assert!(view.experiments.is_empty());
     assert!(decisions(&view).iter().all(|decision| decision.inputs.circumstances.experiment.is_none()));
+}
+
+/// Time and load of each decision in seconds and requests per second, and the second from which on it was forecast.
+fn told_by(view: &View) -> Vec<(i64, Option<f64>, Option<i64>)> {
+    let second = |moment: Timestamp| moment.millis() / 1000;
+    let of = |decision: &Arc<Decision>| {
+        let inputs = &decision.inputs;
+        (second(decision.at), inputs.load, inputs.forecast.as_ref().map(|forecast| second(forecast.from)))
+    };
+    decisions(view).iter().map(of).collect()
+}
+
+#[test]
+fn an_open_window_is_decided_by_from_its_first_part_on_and_again_where_that_is_news() {
+    let part = Span::from_secs(20);
+    let early = |settings: &mut ControllerSettings| {
+        (settings.early_step, settings.lateness) = (Some(part), Span::from_secs(5));
+    };
+    let of = |n: i64, place: i64, load: f64| {
+        let start = minute(n) + Span::from_secs(20 * place);
+        (start, start + part, load)
+    };
+    let whole = |n: i64, load: f64| (minute(n), minute(n + 1), load);
+    let mut events = Vec::new();
+    for n in 0..5 {
+        events.push(told(&[of(n, 0, 100.0)], minute(n) + part));
+        events.push(told(&[of(n, 1, 105.0), of(n, 2, 100.0), whole(n, 100.0)], minute(n + 1)));
+    }
+    // A burst in the second third of a minute; the next minute tells nothing in its first third.
+    events.push(told(&[of(5, 0, 100.0)], minute(5) + part));
+    events.push(told(&[of(5, 1, 300.0), of(5, 2, 310.0), whole(5, 240.0)], minute(6)));
+    events.push(told(&[whole(6, 90.0)], minute(7)));
+    let store = Arc::new(MemoryStore::default());
+    let (view, summary) = run(acting(early, &store), events);
+    let steady = [25, 85, 145, 205, 265, 325].map(|second| (second, Some(100.0)));
+    let seen: Vec<_> = told_by(&view).into_iter().map(|(second, load, _)| (second, load)).collect();
+    assert_eq!(seen, [&steady[..], &[(345, Some(300.0)), (385, Some(240.0))]].concat());
+    assert_eq!(summary.windows, 7);
+    // A forecast begins after the window that is open, or after the closed one where nothing is known of that.
+    let forecast = told_by(&view).into_iter().filter_map(|(second, _, from)| Some((second, from?)));
+    assert_eq!(forecast.collect::<Vec<_>>(), [(145, 180), (205, 240), (265, 300), (325, 360), (345, 360), (385, 360)]);
+    assert!(decisions(&view).iter().all(|decision| recompute(decision).is_ok()));
+    // Models and history know of closed windows only.
+    let stored = controller_with(settings(ClockMode::Event), &store, Arc::new(Fixed(minute(0))), None);
+    let loads: Vec<_> = stored.features.series(&web()).unwrap().values.iter().flatten().copied().collect();
+    assert_eq!(loads, [100.0, 100.0, 100.0, 100.0, 100.0, 240.0, 90.0]);
 }

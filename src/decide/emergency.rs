@@ -4,6 +4,7 @@ use prescale_domain::{Decision, DecisionKind, EmergencySettings, Span, Timestamp
 
 use crate::plan::{Context, Plan};
 use crate::policy::bounds;
+use crate::recent;
 use crate::words::{number, percent};
 
 /// The most that a rise counts: of more, or of something that rises from nothing, it is not known how steep it really is.
@@ -46,8 +47,9 @@ pub fn emergency(context: &Context) -> Option<Emergency> {
     let in_service = target.ready.unwrap_or(target.desired);
     let used = utilization(load, in_service, unit_capacity);
     let overloaded = used.map_or(load > 0.0, |used| used >= threshold(context, settings));
-    let level = inputs.circumstances.signals.recent_load;
-    let spike = level.and_then(|level| spike_magnitude(load, level)).filter(|size| *size > settings.spike_magnitude);
+    let spike = recent::level(context)
+        .and_then(|level| spike_magnitude(load, level))
+        .filter(|size| *size > settings.spike_magnitude);
     if !overloaded && spike.is_none() {
         return None;
     }

@@ -5,6 +5,7 @@ use prescale_domain::{EventSettings, Signals, Throttle, ThrottleLevel};
 
 use crate::emergency::spike_magnitude;
 use crate::plan::Context;
+use crate::recent;
 use crate::words::{number, percent};
 
 /// What one event does, and why.
@@ -42,9 +43,9 @@ pub fn throttle(effects: &[Effect]) -> Option<Throttle> {
 }
 
 /// A load that jumps is served as the reactive rule would, and nothing is scaled in.
-fn load_spike(context: &Context, settings: &EventSettings, signals: &Signals) -> Option<Effect> {
+fn load_spike(context: &Context, settings: &EventSettings, _: &Signals) -> Option<Effect> {
     let load = context.load()?;
-    let size = spike_magnitude(load, signals.recent_load?).filter(|size| *size >= settings.spike_magnitude)?;
+    let size = spike_magnitude(load, recent::level(context)?).filter(|size| *size >= settings.spike_magnitude)?;
     let floor = context.units_for(load, context.reactive_utilization());
     let why = format!("the load of {} is {} above its recent level", number(load), percent(size));
     Some(Effect { code: "load-spike", why, floor: Some(floor), hold_scale_in: true, ..Effect::default() })

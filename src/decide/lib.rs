@@ -61,6 +61,7 @@ mod outlook;
 mod plan;
 pub mod planner;
 pub mod policy;
+mod recent;
 mod recompute;
 mod refusal;
 mod rules;

@@ -6,6 +6,7 @@ use crate::breaker::changed;
 use crate::emergency::{emergency, is_within};
 use crate::plan::{Context, Plan};
 use crate::policy::{breaker, idle, jitter, planned, said};
+use crate::recent;
 
 /// The memory after `plan` was decided as a change of this kind.
 pub(crate) fn remember(context: &Context, kind: DecisionKind, plan: &Plan) -> DecisionMemory {
@@ -41,6 +42,7 @@ fn rules(context: &Context, kind: DecisionKind, plan: &Plan) -> RulesMemory {
         planned: planned_change(context, plan),
         idle_since: idle::idle_since(context),
         scale_in_since: said(plan, "jitter").then(|| jitter::since(context)),
+        recent: recent::remembered(context),
     }
 }
 

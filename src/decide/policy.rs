@@ -18,6 +18,7 @@ pub(crate) mod idle;
 mod in_flight;
 pub(crate) mod jitter;
 mod need;
+mod open_window;
 mod pause;
 pub(crate) mod planned;
 mod scheduled;
@@ -38,6 +39,7 @@ pub type Policy = fn(&Context, Plan) -> Plan;
 pub const CHAIN: &[Policy] = &[
     hold::apply,
     need::apply,
+    open_window::apply,
     surprise::apply,
     utilization::apply,
     // A silent stream holds: from here on another source only adds.

@@ -89,6 +89,19 @@ pub struct RulesMemory {
     /// Since when a scale-in waits for its jitter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_in_since: Option<Timestamp>,
+    /// The level that a spike rises above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recent: Option<RecentLoad>,
+}
+
+/// The load of the last while.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecentLoad {
+    /// Mean of the loads before the last one, the older the less.
+    pub level: f64,
+    /// The last load, and the end of its window.
+    pub load: f64,
+    pub until: Timestamp,
 }
 
 impl RulesMemory {

@@ -31,7 +31,7 @@ mod zone;
 
 pub use cadence::{CadenceSettings, Due, FAST_LOOP, LastTurns, NORMAL_LOOP, SLOW_LOOP};
 pub use calendar::{CALENDAR_WIDTH, calendar_features};
-pub use circumstances::{Advice, Circumstances, InExperiment, JITTER, RuleSettings, RulesMemory};
+pub use circumstances::{Advice, Circumstances, InExperiment, JITTER, RecentLoad, RuleSettings, RulesMemory};
 pub use decision::{
     Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, ForecastInput, Mode, PolicySettings, Reason,
 };

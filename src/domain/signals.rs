@@ -59,7 +59,8 @@ pub struct SignalColumns {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Signals {
-    /// The usual load of the last while, before the last window: what a spike rises above.
+    /// The usual load of the last while, before the last window, as somebody else has measured it: what a spike rises above.
+    /// Without it, it is that of the loads that decisions have seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recent_load: Option<f64>,
     /// Share of requests that fail: in the last window, and usually.

@@ -171,6 +171,29 @@ impl FeatureStore {
         Ok(closed)
     }
 
+    /// What `look` makes of the history of a service with one more window, which is not closed yet and of which `load` is
+    /// known so far; the history is afterwards what it was. `None` = there is no history, or it has that window.
+    pub fn ahead<T>(
+        &mut self,
+        service: &ServiceName,
+        window_start: Timestamp,
+        load: f64,
+        look: impl FnOnce(&Self, &Series) -> T,
+    ) -> Option<T> {
+        let mut series = self.series.remove(service)?;
+        let known = series.values.len();
+        let missing = window_start.since(series.end()).millis() / self.settings.step.millis().max(1);
+        let made = usize::try_from(missing).ok().filter(|_| window_start >= series.end()).map(|missing| {
+            series.values.resize(known + missing, None);
+            series.values.push(Some(load));
+            let made = look(self, &series);
+            series.values.truncate(known);
+            made
+        });
+        self.series.insert(service.clone(), series);
+        made
+    }
+
     /// The measures of a row, with the zeros of counts that were known before and that it does not have: the pipeline that
     /// counts was silent where another had something to say.
     fn completed(

@@ -24,6 +24,8 @@ pub struct ExperimentSettings {
     pub decision_interval: Span,
     /// From the end of a window to its use in a decision.
     pub data_age: Span,
+    /// Length of the first part of a window, after which its load is known and decided by; `None` = that of the window.
+    pub early: Option<Span>,
     /// Whether the forecaster knows of campaigns from the moment at which they were announced.
     pub knows_events: bool,
     /// What decisions say that they are made in; the simulated fleet follows them all the same.
@@ -93,7 +95,7 @@ pub fn simulate_prescale(stage: &Stage, settings: &ExperimentSettings) -> Vec<Ve
                 Ok(forecaster.forecast(15))
             };
             let bout = &stage.bouts[index];
-            simulate_service(bout, &name, settings, &bout.demand.load, forecast, |decision| {
+            simulate_service(bout, &name, settings, bout.demand.load.as_slice().into(), forecast, |decision| {
                 timeline.push((decision.at, decision.desired));
             });
             timeline
@@ -101,14 +103,28 @@ pub fn simulate_prescale(stage: &Stage, settings: &ExperimentSettings) -> Vec<Ve
         .collect()
 }
 
+/// The load of each window as it was known; not a number = a gap.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub windows: &'a [f64],
+    /// The load of the first part of each; `None` = as that of the window.
+    pub parts: Option<&'a [f64]>,
+}
+
+impl<'a> From<&'a [f64]> for Seen<'a> {
+    fn from(windows: &'a [f64]) -> Self {
+        Self { windows, parts: None }
+    }
+}
+
 /// Decides for one fleet after each window, as the loop does on the event clock, on what `forecast` answers for the end of
-/// the last closed window; `seen` is the load of each window as it was known (not a number = a gap). The decisions come out. The fleet lives at the moments of the decisions; flying their timeline
-/// in the arena counts what came of them.
+/// the last window that anything is known of. The decisions come out. The fleet lives at the moments of the decisions; flying
+/// their timeline in the arena counts what came of them.
 pub fn simulate_service(
     bout: &Bout,
     name: &ServiceName,
     settings: &ExperimentSettings,
-    seen: &[f64],
+    seen: Seen,
     mut forecast: impl FnMut(Timestamp) -> Result<QuantileForecast, String>,
     mut take: impl FnMut(Decision),
 ) {
@@ -117,11 +133,18 @@ pub fn simulate_service(
     let mut fleet = Fleet::new(bout.fleet, start);
     let mut memory = DecisionMemory::default();
     let (mut load_window_end, mut actuation) = (None, None);
-    for (index, load) in seen.iter().enumerate() {
+    for (index, whole) in seen.windows.iter().enumerate() {
         let window_end = start + Span::from_millis(step.millis().saturating_mul(index as i64 + 1));
-        let at = window_end + settings.data_age;
-        let load = Some(*load).filter(|load| load.is_finite());
-        load_window_end = if load.is_some() { Some(window_end) } else { load_window_end };
+        let known_until = settings.early.map_or(window_end, |early| window_end - step + early);
+        let at = known_until + settings.data_age;
+        let parts = seen.parts.filter(|_| settings.early.is_some());
+        let newest_load = parts.map_or(*whole, |parts| parts.get(index).copied().unwrap_or(f64::NAN));
+        let is_known = newest_load.is_finite();
+        // Where the open window tells nothing, the closed one before it counts.
+        let closed = settings.early.and_then(|_| seen.windows.get(index.checked_sub(1)?)).copied();
+        let load = Some(newest_load).filter(|_| is_known).or(closed).filter(|load| load.is_finite());
+        let newest = if is_known || settings.early.is_none() { known_until } else { window_end - step };
+        load_window_end = if load.is_some() { Some(newest) } else { load_window_end };
         let made = forecast(window_end);
         let target = fleet.state(at);
         let around = Around {
@@ -141,7 +164,7 @@ pub fn simulate_service(
             settings: &policy,
             load,
             load_window_end,
-            window_end: Some(window_end),
+            window_end: Some(newest),
             signals: BTreeMap::new(),
             forecast: made.as_ref().map_err(String::as_str),
             decision_interval: settings.decision_interval,

@@ -53,6 +53,24 @@ fn history(folder: &Folder, profile: &str, length: &str) -> String {
     path
 }
 
+/// What stands on the topic of decisions.
+fn decided(kafka: &str, setup: &Setup) -> Vec<Vec<u8>> {
+    kit::consume(kafka, &setup.topic("decisions")).into_iter().map(|record| record.value.unwrap()).collect()
+}
+
+/// Decisions of a file and of a topic, which are the same bytes.
+#[track_caller]
+fn same_decisions(on_files: &str, on_the_topic: &[Vec<u8>]) -> Vec<Decision> {
+    let on_files: Vec<&[u8]> = on_files.lines().map(str::as_bytes).collect();
+    assert_eq!(on_files.len(), on_the_topic.len());
+    let differ = on_files.iter().zip(on_the_topic).position(|(a, b)| *a != b.as_slice());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if let Some(index) = differ {
+        panic!("decision {index} differs:\n{}\n{}", text(on_files[index]), text(&on_the_topic[index]));
+    }
+    on_files.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect()
+}
+
 #[test]
 fn heavy_a_back_test_decides_what_a_replay_through_kafka_decides() {
     let Some(kafka) = kit::kafka() else { return };
@@ -72,8 +90,7 @@ fn heavy_a_back_test_decides_what_a_replay_through_kafka_decides() {
         .service("web", 0.2, r#"{ kind = "simulated", allow_replay = true, fleet = { min = 1, max = 40 } }"#);
     let config = setup.config();
     run(&["run", "-c", &config, "--clock", "event", "--until-end", "--json"]);
-    let topic = kit::consume(&kafka, &setup.topic("decisions"));
-    let on_the_topic: Vec<Vec<u8>> = topic.into_iter().map(|record| record.value.unwrap()).collect();
+    let on_the_topic = decided(&kafka, &setup);
 
     let folder = Folder::new();
     let log = folder.write("access.log", &(week.lines.join("\n") + "\n"));
@@ -95,17 +112,58 @@ fn heavy_a_back_test_decides_what_a_replay_through_kafka_decides() {
         &out,
         "--json",
     ]);
-    let on_files = folder.read("out/web.decisions.ndjson");
-    let on_files: Vec<&[u8]> = on_files.lines().map(str::as_bytes).collect();
-    assert_eq!(on_files.len() as i64, week.minutes());
-    assert_eq!(on_files.len(), on_the_topic.len());
-    let differ = on_files.iter().zip(&on_the_topic).position(|(a, b)| *a != b.as_slice());
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if let Some(index) = differ {
-        panic!("decision {index} differs:\n{}\n{}", text(on_files[index]), text(&on_the_topic[index]));
-    }
+    let decided = same_decisions(&folder.read("out/web.decisions.ndjson"), &on_the_topic);
+    assert_eq!(decided.len() as i64, week.minutes());
     // They are decisions worth comparing: the fleet moved, on forecasts, after a training.
-    let decided: Vec<Decision> = on_files.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect();
+    let moves = decided.iter().filter(|d| d.inputs.target.is_some_and(|target| target.desired != d.desired)).count();
+    let forecast = decided.iter().filter(|decision| decision.inputs.forecast.is_some()).count();
+    assert!(moves > 50 && forecast * 10 > decided.len() * 9, "{moves} moves, {forecast} on a forecast");
+}
+
+/// Requests at even distances: each ten seconds of a minute have as many as each other. A day with a burst an hour.
+fn even_requests(minutes: i64) -> Vec<String> {
+    let start = 1_767_225_600_000_i64;
+    let mut lines = Vec::new();
+    for n in 0..minutes {
+        let day = (n as f64 * std::f64::consts::TAU / 1440.0).sin();
+        let usual = (6.0 + 4.0 * day) as i64 + (n * 7919) % 3;
+        let each = if (33..36).contains(&(n % 60)) { 3 * usual } else { usual };
+        for place in 0..6 * each {
+            let at = start + n * 60_000 + place * 60_000 / (6 * each);
+            let at = Timestamp::from_millis(at).to_string();
+            lines.push(serde_json::json!({"ts": at, "service": "web", "status": 200}).to_string());
+        }
+    }
+    lines
+}
+
+#[test]
+fn heavy_parts_of_windows_are_decided_by_alike_in_a_back_test_and_through_kafka() {
+    let Some(kafka) = kit::kafka() else { return };
+    let input = kit::unique("parts");
+    kit::create_topic(&kafka, &input, 1);
+    let minutes = 26 * 60;
+    kit::produce(&kafka, &input, 0, even_requests(minutes));
+    let pipeline = |name: &str| kit::root().join("pipelines").join(name).display().to_string();
+    let setup = Setup::new(&kafka, "parts")
+        .with(&format!(
+            "mode = \"act\"\n[features]\npipelines = [\"{}\", \"{}\"]\nearly_step = \"10s\"\n\
+             sources = {{ requests = \"{input}\" }}\n[forecast]\nmodels = [\"seasonal-naive\", \"naive\", \"holt\"]\n",
+            pipeline("requests.sql"),
+            pipeline("requests_10s.sql"),
+        ))
+        .service("web", 0.2, r#"{ kind = "simulated", allow_replay = true, fleet = { min = 1, max = 40 } }"#);
+    let config = setup.config();
+    run(&["run", "-c", &config, "--clock", "event", "--until-end", "--json"]);
+    let on_the_topic = decided(&kafka, &setup);
+    let folder = Folder::new();
+    let (out, first) = (folder.path("out"), "2026-01-01T00:00:00Z");
+    let more = ["--from", first, "--seeds", "1", "--baselines", "hpa", "--out", &out, "--json"];
+    run(&[&["backtest", "-c", &config, "--from-kafka"], &more[..]].concat());
+    let decided = same_decisions(&folder.read("out/web.decisions.ndjson"), &on_the_topic);
+    assert_eq!(decided.len() as i64, minutes);
+    // Each is made 15 s after its minute began: a part of ten seconds, and five of lateness.
+    assert!(decided.iter().all(|decision| decision.at.millis() % 60_000 == 15_000));
     let moves = decided.iter().filter(|d| d.inputs.target.is_some_and(|target| target.desired != d.desired)).count();
     let forecast = decided.iter().filter(|decision| decision.inputs.forecast.is_some()).count();
     assert!(moves > 50 && forecast * 10 > decided.len() * 9, "{moves} moves, {forecast} on a forecast");

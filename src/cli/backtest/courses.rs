@@ -36,18 +36,26 @@ pub(super) struct Flown {
     pub(super) settings: Vec<ExperimentSettings>,
     /// The scored load of each as it was known; not a number = a gap.
     pub(super) seen: Vec<Vec<f64>>,
+    /// That of the first part of each window, where it is known by itself.
+    pub(super) parts: Vec<Option<Vec<f64>>>,
     pub(super) notes: Vec<String>,
 }
 
 /// The scored part of the histories: `[from, to)`; `latency` counts instead of the configured provisioning latency.
 pub(super) fn courses(
     config: &Config,
-    histories: &BTreeMap<ServiceName, Series>,
+    [histories, parts]: [&BTreeMap<ServiceName, Series>; 2],
     (from, to): (Timestamp, Timestamp),
     latency: Option<Span>,
 ) -> Flown {
-    let mut flown =
-        Flown { names: Vec::new(), courses: Vec::new(), settings: Vec::new(), seen: Vec::new(), notes: Vec::new() };
+    let mut flown = Flown {
+        names: Vec::new(),
+        courses: Vec::new(),
+        settings: Vec::new(),
+        seen: Vec::new(),
+        parts: Vec::new(),
+        notes: Vec::new(),
+    };
     let timetable = Arc::new(config.timetable().unwrap_or_default());
     for service in &config.services {
         let name = ServiceName::new(&service.name);
@@ -72,11 +80,13 @@ pub(super) fn courses(
             policy: service.policy_settings(&config.policy),
             decision_interval: config.policy.decision_interval.max(config.features.step),
             data_age: config.features.lateness,
+            early: config.features.early_step,
             knows_events: false,
             mode: service.mode.unwrap_or(config.mode),
             rules: Some(crate::app::rules(config, service, &timetable)),
         });
         flown.seen.push(scored.load);
+        flown.parts.push(parts.get(&name).map(|parts| demand(parts, from, to).load));
         flown.names.push(name);
     }
     if flown.names.len() > 1 && config.fleet_limits != ResourceLimits::default() {

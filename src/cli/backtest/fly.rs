@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use prescale_domain::{Decision, ForecastScore, ScoreCard, Series, ServiceName, Span, Timestamp};
-use prescale_simulation::baselines::{Contender, Course, System, static_peak};
+use prescale_simulation::baselines::{Contender, System, static_p95, static_peak};
+use prescale_simulation::experiment::Seen;
 use prescale_simulation::frontier::{Comparison, Tolerance, compare, pareto};
 use prescale_simulation::meeting::{Meeting, Operation, Rules, Showing, fit};
-use prescale_simulation::prescale::{self, BUDGETS, Entry};
+use prescale_simulation::prescale::{self, Entry, Setting, sweep};
 use prescale_simulation::report::BacktestReport;
 use prescale_simulation::score::render;
 use prescale_simulation::stream::ForecastStream;
@@ -22,22 +23,12 @@ use super::report;
 use crate::cli::Failure;
 use crate::config::Config;
 
-/// Least units of a sweep, as shares of a fleet that carries the highest load of the past.
-const FLOORS: [f64; 3] = [0.5, 0.75, 1.0];
-
-/// Utilizations of a sweep that the newest load may reach at most, with a budget under which that decides, and some with one
-/// under which the forecast decides as well.
-fn utilizations() -> impl Iterator<Item = (f64, f64)> {
-    const LOOSE: f64 = 0.2;
-    const TIGHT: f64 = 0.001;
-    let fine = (24..=38).map(|step| (f64::from(step) / 40.0, LOOSE));
-    fine.chain([0.3, 0.4, 0.5].map(|most| (most, LOOSE))).chain([0.6, 0.7, 0.8, 0.9].map(|most| (most, TIGHT)))
-}
-
 /// What is flown.
 pub(super) struct Plan<'a> {
     pub(super) config: &'a Config,
     pub(super) histories: &'a BTreeMap<ServiceName, Series>,
+    /// The load of the first part of each window, where it is known by itself.
+    pub(super) parts: &'a BTreeMap<ServiceName, Series>,
     pub(super) streams: &'a BTreeMap<ServiceName, ForecastStream>,
     pub(super) scored: (Timestamp, Timestamp),
     /// Empty = what is configured.
@@ -91,11 +82,7 @@ pub(super) type Fitted<'a> = BTreeMap<System, Vec<Box<dyn Contender + 'a>>>;
 enum Job {
     Baseline(System),
     Configured,
-    Budget(f64),
-    /// At least this share of a fleet that carries the highest load of the past.
-    Floor(f64),
-    /// At most this utilization by the newest load, and the budget.
-    Utilization(f64, f64),
+    Swept(Setting),
 }
 
 /// What was decided for each service in the first flight.
@@ -104,15 +91,17 @@ pub(super) type Decided = BTreeMap<ServiceName, Vec<Decision>>;
 enum Done {
     Baseline(Option<Showing>),
     Configured(Operation, Decided),
-    Budget(Operation),
+    Swept(Operation),
 }
 
 /// Flies all; the page is for people.
 pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestReport), Failure> {
     let leads: Vec<Option<Span>> =
         if plan.lead_times.is_empty() { vec![None] } else { plan.lead_times.iter().copied().map(Some).collect() };
-    let all: Vec<(Option<Span>, Flown)> =
-        leads.iter().map(|lead| (*lead, courses(plan.config, plan.histories, plan.scored, *lead))).collect();
+    let all: Vec<(Option<Span>, Flown)> = leads
+        .iter()
+        .map(|lead| (*lead, courses(plan.config, [plan.histories, plan.parts], plan.scored, *lead)))
+        .collect();
     let budgets = plan.config.services.iter().map(|service| service.policy_settings(&plan.config.policy).planning);
     let budget_pct = budgets.map(|planning| 100.0 * planning.violation_budget).fold(0.0, f64::max);
     let load_is_requests = plan.config.services.iter().all(|service| service.signal == "requests_per_second");
@@ -122,11 +111,7 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
     let mut others: Vec<(usize, Job)> = Vec::new();
     for index in 0..legs.len() {
         jobs.push((index, Job::Configured));
-        jobs.extend(BUDGETS.iter().filter(|_| plan.sweep).map(|budget| (index, Job::Budget(*budget))));
-        jobs.extend(FLOORS.iter().filter(|_| plan.sweep).map(|share| (index, Job::Floor(*share))));
-        jobs.extend(
-            utilizations().filter(|_| plan.sweep).map(|(most, budget)| (index, Job::Utilization(most, budget))),
-        );
+        jobs.extend(sweep().into_iter().filter(|_| plan.sweep).map(|setting| (index, Job::Swept(setting))));
         others.extend(plan.baselines.iter().map(|system| (index, Job::Baseline(*system))));
     }
     bar.set_message("flying");
@@ -171,8 +156,12 @@ fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
 }
 
 fn leg<'a>(plan: &'a Plan, lead: Option<Span>, flown: &'a Flown, rules: Rules) -> Leg<'a> {
-    let entries = flown.names.iter().zip(&flown.settings).zip(&flown.seen).filter_map(|((name, settings), seen)| {
-        Some(Entry { stream: plan.streams.get(name)?, settings: settings.clone(), seen })
+    let seen = flown.seen.iter().zip(&flown.parts).map(|(windows, parts)| Seen { windows, parts: parts.as_deref() });
+    let known = flown.names.iter().zip(&flown.settings).zip(seen).zip(&flown.courses);
+    let entries = known.filter_map(|(((name, settings), seen), course)| {
+        let peak = static_peak(course.training.load.iter().copied(), course.bout.unit_capacity);
+        let p95 = static_p95(&course.training.load, course.bout.unit_capacity);
+        Some(Entry { stream: plan.streams.get(name)?, settings: settings.clone(), seen, peak, p95 })
     });
     Leg {
         name: lead.map_or("configured".to_owned(), |lead| lead.to_string()),
@@ -192,19 +181,7 @@ impl Leg<'_> {
                 let (operation, decided) = prescale::recorded(&self.meeting, &self.entries);
                 Done::Configured(operation, self.flown.names.iter().cloned().zip(decided).collect())
             }
-            Job::Floor(share) => {
-                let floor = |course: &Course| {
-                    let peak = static_peak(course.training.load.iter().copied(), course.bout.unit_capacity);
-                    (f64::from(peak) * share).ceil() as u32
-                };
-                let floors: Vec<u32> = self.flown.courses.iter().map(floor).collect();
-                let label = format!("floor={share}");
-                Done::Budget(prescale::with_floor(&self.meeting, &self.entries, &label, &floors))
-            }
-            Job::Utilization(most, budget) => {
-                Done::Budget(prescale::with_utilization(&self.meeting, &self.entries, most, budget))
-            }
-            Job::Budget(budget) => Done::Budget(prescale::with_budget(&self.meeting, &self.entries, budget)),
+            Job::Swept(setting) => Done::Swept(prescale::set(&self.meeting, &self.entries, setting)),
         }
     }
 
@@ -227,7 +204,7 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
     for ((leg, job), (result, seconds)) in jobs.iter().zip(results) {
         let part = match job {
             Job::Baseline(system) => system.name(),
-            Job::Configured | Job::Budget(_) | Job::Floor(_) | Job::Utilization(..) => System::Prescale.name(),
+            Job::Configured | Job::Swept(_) => System::Prescale.name(),
         };
         *timings.entry(part.to_owned()).or_default() += seconds;
         match result {
@@ -240,7 +217,7 @@ fn gather(plan: &Plan, legs: &[Leg], jobs: &[(usize, Job)], results: Vec<(Done, 
                     first = decided;
                 }
             }
-            Done::Budget(operation) => swept[*leg].push(operation),
+            Done::Swept(operation) => swept[*leg].push(operation),
         }
     }
     let mut cards = Vec::new();

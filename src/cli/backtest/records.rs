@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use prescale_domain::{FeaturesRecord, Series, ServiceName, Timestamp};
 use prescale_pipeline::udf::Udfs;
 
+use crate::app::pipelines::Steps;
 use crate::cli::{Failure, pipeline_failure, say};
 use crate::config::Loaded;
 
@@ -87,6 +88,9 @@ fn rows(path: &Path, loaded: &Loaded) -> Result<Rows, Failure> {
         let udfs = Udfs::open(&place.with_file_name(&loaded.config.features.udfs));
         let udfs = udfs.map_err(|error| pipeline_failure(error.into()))?;
         let plan = prescale_pipeline::compile_with(&text, &udfs).map_err(|error| pipeline_failure(error.into()))?;
+        if Steps::of(&loaded.config).is_early(&plan) {
+            continue;
+        }
         let [source] = &plan.sources[..] else {
             let text = format!("pipeline `{name}` reads several tables, and the records are of one");
             return Err(Failure::Invalid(format!(

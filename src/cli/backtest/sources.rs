@@ -38,6 +38,10 @@ pub(super) struct SourceArguments {
     /// End of the last window to ask for. Default: now.
     #[arg(long, value_name = "TIME", requires = "query")]
     end: Option<Timestamp>,
+    /// A file of windows with the load of the first part of each (features.early_step), of the same services. Default: the
+    /// load of a window is that of its first part.
+    #[arg(long, value_name = "FILE", requires = "history")]
+    parts: Option<PathBuf>,
     /// Read the topics of the configuration's pipelines to the end that they have now. Nothing is written to Kafka and no
     /// offset is committed.
     #[arg(long, conflicts_with = "history")]
@@ -80,6 +84,19 @@ impl SourceArguments {
             }
         }
         Ok(histories)
+    }
+
+    /// The load of the first part of each window, where it is given.
+    ///
+    /// # Errors
+    /// A file that can't be read, or a configuration that looks at no parts.
+    pub(super) fn parts(&self, loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {
+        let Some(path) = &self.parts else { return Ok(BTreeMap::new()) };
+        if loaded.config.features.early_step.is_none() {
+            let text = "--parts tells the load of parts of windows, and the configuration looks at none";
+            return Err(Failure::Invalid(format!("{text}\nhint: set features.early_step to the length of a part")));
+        }
+        read_files(std::slice::from_ref(path), loaded, false, self.service_column.as_ref())
     }
 
     fn named(&self, loaded: &Loaded) -> Result<BTreeMap<ServiceName, Series>, Failure> {

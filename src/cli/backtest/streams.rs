@@ -19,6 +19,8 @@ const VERSION: &str = concat!("prescale-", env!("CARGO_PKG_VERSION"), "-streams-
 pub(super) struct Question<'a> {
     pub(super) settings: ControllerSettings,
     pub(super) histories: &'a BTreeMap<ServiceName, Series>,
+    /// The load of the first part of each window, where it is known by itself.
+    pub(super) parts: &'a BTreeMap<ServiceName, Series>,
     pub(super) events: Vec<CalendarEvent>,
     /// Forecasts are wanted after windows that end from here on.
     pub(super) from: Timestamp,
@@ -59,7 +61,7 @@ pub(super) fn streams(
 }
 
 fn make(question: Question, progress: &mut dyn FnMut(f64)) -> Result<BTreeMap<ServiceName, ForecastStream>, Failure> {
-    let Question { settings, histories, events, from, to } = question;
+    let Question { settings, histories, parts, events, from, to } = question;
     let (step, levels, horizon) = (settings.step, settings.online.levels.clone(), settings.online.horizon());
     let first = histories.values().map(|series| series.start).min().unwrap_or(from);
     let mut streams: BTreeMap<ServiceName, ForecastStream> = histories
@@ -76,7 +78,8 @@ fn make(question: Question, progress: &mut dyn FnMut(f64)) -> Result<BTreeMap<Se
     while start + step <= to {
         let known = histories.iter().filter(|(_, series)| series.start <= start && start < series.end());
         let loads = known.map(|(service, series)| (service.clone(), series.at(start))).collect();
-        let made = replay.window(start, &loads).map_err(app::controller_failure)?;
+        let of_parts = parts.iter().map(|(service, parts)| (service.clone(), parts.at(start))).collect();
+        let made = replay.window(start, &loads, &of_parts).map_err(app::controller_failure)?;
         if start + step >= from {
             for (service, stream) in &mut streams {
                 match made.get(service) {
@@ -94,19 +97,22 @@ fn make(question: Question, progress: &mut dyn FnMut(f64)) -> Result<BTreeMap<Se
 
 /// A digest of all that forecasts depend on.
 fn key(question: &Question) -> String {
-    let Question { settings, histories, events, .. } = question;
+    let Question { settings, histories, parts, events, .. } = question;
     let mut hasher = blake3::Hasher::new();
     let mut add = |value: &serde_json::Value| {
         hasher.update(value.to_string().as_bytes());
         hasher.update(b"\n");
     };
     add(&serde_json::json!([VERSION, settings.step, settings.lateness, settings.retention]));
+    if let Some(early) = settings.early_step {
+        add(&serde_json::json!(["early", early]));
+    }
     add(&serde_json::to_value(&settings.online).unwrap_or_default());
     for service in &settings.services {
         add(&serde_json::json!([service.name, service.signal, service.covariates]));
     }
     add(&serde_json::to_value(events).unwrap_or_default());
-    for (service, series) in *histories {
+    for (service, series) in histories.iter().chain(*parts) {
         hasher.update(serde_json::json!([service, series.start, series.step]).to_string().as_bytes());
         for value in &series.values {
             hasher.update(&value.map_or(u64::MAX, f64::to_bits).to_le_bytes());

@@ -15,7 +15,7 @@ use prescale_pipeline::{PipelineError, SourceTable, source_settings};
 use super::records::{self, Rows};
 use crate::app::formats::Formats;
 use crate::app::kafka_settings;
-use crate::app::pipelines::{self, PipelineFile, redirect, unfit};
+use crate::app::pipelines::{self, PipelineFile, Steps, redirect, unfit};
 use crate::cli::{Failure, pipeline_failure, say};
 use crate::config::Loaded;
 
@@ -33,10 +33,12 @@ pub(super) fn histories(
 ) -> Result<BTreeMap<ServiceName, Series>, Failure> {
     let config = &loaded.config;
     let formats = Formats::load(config, &loaded.directory).map_err(Failure::Invalid)?;
-    let files = pipelines::files(loaded)?.into_iter().filter(|file| file.is_for_features);
+    let steps = Steps::of(config);
+    let files = pipelines::files(loaded)?.into_iter();
+    let files = files.filter(|file| file.is_for_features && !steps.is_early(&file.plan));
     let (mut rows, mut topics) = (Rows::new(), Vec::new());
     for PipelineFile { name, mut plan, topics: read, .. } in files {
-        if let Some(fault) = unfit(&plan, config.features.step, &config.topics.features) {
+        if let Some(fault) = unfit(&plan, steps, &config.topics.features) {
             return Err(Failure::Invalid(format!("pipeline `{name}`: {fault}")));
         }
         formats.apply(&mut plan).map_err(|fault| Failure::Invalid(format!("pipeline `{name}`: {fault}")))?;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::score;
 use crate::app::formats::Formats;
+use crate::app::pipelines::Steps;
 use crate::app::readers::Readers;
 use crate::app::{self, PipelineSpec, PipelineThread, RunMode};
 use crate::cli::{Failure, forecast::progress_bar, pipeline_failure, say};
@@ -237,7 +238,7 @@ fn start_pipeline(
         caught_up_idle: None,
         refresh: Span::from_secs(60),
         max_future: None,
-        step: MINUTE,
+        steps: Steps { step: MINUTE, early: None },
         state_limit: None,
     };
     spec.start(Arc::clone(store), Arc::clone(stop), |_| ())

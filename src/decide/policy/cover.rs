@@ -4,6 +4,7 @@
 use prescale_domain::PlanningRule;
 
 use crate::plan::{Context, Plan};
+use crate::policy::open_window;
 use crate::words::units;
 
 /// `cover-until-effective`
@@ -18,8 +19,8 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
         return plan;
     }
     let text = format!(
-        "the forecast needs {} again before what is removed now could be replaced: {} kept instead of {}",
-        units(floor),
+        "{} needed before what is removed now could be replaced: {} kept instead of {}",
+        if floor == 1 { "1 unit is".to_owned() } else { format!("{} are", units(floor)) },
         floor,
         plan.units,
     );
@@ -29,6 +30,11 @@ pub(super) fn apply(context: &Context, plan: Plan) -> Plan {
 /// The units below which nothing may be removed now; `None` without a usable forecast. Where more are needed than there
 /// are, that they are needed is all that is said.
 pub(super) fn floor(context: &Context) -> Option<u32> {
+    let ahead = of_forecast(context)?;
+    Some(ahead.max(open_window::needed(context, context.inputs.at).unwrap_or(0)))
+}
+
+fn of_forecast(context: &Context) -> Option<u32> {
     let forecast = context.forecast().ok()?;
     let inputs = context.inputs;
     let planning = &inputs.settings.planning;

@@ -306,3 +306,20 @@ fn a_count_is_zero_in_a_window_that_only_another_pipeline_has_a_row_of_once_it_w
     read.load(&memory).unwrap();
     assert_eq!(read.series(&web()).unwrap().values, loads);
 }
+
+#[test]
+fn a_look_ahead_sees_one_window_more_and_leaves_nothing_behind() {
+    let mut features = store_of("requests");
+    assert_eq!(features.ahead(&web(), minute(0), 1.0, |_, series| series.clone()), None);
+    for n in 0..3 {
+        features.close(&web(), minute(n), Some(&row(n, 10.0)), false).unwrap();
+    }
+    let held = features.series(&web()).unwrap().clone();
+    let mut ahead = |n| features.ahead(&web(), minute(n), 7.0, |_, series| (series.start, series.values.clone()));
+    let known = [Some(10.0); 3];
+    assert_eq!(ahead(3), Some((minute(0), [&known[..], &[Some(7.0)]].concat())));
+    // What lies between is not known.
+    assert_eq!(ahead(5), Some((minute(0), [&known[..], &[None, None, Some(7.0)]].concat())));
+    assert_eq!(ahead(2), None);
+    assert_eq!(features.series(&web()), Some(&held));
+}

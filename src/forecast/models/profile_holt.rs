@@ -75,64 +75,101 @@ fn remainders(past: Past<'_>, from: usize, profile: &[f64]) -> Vec<f64> {
 
 /// The profile of the windows `from..to`, each from the days before it; NaN where no day is known.
 fn profile(past: Past<'_>, from: usize, to: usize) -> Vec<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature.
+        return unsafe { profile_wide(past, from, to) };
+    }
+    profile_any(past, from, to)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn profile_wide(past: Past<'_>, from: usize, to: usize) -> Vec<f64> {
+    profile_any(past, from, to)
+}
+
+#[inline(always)]
+fn profile_any(past: Past<'_>, from: usize, to: usize) -> Vec<f64> {
     let (day, half) = (past.steps(DAY), past.steps(SMOOTHING) / 2);
     // `[day][window]`: what each window was on that day.
     let mut days = vec![f64::NAN; DAYS * (to - from)];
-    // Of the logs up to each window, and of how many are known.
-    let (mut logs, mut sums, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut logs, mut room) = (Vec::new(), Vec::new());
     for (back, own) in (1..).map(|days| days * day).zip(days.chunks_exact_mut((to - from).max(1))) {
         if back > to {
             break;
         }
-        // A mean that slides over the day, by sums up to each window.
         let first = (from as isize - back as isize - half as isize).max(0) as usize;
         let last = (to - back + half + 1).min(past.values.len());
         logs.clear();
         push_logs(&past.values[first.min(last)..last], 1.0, &mut logs);
-        let (mut sum, mut count) = (0.0, 0.0);
-        sums.clear();
-        counts.clear();
-        sums.push(sum);
-        counts.push(count);
-        sums.extend(logs.iter().map(|log| {
-            sum += if log.is_nan() { 0.0 } else { *log };
-            sum
-        }));
-        counts.extend(logs.iter().map(|log| {
-            count += if log.is_nan() { 0.0 } else { 1.0 };
-            count
-        }));
-        let windows = 2 * half + 1;
-        if first + back + half == from && last + back == to + half + 1 {
-            // All of the day is there: without looking for the ends of each mean.
-            let sums = sums.iter().zip(&sums[windows..]).zip(counts.iter().zip(&counts[windows..]));
-            for (own, ((before, sum), (fewer, count))) in own.iter_mut().zip(sums) {
-                *own = (sum - before) / (count - fewer);
-            }
+        if first + back + half == from && last + back == to + half + 1 && all_known(&logs) {
+            means(&mut logs, &mut room, 2 * half + 1, own);
             continue;
         }
+        // Sums up to each window, and how many are known.
+        let (mut sum, mut count) = (0.0, 0.0);
+        let sums = logs.iter().map(|log| {
+            sum += if log.is_nan() { 0.0 } else { *log };
+            count += if log.is_nan() { 0.0 } else { 1.0 };
+            (sum, count)
+        });
+        let sums: Vec<(f64, f64)> = std::iter::once((0.0, 0.0)).chain(sums).collect();
         for (place, own) in own.iter_mut().enumerate() {
             let Some(centre) = (from + place).checked_sub(back) else { continue };
             let low = centre.saturating_sub(half).max(first) - first;
             let high = (centre + half + 1).min(last).saturating_sub(first);
             if low < high && high < sums.len() && centre < last {
                 // Of no known window: no number.
-                *own = (sums[high] - sums[low]) / (counts[high] - counts[low]);
+                *own = (sums[high].0 - sums[low].0) / (sums[high].1 - sums[low].1);
             }
         }
     }
     medians(&days, to - from)
 }
 
+/// Whether none of `logs`, which are finite where they are known, is unknown.
+#[inline(always)]
+fn all_known(logs: &[f64]) -> bool {
+    // Without a way out in between, so that it is done a vector at a time.
+    logs.iter().fold(true, |known, log| known & !log.is_nan())
+}
+
+/// Means of `count` neighbours from each place of `values` on, as many as there is room for in `means`. What is in `values`
+/// and `room` is lost.
+#[inline(always)]
+fn means(values: &mut Vec<f64>, room: &mut Vec<f64>, count: usize, means: &mut [f64]) {
+    means.fill(0.0);
+    // Sums of one, two, four … neighbours, of which those that `count` is made of follow on each other: nothing waits for the
+    // sum before it.
+    let (mut width, mut place) = (1, 0);
+    loop {
+        if count & width != 0 {
+            means.iter_mut().zip(&values[place..]).for_each(|(sum, value)| *sum += value);
+            place += width;
+        }
+        if 2 * width > count {
+            break;
+        }
+        room.clear();
+        room.extend(values.iter().zip(&values[width..]).map(|(one, other)| one + other));
+        std::mem::swap(values, room);
+        width *= 2;
+    }
+    means.iter_mut().for_each(|sum| *sum /= count as f64);
+}
+
 /// Medians over the days of each window, of `[day][window]`.
+#[inline(always)]
 fn medians(days: &[f64], windows: usize) -> Vec<f64> {
     const LANES: usize = 4;
     let mut medians = Vec::with_capacity(windows);
     let mut place = 0;
     while place + LANES <= windows {
         let rows: [[f64; LANES]; DAYS] = from_fn(|day| from_fn(|lane| days[day * windows + place..][..LANES][lane]));
-        let all = rows.iter().flatten().all(|log| !log.is_nan());
-        if all {
+        // A sum is a number where all of it are.
+        let sums = rows.iter().fold([0.0; LANES], |sums, row| from_fn(|lane| sums[lane] + row[lane]));
+        if all_known(&sums) {
             medians.extend(median_of_seven(rows));
         } else {
             medians.extend((0..LANES).map(|lane| median_of_known(rows.map(|row| row[lane]))));
@@ -144,6 +181,7 @@ fn medians(days: &[f64], windows: usize) -> Vec<f64> {
 }
 
 /// Lane by lane, by exchanges that depend on nothing.
+#[inline(always)]
 fn median_of_seven<const LANES: usize>(mut p: [[f64; LANES]; DAYS]) -> [f64; LANES] {
     const EXCHANGES: [(usize, usize); 13] =
         [(0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6), (2, 3), (3, 6), (4, 5), (1, 4), (1, 3), (3, 4)];
@@ -180,7 +218,48 @@ fn median_of_known(mut values: [f64; DAYS]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use prescale_domain::{Series, Timestamp};
+
     use super::*;
+
+    #[test]
+    fn means_are_those_of_neighbours() {
+        for count in 1..40_usize {
+            let values: Vec<f64> = (0..100).map(|i| f64::from(i * 7919 % 1009)).collect();
+            let mut found = vec![0.0; 100 + 1 - count];
+            means(&mut values.clone(), &mut Vec::new(), count, &mut found);
+            let expected = values.windows(count).map(|own| own.iter().sum::<f64>() / count as f64);
+            assert!(found.into_iter().eq(expected), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_profile_is_the_median_of_days_that_are_means_of_what_is_known() {
+        let load = |i: usize| 100.0 + (i % 288) as f64 + (i * 7919 % 31) as f64;
+        // Gaps of the second last day, an hour and single ones.
+        let known = |i: usize| !(288 * 6 + 110..288 * 6 + 122).contains(&i) && (i < 288 * 6 || !i.is_multiple_of(5));
+        let values: Vec<Option<f64>> = (0..288 * 8).map(|i| known(i).then(|| load(i))).collect();
+        let (start, step) = (Timestamp::from_millis(0), Span::from_minutes(5));
+        // All days are there, or only some, the first of them in part.
+        for length in [288 * 8, 288 * 7, 288 * 4 - 100] {
+            let series = Series { start, step, values: values[288 * 8 - length..].to_vec() };
+            let past = Past::all(&series);
+            let (from, to) = (length - 188, length + 12);
+            let plain = |at: usize| {
+                let one = |days: usize| {
+                    let centre = at.checked_sub(days * 288).filter(|centre| *centre < length);
+                    let known = centre.map(|centre| &series.values[centre.saturating_sub(1)..(centre + 2).min(length)]);
+                    let logs: Vec<f64> = known.unwrap_or(&[]).iter().flatten().map(|load| load.ln_1p()).collect();
+                    logs.iter().sum::<f64>() / logs.len() as f64
+                };
+                median_of_known(from_fn(|day| one(day + 1)))
+            };
+            let found = profile(past, from, to);
+            let expected: Vec<f64> = (from..to).map(plain).collect();
+            let same = |(one, other): (&f64, &f64)| (one - other).abs() < 1e-12 || one.is_nan() && other.is_nan();
+            assert!(found.len() == 200 && found.iter().zip(&expected).all(same), "{length}: {found:?} {expected:?}");
+        }
+    }
 
     #[test]
     fn the_median_of_a_window_is_that_of_its_known_days() {

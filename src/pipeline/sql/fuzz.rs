@@ -5,8 +5,9 @@ use proptest::prelude::*;
 
 use super::compile;
 
-const SHIPPED: [&str; 4] = [
+const SHIPPED: [&str; 5] = [
     include_str!("../../../pipelines/requests.sql"),
+    include_str!("../../../pipelines/requests_10s.sql"),
     include_str!("../../../pipelines/requests_5m.sql"),
     include_str!("../../../pipelines/metrics.sql"),
     include_str!("../../../pipelines/access_log.sql"),

@@ -44,7 +44,7 @@ fn refused_tables(tables: &[&str]) -> String {
 #[test]
 fn shipped_pipelines_compile() {
     let mut out = String::new();
-    for name in ["requests", "requests_5m", "metrics", "access_log", "dependencies", "campaigns"] {
+    for name in ["requests", "requests_10s", "requests_5m", "metrics", "access_log", "dependencies", "campaigns"] {
         let path = format!("{}/../../pipelines/{name}.sql", env!("CARGO_MANIFEST_DIR"));
         let plan = compile(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{name}:\n{error}"));
         writeln!(out, "{}", serde_json::to_string_pretty(&plan.summary()).unwrap()).unwrap();

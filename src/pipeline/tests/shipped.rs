@@ -61,6 +61,11 @@ fn requests() {
 }
 
 #[test]
+fn requests_10s() {
+    same_bytes("requests_10s", &["input.ndjson"], (0, 0));
+}
+
+#[test]
 fn requests_5m() {
     same_bytes("requests_5m", &["input.ndjson"], (0, 1));
 }

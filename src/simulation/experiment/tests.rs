@@ -44,6 +44,7 @@ pub(crate) fn experiment() -> ExperimentSettings {
         },
         decision_interval: Span::from_secs(60),
         data_age: Span::from_secs(60),
+        early: None,
         knows_events: true,
         mode: Mode::Act,
         rules: None,
@@ -83,4 +84,41 @@ fn the_same_seed_gives_the_same_decisions() {
     };
     assert_eq!(short(3), short(3));
     assert_ne!(short(3), short(4));
+}
+
+/// Time of each decision, and its load with the end of what that is of.
+fn decided(early: Option<Span>, seen: Seen) -> Vec<(Span, Option<(f64, Span)>)> {
+    let bout = &stage(1).bouts[0];
+    let settings = ExperimentSettings { early, data_age: Span::from_secs(5), ..experiment() };
+    let (start, mut out) = (bout.demand.start, Vec::new());
+    simulate_service(
+        bout,
+        &"web".into(),
+        &settings,
+        seen,
+        |_| Err("no-history".to_owned()),
+        |decision| {
+            let load = decision.inputs.load.zip(decision.inputs.load_window_end);
+            out.push((decision.at.since(start), load.map(|(load, end)| (load, end.since(start)))));
+        },
+    );
+    out
+}
+
+#[test]
+fn a_part_of_a_window_is_decided_by_before_it_is_over_and_where_it_tells_nothing_the_one_before_counts() {
+    let seconds = Span::from_secs;
+    let seen = [10.0, 20.0, f64::NAN, 40.0];
+    let closed = [(65, Some((10.0, 60))), (125, Some((20.0, 120))), (185, None), (245, Some((40.0, 240)))];
+    let early = [(15, Some((10.0, 10))), (75, Some((20.0, 70))), (135, Some((20.0, 120))), (195, Some((40.0, 190)))];
+    let of = |told: [(i64, Option<(f64, i64)>); 4]| {
+        told.map(|(at, load)| (seconds(at), load.map(|(load, end)| (load, seconds(end))))).to_vec()
+    };
+    assert_eq!(decided(None, seen[..].into()), of(closed));
+    assert_eq!(decided(Some(seconds(10)), seen[..].into()), of(early));
+    // Where parts are known by themselves they count, also where the window is a gap.
+    let parts = [12.0, f64::NAN, 7.0, 41.0];
+    let by_parts = [(15, Some((12.0, 10))), (75, Some((10.0, 60))), (135, Some((7.0, 130))), (195, Some((41.0, 190)))];
+    assert_eq!(decided(Some(seconds(10)), Seen { windows: &seen, parts: Some(&parts) }), of(by_parts));
+    assert_eq!(decided(None, Seen { windows: &seen, parts: Some(&parts) }), of(closed));
 }

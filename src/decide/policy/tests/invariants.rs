@@ -173,6 +173,7 @@ prop_compose! {
         changes in prop::collection::vec((0i64..1200, any::<bool>()), 0..6),
         planned in prop::option::of((-600i64..600, 0u32..40)),
         (idle, scale_in) in (prop::option::of(0i64..600), prop::option::of(0i64..200)),
+        recent in prop::option::of((0.0..2000.0, 0.0..2000.0, 0i64..600)),
     ) -> RulesMemory {
         let cause = if reversals { BreakerCause::Reversals } else { BreakerCause::Failures };
         let is_closed = state == BreakerState::Closed;
@@ -188,6 +189,7 @@ prop_compose! {
             planned: planned.map(|(ahead, units)| PlannedChange { at: NOW + Span::from_secs(ahead), units }),
             idle_since: idle.map(ago),
             scale_in_since: scale_in.map(ago),
+            recent: recent.map(|(level, load, age)| RecentLoad { level, load, until: ago(age) }),
         }
     }
 }
