@@ -1,9 +1,11 @@
 //! What the LSTM's decoder is worth: `lstm_one_shot DATA [--seeds N] [SERIES …]`. Beside the product's LSTM, a network is
 //! trained whose decoder is replaced by one linear map from the encoder's last state and the known inputs of the targets to
 //! the quantiles of all steps at once. Rule: inputs, split, samples drawn, optimizer and stopping are the product's own
-//! code, so that only the network differs; both are trained up to two days before the test and never again.
+//! code, so that only the network differs; both are trained up to two days before the test and never again. Before that
+//! the gradient of each head is compared with differences of its loss.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool that may stop on bad arguments")]
 
+mod check;
 mod network;
 
 // The product's own files: training has no way in for another network.
@@ -153,6 +155,10 @@ fn main() {
     }
     if names.is_empty() {
         names = ["nasa", "twitter", "asgcpu"].map(str::to_owned).to_vec();
+    }
+    for (name, head) in NAMES[1..].iter().zip([Head::All, Head::Own]) {
+        HEAD.set(head);
+        println!("{name}: the gradient is the slope of the loss up to {:.2} %", 100.0 * check::slopes());
     }
     println!("at {LEADS:?} windows ahead, means of {seeds} seeds; pinball loss over all levels ÷ the scale of MASE");
     let mut ratios = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];

@@ -2,6 +2,8 @@
 //! state and the known inputs of the targets to the quantiles of all steps at once. Rule: what it shares with the product
 //! (the encoder, its first weights, the form of the quantiles, the loss) is the product's own or equal to it.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use prescale_forecast::Result;
 
@@ -29,9 +31,7 @@ impl Layout {
 
     /// Weights of the head by the state, by the known inputs, and its biases.
     fn head<'a>(&self, all: &'a [f32]) -> [&'a [f32]; 3] {
-        let head = &all[self.recurrent().range(Block::EncoderBias).end..];
-        let (by_state, rest) = head.split_at(self.hidden * self.outputs());
-        let (by_input, bias) = rest.split_at(self.inputs());
+        let [.., by_state, by_input, bias] = self.blocks().map(|block| &all[block]);
         [by_state, by_input, bias]
     }
 
@@ -41,6 +41,16 @@ impl Layout {
             Head::All => HORIZON_STEPS * self.decoder_inputs * self.outputs(),
             Head::Own => self.decoder_inputs * self.levels.len(),
         }
+    }
+
+    /// The blocks of the weights: those of the encoder, then those of the head.
+    pub(crate) fn blocks(&self) -> [Range<usize>; 6] {
+        let own = self.recurrent();
+        let [input, state, bias] = [Block::EncoderInput, Block::EncoderState, Block::EncoderBias].map(|b| own.range(b));
+        let by_state = bias.end..bias.end + self.hidden * self.outputs();
+        let by_input = by_state.end..by_state.end + self.inputs();
+        let biases = by_input.end..by_input.end + self.outputs();
+        [input, state, bias, by_state, by_input, biases]
     }
 
     /// The product's layout of the same sizes.
@@ -85,6 +95,18 @@ impl Source {
         Ok(Self { device: Device::flex() })
     }
 
+    /// Loss and gradient over a batch. `None` where no target is known.
+    pub(crate) fn gradient_of(&self, layout: &Layout, weights: &[f32], batch: &Batch) -> Option<(f64, Vec<f32>)> {
+        let known = known(batch)?;
+        let run = Run::forward(layout, weights, batch);
+        let outputs = tensor(&run.outputs, [batch.targets.len(), layout.levels.len()], &self.device.clone().autodiff());
+        let outputs = outputs.require_grad();
+        let mean = pinball(layout, batch, logs(layout, &outputs)).div_scalar((known * layout.levels.len()) as f32);
+        let found = mean.backward();
+        let by_output = values(outputs.grad(&found).expect("the loss depends on the outputs"));
+        Some((f64::from(values(mean)[0]), run.backward(layout, weights, batch, &by_output)))
+    }
+
     /// Loss and gradient over the samples of a drawn batch. `None` where no target is known.
     pub(crate) fn gradient<'a, P: Sync>(
         &mut self,
@@ -96,14 +118,7 @@ impl Source {
     ) -> Result<Option<(f64, Vec<f32>)>> {
         let mut batch = Batch::default();
         assemble(&mut batch, &picks.iter().filter_map(sample).collect::<Vec<_>>());
-        let Some(known) = known(&batch) else { return Ok(None) };
-        let run = Run::forward(layout, weights, &batch);
-        let outputs = tensor(&run.outputs, [batch.targets.len(), layout.levels.len()], &self.device.clone().autodiff());
-        let outputs = outputs.require_grad();
-        let mean = pinball(layout, &batch, logs(layout, &outputs)).div_scalar((known * layout.levels.len()) as f32);
-        let found = mean.backward();
-        let by_output = values(outputs.grad(&found).expect("the loss depends on the outputs"));
-        Ok(Some((f64::from(values(mean)[0]), run.backward(layout, weights, &batch, &by_output))))
+        Ok(self.gradient_of(layout, weights, &batch))
     }
 
     /// The loss over a batch.
