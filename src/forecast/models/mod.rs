@@ -51,8 +51,6 @@ pub use prophet::Prophet;
 pub use regression::Regression;
 pub use seasonal_naive::{DayLevel, DayNaive, SeasonalNaive};
 pub use ses::Ses;
-#[cfg(not(feature = "prophet"))]
-pub use unbuilt::Unbuilt;
 
 /// Which model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -184,7 +182,7 @@ impl ModelKind {
             #[cfg(feature = "prophet")]
             Self::Prophet => Box::new(Prophet::default()),
             #[cfg(not(feature = "prophet"))]
-            Self::Prophet => Box::new(Unbuilt(self)),
+            Self::Prophet => Box::new(unbuilt::Unbuilt(self)),
             Self::Boosted => Box::new(Boosted::new(seed)),
             Self::Lstm => Box::new(Lstm::new(LstmSettings::default(), seed)),
         }

@@ -2,6 +2,7 @@
 //! the crate `augurs-prophet`, whose Stan model runs as WebAssembly), with damped Holt on what they leave: Prophet's own
 //! trend knows nothing after the fit. Rule: the same history gives the same bytes.
 
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
@@ -18,9 +19,12 @@ use super::season::{Buckets, Seasonal};
 use super::{DAY, ModelKind};
 use crate::past::Past;
 
-/// The logs are fitted on means of this width, if theirs is narrower: the season has no wave shorter than six hours, and
-/// each pass of the search costs as much as there are means.
+/// The logs are fitted on means of this width, if theirs is narrower: four to the shortest wave of the season, and each
+/// pass of the search costs as much as there are means.
 const WIDTH: Span = Span::from_minutes(15);
+/// Waves in a day. The library's 4 are six hours at the shortest, too smooth for a day of machines: on the days before the
+/// tests of three traces the error is 11 % lower with 24 (ELB 2 % higher, Google 13 % and ASG CPU 21 % lower).
+const DAY_WAVES: NonZeroU32 = NonZeroU32::new(24).expect("not zero");
 /// Logs that move less than this are a constant, which has no season and of which the likelihood has no maximum.
 const STILL: f64 = 1e-6;
 /// Steps of the search at most; it converges within some hundreds.
@@ -71,15 +75,15 @@ fn season(buckets: &Buckets) -> Option<Vec<f64>> {
     let (moments, logs): (Vec<i64>, Vec<f64>) =
         buckets.means.iter().enumerate().filter_map(|(index, mean)| Some((second(index), (*mean)?))).unzip();
     let data = || TrainingData::new(moments.clone(), logs.clone()).ok();
-    let options = ProphetOptions {
+    let options = || ProphetOptions {
         yearly_seasonality: SeasonalityOption::Manual(false),
         weekly_seasonality: SeasonalityOption::Manual(week.is_some()),
-        daily_seasonality: SeasonalityOption::Manual(true),
+        daily_seasonality: SeasonalityOption::Fourier(DAY_WAVES),
         // The quantiles are those of the later errors, and these would be drawn at random.
         uncertainty_samples: 0,
         ..ProphetOptions::default()
     };
-    let mut model = Model::new(options, InOrder(stan));
+    let mut model = Model::new(options(), InOrder(stan));
     let by = |algorithm| OptimizeOpts {
         algorithm: Some(algorithm),
         seed: Some(1),
@@ -87,16 +91,10 @@ fn season(buckets: &Buckets) -> Option<Vec<f64>> {
         ..OptimizeOpts::default()
     };
     // Newton's method where the line search of the other fails, as the original does.
-    model
-        .fit(data()?, by(Algorithm::Lbfgs))
-        .or_else(|error| match data() {
-            Some(data) => {
-                model = Model::new(model.opts().clone(), InOrder(stan));
-                model.fit(data, by(Algorithm::Newton))
-            }
-            None => Err(error),
-        })
-        .ok()?;
+    if model.fit(data()?, by(Algorithm::Lbfgs)).is_err() {
+        model = Model::new(options(), InOrder(stan));
+        model.fit(data()?, by(Algorithm::Newton)).ok()?;
+    }
     let table = (0..week.unwrap_or(buckets.day())).map(second).collect();
     let found = model.predict(PredictionData::new(table)).ok()?;
     let mut table = found.seasonalities.get("daily")?.point.clone();
