@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use prescale_domain::{Span, Timestamp};
+use prescale_forecast::ForecastCrateError;
 use prescale_forecast::ensemble::EnsembleSettings;
 use prescale_forecast::evaluate::{Contender, EvaluateSettings, Report, Stage, evaluate};
 use prescale_forecast::models::ModelKind;
@@ -81,9 +82,12 @@ pub(crate) struct Arguments {
 }
 
 fn contender(text: &str) -> Result<Contender, String> {
-    text.parse().map_err(|_| {
-        let names: Vec<_> = ModelKind::EACH.iter().map(|kind| kind.name()).collect();
-        format!("`{text}` is not a model; there are {} and ensemble", names.join(", "))
+    text.parse::<Contender>().map_err(|error| match error {
+        ForecastCrateError::NotBuilt { .. } => error.to_string(),
+        _ => {
+            let names: Vec<_> = ModelKind::EACH.iter().map(|kind| kind.name()).collect();
+            format!("`{text}` is not a model; there are {} and ensemble", names.join(", "))
+        }
     })
 }
 

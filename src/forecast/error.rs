@@ -17,6 +17,10 @@ pub enum ForecastCrateError {
     Diverged { model: String, loss: f64 },
     #[error("the LSTM can't be trained on a GPU: {reason}; hint: {hint}")]
     Gpu { reason: String, hint: &'static str },
+    #[error(
+        "model `{model}` is not in this build; hint: build with `--features {model}`, or leave it out of the models"
+    )]
+    NotBuilt { model: String },
     #[error("training crashed: {0}")]
     Crashed(String),
     #[error("saved model: {0}")]

@@ -21,10 +21,10 @@ const HISTORY: Span = Span::from_minutes(21 * 24 * 60);
 const APART: Span = Span::from_minutes(2 * 24 * 60);
 const LEADS_MINUTES: [i64; 4] = [5, 10, 15, 30];
 
-struct Trace {
-    name: &'static str,
+pub(crate) struct Trace {
+    pub name: &'static str,
     file: &'static str,
-    step_minutes: i64,
+    pub step_minutes: i64,
     test_from: &'static str,
     test_days: i64,
     /// Start and length of the validation, which ends where the test begins or before.
@@ -36,7 +36,7 @@ struct Trace {
     scale: f64,
 }
 
-const TRACES: [Trace; 6] = [
+pub(crate) const TRACES: [Trace; 6] = [
     Trace {
         name: "nasa",
         file: "requests/nasa_http_jul95_1m.csv.gz",
@@ -160,17 +160,17 @@ fn row(values: &[f64], digits: usize) -> String {
 }
 
 /// A history and where training ends and the test begins and ends.
-struct Split {
-    service: ServiceName,
+pub(crate) struct Split {
+    pub service: ServiceName,
     /// From the start of training to the end of the test.
-    histories: BTreeMap<ServiceName, Series>,
-    train_until: Timestamp,
-    test_from: Timestamp,
-    scale: f64,
+    pub histories: BTreeMap<ServiceName, Series>,
+    pub train_until: Timestamp,
+    pub test_from: Timestamp,
+    pub scale: f64,
 }
 
 impl Trace {
-    fn split(&self, data: &Path, validate: bool) -> Split {
+    pub(crate) fn split(&self, data: &Path, validate: bool) -> Split {
         let (from, days) =
             if validate { (self.validate_from, self.validate_days) } else { (self.test_from, self.test_days) };
         let step = Span::from_minutes(self.step_minutes);

@@ -13,6 +13,8 @@ mod mstl;
 mod naive;
 mod pointwise;
 mod profile_holt;
+#[cfg(feature = "prophet")]
+mod prophet;
 mod regression;
 pub(crate) mod residual;
 mod season;
@@ -20,6 +22,8 @@ mod seasonal_naive;
 mod ses;
 #[cfg(test)]
 mod tests;
+#[cfg(not(feature = "prophet"))]
+mod unbuilt;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,6 +46,8 @@ pub use mstl::Mstl;
 pub use naive::Naive;
 pub use pointwise::{PointExpert, Pointwise};
 pub use profile_holt::ProfileHolt;
+#[cfg(feature = "prophet")]
+pub use prophet::Prophet;
 pub use regression::Regression;
 pub use seasonal_naive::{DayLevel, DayNaive, SeasonalNaive};
 pub use ses::Ses;
@@ -74,6 +80,8 @@ pub enum ModelKind {
     Arima,
     /// Daily and weekly season by repeated loess, and damped Holt on what they leave.
     Mstl,
+    /// Prophet's daily and weekly season, and damped Holt on what they leave; in a build with the cargo feature `prophet`.
+    Prophet,
     /// Gradient-boosted trees on lags.
     Boosted,
     /// Encoder-decoder LSTM with a quantile head.
@@ -95,8 +103,8 @@ impl ModelKind {
         Self::Lstm,
     ];
 
-    /// Every kind.
-    pub const EACH: [Self; 14] = [
+    /// Every kind that this build knows.
+    pub const EACH: [Self; 14 + cfg!(feature = "prophet") as usize] = [
         Self::SeasonalNaive,
         Self::DayNaive,
         Self::DayLevel,
@@ -109,6 +117,8 @@ impl ModelKind {
         Self::Ets,
         Self::Arima,
         Self::Mstl,
+        #[cfg(feature = "prophet")]
+        Self::Prophet,
         Self::Boosted,
         Self::Lstm,
     ];
@@ -128,9 +138,15 @@ impl ModelKind {
             Self::Ets => "ets",
             Self::Arima => "arima",
             Self::Mstl => "mstl",
+            Self::Prophet => "prophet",
             Self::Boosted => "boosted",
             Self::Lstm => "lstm",
         }
+    }
+
+    /// Whether this build knows it.
+    pub const fn is_built(self) -> bool {
+        !matches!(self, Self::Prophet) || cfg!(feature = "prophet")
     }
 
     /// Whether a fit takes so long, or the model is so large, that it never happens on the way of a decision.
@@ -148,7 +164,7 @@ impl ModelKind {
         )
     }
 
-    /// An unfitted model that draws all its chance from `seed`.
+    /// An unfitted model that draws all its chance from `seed`. One that this build doesn't know can't be fitted, and says so.
     pub fn build(self, seed: u64) -> Box<dyn Forecaster> {
         match self {
             Self::SeasonalNaive => Box::new(SeasonalNaive::default()),
@@ -163,6 +179,10 @@ impl ModelKind {
             Self::Ets => Box::new(Ets::default()),
             Self::Arima => Box::new(Arima::default()),
             Self::Mstl => Box::new(Mstl::default()),
+            #[cfg(feature = "prophet")]
+            Self::Prophet => Box::new(Prophet::default()),
+            #[cfg(not(feature = "prophet"))]
+            Self::Prophet => Box::new(unbuilt::Unbuilt(self)),
             Self::Boosted => Box::new(Boosted::new(seed)),
             Self::Lstm => Box::new(Lstm::new(LstmSettings::default(), seed)),
         }
@@ -186,6 +206,10 @@ impl ModelKind {
             Self::Ets => Box::new(Ets::load(bytes)?),
             Self::Arima => Box::new(Arima::load(bytes)?),
             Self::Mstl => Box::new(Mstl::load(bytes)?),
+            #[cfg(feature = "prophet")]
+            Self::Prophet => Box::new(Prophet::load(bytes)?),
+            #[cfg(not(feature = "prophet"))]
+            Self::Prophet => return Err(ForecastCrateError::NotBuilt { model: self.to_string() }),
             Self::Boosted => Box::new(Boosted::load(bytes)?),
             Self::Lstm => Box::new(Lstm::load(bytes)?),
         })
@@ -202,6 +226,10 @@ impl std::str::FromStr for ModelKind {
     type Err = ForecastCrateError;
 
     fn from_str(name: &str) -> Result<Self> {
+        #[cfg(not(feature = "prophet"))]
+        if name == Self::Prophet.name() {
+            return Err(ForecastCrateError::NotBuilt { model: name.to_owned() });
+        }
         Self::EACH.into_iter().find(|kind| kind.name() == name).ok_or_else(|| ForecastCrateError::Setting {
             name: "model",
             value: format!("`{name}`"),

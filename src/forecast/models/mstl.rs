@@ -7,9 +7,9 @@ use prescale_domain::Span;
 use serde::{Deserialize, Serialize};
 use stlrs::{MstlParams, StlParams};
 
-use super::ModelKind;
 use super::pointwise::{PointExpert, Pointwise};
 use super::season::{Buckets, Seasonal};
+use super::{DAY, ModelKind};
 use crate::past::Past;
 
 /// The logs are decomposed at this width, if theirs is narrower: a day is smoother than its minutes.
@@ -27,6 +27,10 @@ impl PointExpert for Decomposed {
     const VERSION: u32 = 1;
     /// Of a step of an hour; two days are needed whatever the step.
     const KNOWN_MIN: usize = 48;
+
+    fn needed(step: Span) -> usize {
+        2 * DAY.steps_up(step).max(1)
+    }
 
     fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self> {
         let buckets = Buckets::of(training, WIDTH)?;

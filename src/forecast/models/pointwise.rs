@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use prescale_domain::ServiceName;
+use prescale_domain::{ServiceName, Span};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,11 @@ pub trait PointExpert: Clone + fmt::Debug + Send + Sync + Serialize + Deserializ
     const KNOWN_MIN: usize;
     /// Most origins that the error is measured at when it is fitted.
     const ORIGINS_MAX: usize = super::residual::ORIGINS_MAX;
+
+    /// Fewest windows of `step` in the training part, for the message of one that is too short.
+    fn needed(_step: Span) -> usize {
+        Self::KNOWN_MIN
+    }
 
     /// Parameters for a history that ends where training ends; `None` when it says too little.
     fn choose(training: Past<'_>, horizon_steps: usize) -> Option<Self>;
@@ -59,8 +64,8 @@ impl<E: PointExpert> Pointwise<E> {
         unseal(E::KIND, E::VERSION, bytes)
     }
 
-    fn too_short(found: usize) -> ForecastCrateError {
-        ForecastCrateError::TooShort { model: E::KIND.to_string(), found, needed: E::KNOWN_MIN }
+    fn too_short(found: usize, needed: usize) -> ForecastCrateError {
+        ForecastCrateError::TooShort { model: E::KIND.to_string(), found, needed }
     }
 }
 
@@ -71,14 +76,15 @@ impl<E: PointExpert> Forecaster for Pointwise<E> {
 
     fn fit(&mut self, lesson: &Lesson<'_>) -> Result<()> {
         let mut services = BTreeMap::new();
-        let mut most = 0;
+        let (mut most, mut needed) = (0, E::KNOWN_MIN);
         for (service, series) in lesson.histories {
             let past = Past::before(series, lesson.end);
-            most = most.max(past.known());
+            let from = lesson.train_until.since(past.start).steps_up(past.step).min(past.values.len());
+            most = most.max(past.first(from).known());
+            needed = needed.max(E::needed(past.step));
             if past.known() < E::KNOWN_MIN {
                 continue;
             }
-            let from = lesson.train_until.since(past.start).steps_up(past.step).min(past.values.len());
             let Some(parameters) = E::choose(past.first(from), lesson.horizon_steps) else { continue };
             let (steps, levels) = (lesson.horizon_steps, lesson.levels);
             let residuals = ResidualQuantiles::measure(past, from, steps, levels, E::ORIGINS_MAX, |past| {
@@ -87,7 +93,7 @@ impl<E: PointExpert> Forecaster for Pointwise<E> {
             services.insert(service.clone(), Fitted { parameters, residuals });
         }
         if services.is_empty() {
-            return Err(Self::too_short(most));
+            return Err(Self::too_short(most, needed));
         }
         self.services = services;
         Ok(())
@@ -114,9 +120,9 @@ impl<E: PointExpert> Forecaster for Pointwise<E> {
             .parameters
             .points(request.past, request.horizon_steps)
             .filter(|points| points.iter().all(|point| point.is_finite() && *point >= 0.0))
-            .ok_or_else(|| Self::too_short(request.past.known()))?;
+            .ok_or_else(|| Self::too_short(request.past.known(), E::KNOWN_MIN))?;
         let rows = fitted.residuals.around(&points, request.levels);
-        if rows.is_sound() { Ok(rows) } else { Err(Self::too_short(request.past.known())) }
+        if rows.is_sound() { Ok(rows) } else { Err(Self::too_short(request.past.known(), E::KNOWN_MIN)) }
     }
 
     fn save(&self) -> Vec<u8> {

@@ -154,6 +154,13 @@ impl OnlineSettings {
                 "ascending, each in (0, 1), with 0.5 among them",
             ),
             (!self.models.is_empty(), "models", "empty".to_owned(), "at least one model"),
+            // The one that not every build has.
+            (
+                self.models.iter().all(|kind| kind.is_built()),
+                "models",
+                ModelKind::Prophet.to_string(),
+                "others, or a build with `--features prophet`",
+            ),
             at_least_a_step("min_history", self.min_history),
             at_least_a_step("train_history", self.train_history),
             at_least_a_step("refit_every", self.refit_every),

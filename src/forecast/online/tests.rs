@@ -372,4 +372,8 @@ fn settings_out_of_bounds_are_named_all_at_once() {
     assert_eq!(names(all), ["models", "update_every", "drift.delta", "drift.threshold", "budget.refit_samples"]);
     let on_gpu = names(OnlineSettings { device: TrainingDevice::Gpu, ..settings() });
     assert_eq!(on_gpu.is_empty(), cfg!(feature = "gpu"), "{on_gpu:?}");
+    let with_prophet = OnlineSettings { models: vec![ModelKind::Naive, ModelKind::Prophet], ..settings() }.faults();
+    let expected = "others, or a build with `--features prophet`";
+    let fault = SettingFault { name: "models", value: "prophet".into(), expected };
+    assert_eq!(with_prophet, if cfg!(feature = "prophet") { vec![] } else { vec![fault] });
 }
