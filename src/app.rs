@@ -91,6 +91,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         config.forecast.device.open().map_err(Failure::outside)?;
     }
     let mut settings = controller_settings(config, mode)?;
+    settings.selector = config.selector.setup(config, &loaded.directory).map_err(Failure::Invalid)?;
     let files = pipelines::files(&loaded)?;
     settings.pipelines = files.iter().filter(|file| file.is_for_features).map(|file| file.name.clone()).collect();
     let listener = prescale_serve::bind(&config.serve.listen).await.map_err(Failure::outside)?;
@@ -266,6 +267,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
         decision_interval: config.policy.decision_interval,
         pipelines: config.features.pipelines.iter().map(|pipeline| pipeline_name(pipeline)).collect(),
         experiments: config.experiments.iter().map(|experiment| experiment.setup(config)).collect(),
+        selector: None,
         services,
         online: config.forecast.clone(),
         topics: OutTopics {

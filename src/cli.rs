@@ -10,6 +10,7 @@ mod model;
 mod plan;
 mod run;
 mod schema;
+mod selector;
 mod simulate;
 mod sql;
 mod udf;
@@ -47,6 +48,8 @@ enum Command {
     Explain(explain::Arguments),
     #[command(subcommand)]
     Model(model::Arguments),
+    #[command(subcommand)]
+    Selector(selector::Arguments),
     /// Work with the configuration.
     #[command(subcommand)]
     Config(schema::Arguments),
@@ -109,6 +112,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Selector(arguments) => selector::selector(arguments),
         Command::Config(arguments) => schema::config(&arguments),
     };
     match ended {

@@ -4,6 +4,7 @@
 mod check;
 mod experiment;
 mod merge;
+mod selector;
 mod shape;
 mod size;
 mod template;
@@ -15,6 +16,7 @@ use serde_json::Value as Json;
 
 pub(crate) use check::refusal;
 pub(crate) use merge::Resolved;
+pub(crate) use selector::SelectorConfig;
 pub(crate) use shape::{Config, FallbackSource, HistorySource, ServiceConfig, State, TableFormat, service};
 
 /// The embedded defaults, the only home of them.

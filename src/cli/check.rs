@@ -56,6 +56,7 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Failure> {
     if !faults.is_empty() {
         return Err(Failure::Invalid(faults.join("\n")));
     }
+    loaded.config.selector.setup(&loaded.config, &loaded.directory).map_err(Failure::Invalid)?;
     if let Some(refusal) = config::refusal(&loaded.config) {
         print(&refusal);
         return Err(Failure::No(

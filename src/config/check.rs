@@ -139,6 +139,9 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
             fault(path(&format!("covariates{place}")), text);
         }
     }
+    for (key, text) in config.selector.faults() {
+        faults.push(Fault { path: format!("selector.{key}"), text });
+    }
     for (place, text) in config.experiments.iter().enumerate().flat_map(|(index, one)| one.faults(index, config)) {
         faults.push(Fault { path: format!("experiments{place}"), text });
     }

@@ -141,7 +141,7 @@ impl ExperimentConfig {
 }
 
 /// What `more` says, and otherwise what `base` says.
-fn overlaid(base: &PolicyOverride, more: &PolicyOverride) -> PolicyOverride {
+pub(super) fn overlaid(base: &PolicyOverride, more: &PolicyOverride) -> PolicyOverride {
     let said = |policy: &PolicyOverride| match serde_json::to_value(policy) {
         Ok(Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),

@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::experiment::ExperimentConfig;
+use super::selector::SelectorConfig;
 use super::size::ByteSize;
 
 /// The configuration file of Prescale.
@@ -49,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) services: Vec<ServiceConfig>,
     #[serde(default)]
     pub(crate) experiments: Vec<ExperimentConfig>,
+    pub(crate) selector: SelectorConfig,
 }
 
 impl Config {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 use super::Fault;
+use super::shape::PolicyOverride;
 
 const TEMPLATES: &str = include_str!("../../config/templates.toml");
 
@@ -37,6 +38,17 @@ pub(super) fn expand(own: &mut Table, filled: &mut BTreeSet<String>) -> Vec<Faul
         }
     }
     faults
+}
+
+/// The names of all templates.
+pub(super) fn names() -> Vec<String> {
+    toml::from_str::<Table>(TEMPLATES).unwrap_or_default().keys().cloned().collect()
+}
+
+/// What a template says.
+pub(super) fn named(name: &str) -> Option<PolicyOverride> {
+    let known: Table = toml::from_str(TEMPLATES).ok()?;
+    known.get(name)?.clone().try_into().ok()
 }
 
 fn fill(policy: &mut Table, path: &str, known: &Table, filled: &mut BTreeSet<String>, faults: &mut Vec<Fault>) {

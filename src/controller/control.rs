@@ -358,6 +358,7 @@ impl Controller {
             self.record_model_events(now, events);
         }
         self.watch_units(window, now);
+        self.select_policies(window.start, now);
         self.judge(end);
         self.forecasts.clear();
         self.start_training(now);

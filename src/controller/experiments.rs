@@ -43,9 +43,9 @@ impl Controller {
         self.state.experiments = begun.collect();
     }
 
-    /// What decides for a service at this moment: its own settings, or those of the arm that it is in.
+    /// What decides for a service at this moment: the settings of the arm that it is in, or those that were selected, or its own.
     pub(crate) fn policy<'a>(
-        &self,
+        &'a self,
         service: &'a ServiceSettings,
         now: Timestamp,
     ) -> (Cow<'a, PolicySettings>, Option<InExperiment>) {
@@ -56,7 +56,7 @@ impl Controller {
             let name = setup.settings.name.clone();
             return (policy, Some(InExperiment { name, treatment: treated.is_some() }));
         }
-        (Cow::Borrowed(&service.policy), None)
+        (Cow::Borrowed(self.selected(&service.name).unwrap_or(&service.policy)), None)
     }
 
     /// Counts what came of a service in a window that has just been closed.

@@ -106,6 +106,7 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         pipelines: vec!["requests".to_owned()],
         services: vec![service],
         experiments: vec![],
+        selector: None,
         // A training would only cost time here.
         online: OnlineSettings { min_history: Span::from_minutes(60 * DAY), ..OnlineSettings::default() },
         topics: OutTopics { forecasts: topic("f"), decisions: topic("d"), actuations: topic("a"), qos: topic("q") },

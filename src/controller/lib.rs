@@ -29,6 +29,7 @@ mod publish;
 pub mod registry;
 pub mod replay;
 mod round;
+mod select;
 mod settings;
 mod shares;
 mod show;
@@ -46,6 +47,7 @@ pub use experiments::{ExperimentSetup, ExperimentView};
 pub use fallback::{FallbackBoard, FallbackSettings, Fallbacks, Silence};
 pub use follow::Follower;
 pub use models::ModelNews;
+pub use select::SelectorSetup;
 pub use settings::{ClockMode, ControllerSettings, OutTopics, ServiceSettings};
 use thiserror::Error;
 

@@ -8,6 +8,7 @@ use prescale_domain::{
 use prescale_forecast::online::OnlineSettings;
 
 use crate::experiments::ExperimentSetup;
+use crate::select::SelectorSetup;
 
 /// Whose time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct ControllerSettings {
     pub services: Vec<ServiceSettings>,
     /// No service is in two of them at a time.
     pub experiments: Vec<ExperimentSetup>,
+    /// `None` = what is configured decides.
+    pub selector: Option<SelectorSetup>,
     pub online: OnlineSettings,
     /// Topics to publish to.
     pub topics: OutTopics,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use prescale_decide::experiment::Experiment;
 use prescale_decide::learn::lead::LeadLearner;
+use prescale_decide::selector::Choice;
 use prescale_domain::{ActuationReport, DecisionMemory, ServiceName, TargetState, Timestamp};
 use prescale_store::{Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub(crate) struct Snapshot {
     /// What is known of the units of services, where it is looked for.
     #[serde(default)]
     pub(crate) units: BTreeMap<ServiceName, Units>,
+    /// Which policy decides for each service, where a selector chooses.
+    #[serde(default)]
+    pub(crate) selected: BTreeMap<ServiceName, Choice>,
     /// Who is paused.
     #[serde(default)]
     pub(crate) pauses: Pauses,

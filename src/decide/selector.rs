@@ -6,7 +6,11 @@
 //! with the highest upper confidence bound is tried, in service the one with the highest mean is chosen. It knows no
 //! chance: the same episodes in the same order give the same selector.
 
+mod context;
+
 use serde::{Deserialize, Serialize};
+
+pub use context::{FEATURES, context};
 
 use crate::experiment::Moments;
 use crate::experiment::effect::t_quantile;
@@ -136,6 +140,24 @@ impl Selector {
 
     pub fn settings(&self) -> &SelectorSettings {
         &self.settings
+    }
+
+    /// Switched on or off.
+    #[must_use]
+    pub fn switched(mut self, enabled: bool) -> Self {
+        self.settings.enabled = enabled;
+        self
+    }
+
+    /// Whether it is one that has been trained for these arms, in this order, and whose state fits its settings.
+    pub fn fits(&self, arms: &[String]) -> bool {
+        let width = self.settings.features.len();
+        let is_whole = |arm: &Arm| arm.inverse.len() == width * width && arm.weighted.len() == width;
+        self.settings.faults().is_empty()
+            && self.settings.arms == arms
+            && self.settings.features == FEATURES
+            && self.arms.len() == arms.len()
+            && self.arms.iter().all(is_whole)
     }
 
     /// Episodes learnt from, by arm.

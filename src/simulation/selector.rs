@@ -4,14 +4,14 @@
 //! An episode is one service on one scored stretch. Its context says what kind of load it has been so far ([`context`]), an
 //! arm is a set of policy settings, and the reward is what flying it costs and misses ([`reward`]).
 
-use prescale_decide::selector::{Gate, Selector, SelectorSettings};
+use prescale_decide::selector::{FEATURES, Gate, Selector, SelectorSettings, context};
 use prescale_domain::Timestamp;
 
 use crate::arena::{Bout, Pilot, Tally};
 use crate::experiment::{ExperimentSettings, Stage, simulate_prescale};
 
-/// The numbers of [`context`], by name.
-pub const FEATURES: [&str; 7] = ["one", "size", "swing", "noise", "burst", "trend", "lead-time"];
+/// Windows of an hour of a stage.
+const HOUR: usize = 60;
 
 /// Between what the selector chooses.
 #[derive(Clone, Debug)]
@@ -75,35 +75,6 @@ pub fn train(settings: &TrainingSettings, mut stage: impl FnMut(u64) -> Stage) -
     Trained { gate: selector.gate(), selector, chosen }
 }
 
-/// What kind of load a service has: each about 1, `None` without two hours of history by the minute.
-pub fn context(history: &[f64], bout: &Bout) -> Option<Vec<f64>> {
-    const HOUR: usize = 60;
-    let day = &history[history.len().saturating_sub(24 * HOUR)..];
-    if day.len() < 2 * HOUR {
-        return None;
-    }
-    let count = day.len() as f64;
-    let mean = day.iter().sum::<f64>() / count;
-    if !(mean > 0.0 && bout.unit_capacity > 0.0) {
-        return None;
-    }
-    let mut sorted = day.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let quantile = |level: f64| sorted[((level * count) as usize).min(sorted.len() - 1)];
-    let changes: f64 = day.windows(2).map(|pair| (pair[1] - pair[0]).abs()).sum();
-    let last_hour = day[day.len() - HOUR..].iter().sum::<f64>() / HOUR as f64;
-    let lead_minutes = (bout.fleet.provisioning_latency_p90 + bout.fleet.warm_up).seconds() / 60.0;
-    Some(vec![
-        1.0,
-        (mean / bout.unit_capacity).max(1e-3).log10(),
-        (quantile(0.95) - quantile(0.05)) / mean,
-        10.0 * changes / (count - 1.0) / mean,
-        quantile(1.0) / quantile(0.99).max(1e-9) - 1.0,
-        last_hour / mean - 1.0,
-        (1.0 + lead_minutes).log10(),
-    ])
-}
-
 /// The cost as a multiple of that of just the units needed, and the share of time short by its weight; less is more.
 pub fn reward(bout: &Bout, tally: &Tally, shortage_weight: f64) -> Option<f64> {
     let demand = &bout.demand;
@@ -137,7 +108,9 @@ impl<'a> Flights<'a> {
     }
 
     fn context(&self, service: usize) -> Option<Vec<f64>> {
-        context(self.stage.histories.get(service)?, self.stage.bouts.get(service)?)
+        let bout = self.stage.bouts.get(service)?;
+        let lead = bout.fleet.provisioning_latency_p90 + bout.fleet.warm_up;
+        context(self.stage.histories.get(service)?, HOUR, bout.unit_capacity, lead)
     }
 
     fn reward(&mut self, service: usize, arm: usize) -> Option<f64> {
@@ -197,18 +170,5 @@ mod tests {
         };
         assert_eq!(few(1), few(1));
         assert_ne!(few(1), few(2));
-    }
-
-    #[test]
-    fn the_context_tells_kinds_of_load_apart_and_is_absent_without_history() {
-        let bout = stage(1).bouts.remove(0);
-        let calm = context(&[10.0; 1440], &bout).unwrap();
-        assert_eq!(calm.len(), FEATURES.len());
-        assert_eq!((calm[0], calm[2], calm[3], calm[4], calm[5]), (1.0, 0.0, 0.0, 0.0, 0.0));
-        let mut spiky = [10.0; 1440];
-        spiky[700] = 50.0;
-        assert_eq!(context(&spiky, &bout).unwrap()[4], 4.0);
-        assert_eq!(context(&[10.0; 60], &bout), None);
-        assert_eq!(context(&[0.0; 1440], &bout), None);
     }
 }
