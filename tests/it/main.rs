@@ -28,6 +28,7 @@ mod pause;
 mod qos;
 mod registry;
 mod schema;
+mod selector;
 mod shadow;
 mod shared;
 mod sources;
