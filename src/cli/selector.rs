@@ -41,14 +41,16 @@ pub(crate) struct Train {
     /// The service whose policy and units it is trained with; default: the first one.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// Simulated days to learn from, and to be examined on after that.
+    /// Simulated days to learn from.
     #[arg(long, default_value_t = 30)]
     days: u64,
+    /// Further ones that it is examined on.
     #[arg(long, default_value_t = 40)]
     exam_days: u64,
     /// Cost of being short all the time, in multiples of the cost of just the units needed.
     #[arg(long, default_value_t = 20.0, value_name = "NUMBER")]
     shortage_weight: f64,
+    /// Seed of the first day; each further day has the next one.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -14,7 +14,7 @@ use super::shape::{Config, ServiceConfig};
 use super::template;
 
 /// The arm that decides otherwise.
-pub(crate) const CONFIGURED: &str = "configured";
+const CONFIGURED: &str = "configured";
 
 /// A selector of policies.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -21,9 +21,10 @@ pub struct SelectorSetup {
 }
 
 impl SelectorSetup {
-    /// The settings of an arm.
-    fn policy(&self, service: &ServiceName, arm: usize) -> Option<&PolicySettings> {
-        self.policies.get(service)?.get(arm)
+    /// The settings of what was chosen; `None` where it is what is configured, or was chosen among other arms than these.
+    fn policy(&self, service: &ServiceName, choice: &Choice) -> Option<&PolicySettings> {
+        let is_known = self.selector.settings().arms.get(choice.arm) == Some(&choice.name);
+        self.policies.get(service)?.get(choice.arm).filter(|_| choice.arm > 0 && is_known)
     }
 }
 
@@ -73,8 +74,7 @@ impl Controller {
     /// The settings that were chosen for a service in place of what is configured.
     pub(crate) fn selected(&self, service: &ServiceName) -> Option<&PolicySettings> {
         let setup = self.settings.selector.as_ref()?;
-        let choice = self.state.selected.get(service).filter(|choice| choice.arm > 0)?;
-        setup.policy(service, choice.arm)
+        setup.policy(service, self.state.selected.get(service)?)
     }
 }
 
@@ -131,6 +131,17 @@ mod tests {
     fn a_proven_selector_decides_which_policy_decides_and_says_so_once() {
         let (quantile, told) = decided(trained(60));
         assert_eq!((quantile, told), (0.55, vec!["\"`aggressive` decides (selected)\"".to_owned()]));
+    }
+
+    #[test]
+    fn what_was_chosen_among_other_policies_decides_nothing() {
+        let policies = vec![settings(ClockMode::Event).services[0].policy.clone(); 2];
+        let setup = SelectorSetup { selector: trained(0), policies: [(web(), policies)].into() };
+        let choice = |arm, name: &str| Choice { arm, name: name.to_owned(), code: "selected".to_owned() };
+        assert!(setup.policy(&web(), &choice(1, "aggressive")).is_some());
+        for other in [choice(1, "conservative"), choice(0, "configured"), choice(2, "aggressive")] {
+            assert_eq!(setup.policy(&web(), &other), None);
+        }
     }
 
     #[test]

@@ -132,7 +132,7 @@ pub(super) fn fly(plan: &Plan, bar: &ProgressBar) -> Result<(Report, BacktestRep
     }
     bar.set_message("flying");
     // What flies in the second heat is not known yet: a third of the settings, as a guess.
-    let guess = usize::from(plan.seeds.len() > FIRST_SEEDS) * jobs.len() / 3;
+    let guess = usize::from(plan.sweep && plan.seeds.len() > FIRST_SEEDS) * jobs.len() / 3;
     let (count, done) = (AtomicUsize::new(jobs.len() + others.len() + guess), AtomicUsize::new(0));
     let run = |jobs: &[(usize, Job)], fitted: &Fitted| -> Vec<(Done, f64)> {
         let one = |(leg, job): &(usize, Job)| {
