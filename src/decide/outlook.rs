@@ -22,11 +22,6 @@ pub fn outlook(
     look: OutlookSettings,
     settings: &ScaleInSettings,
 ) -> Outlook {
-    let likely = |(start, values): (Timestamp, &Vec<f64>), confidence: f64| Likely {
-        at: start,
-        confidence,
-        load: forecast.at(start, look.quantile).or(values.last().copied()).unwrap_or(0.0),
-    };
     let windows = || {
         let starts = (1..).map(|index: i64| {
             forecast.origin + prescale_domain::Span::from_millis(forecast.step.millis().saturating_mul(index))
@@ -35,18 +30,23 @@ pub fn outlook(
         ahead.filter(|(start, values)| *start + forecast.step > at && values.len() == forecast.levels.len())
     };
     let near = windows().take_while(|(start, _)| *start <= at + settings.prewarm_ahead);
-    let rise = near.map(|window| likely(window, above(&forecast.levels, window.1, look.rise_above)));
+    let rise = near.map(|window| (window, above(&forecast.levels, window.1, look.rise_above)));
     // The first that is likely enough, otherwise the likeliest.
     let rise = rise.reduce(|best, next| {
-        let enough = best.confidence > settings.prewarm_confidence;
-        if enough || next.confidence <= best.confidence { best } else { next }
+        let enough = best.1 > settings.prewarm_confidence;
+        if enough || next.1 <= best.1 { best } else { next }
     });
     let falls_at = at + settings.fall_ahead;
     let fall = load.and_then(|load| {
         let window = windows().find(|(start, _)| *start + forecast.step > falls_at)?;
-        Some(likely(window, below(&forecast.levels, window.1, load)))
+        Some((window, below(&forecast.levels, window.1, load)))
     });
-    Outlook { rise, fall }
+    let likely = |((start, values), confidence): ((Timestamp, &Vec<f64>), f64)| Likely {
+        at: start,
+        confidence,
+        load: forecast.at(start, look.quantile).or(values.last().copied()).unwrap_or(0.0),
+    };
+    Outlook { rise: rise.map(likely), fall: fall.map(likely) }
 }
 
 /// How sure it is that a load with these quantiles is above `limit`.

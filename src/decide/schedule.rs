@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
@@ -47,6 +48,9 @@ pub struct Upcoming {
 struct Clock {
     cron: Cron,
     zone: Tz,
+    /// The last moment that was asked for and the beginning before it: a fleet asks for the same one, service by service, and
+    /// a search was a seventh of a decision.
+    asked: Arc<Mutex<Option<(Timestamp, Option<Timestamp>)>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -218,7 +222,7 @@ impl Clock {
             let error = error.to_string();
             format!("`{text}` is no cron expression such as \"0 8 * * MON-FRI\" ({})", error.trim_end_matches('.'))
         })?;
-        let clock = Self { cron, zone: zone.tz() };
+        let clock = Self { cron, zone: zone.tz(), asked: Arc::default() };
         // 30 February never comes. Any fixed moment serves: cron expressions know no years.
         if clock.next(Timestamp::from_millis(946_684_800_000)).is_none() {
             return Err(format!("`{text}` never comes"));
@@ -228,7 +232,14 @@ impl Clock {
 
     /// The last beginning at or before `now`.
     fn last(&self, now: Timestamp) -> Option<Timestamp> {
-        self.cron.find_previous_occurrence(&self.local(now)?, true).ok().map(moment)
+        let asked = || self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, begun)) = asked().filter(|(moment, _)| *moment == now) {
+            return begun;
+        }
+        let local = self.local(now);
+        let begun = local.and_then(|local| self.cron.find_previous_occurrence(&local, true).ok()).map(moment);
+        *asked() = Some((now, begun));
+        begun
     }
 
     /// The first beginning after `now`.

@@ -144,7 +144,8 @@ pub struct Reason {
     pub text: String,
 }
 
-/// `<service>@<event time>#<hash of the inputs>`: equal inputs have equal ids.
+/// `<service>@<event time>#<hash of the inputs>`: equal inputs have equal ids. What is hashed (BLAKE3, its first 16 digits) is
+/// the inputs as MessagePack with the names of their fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct DecisionId(pub String);
@@ -173,13 +174,13 @@ pub struct Decision {
     pub inputs: DecisionInputs,
 }
 
-/// Room for the inputs of most decisions as JSON, so that it need not grow bit by bit.
-const USUAL_BYTES: usize = 16 << 10;
+/// Room for the inputs of most decisions, so that it need not grow bit by bit.
+const USUAL_BYTES: usize = 8 << 10;
 
 impl DecisionId {
     pub fn new(inputs: &DecisionInputs) -> Self {
         let mut bytes = Vec::with_capacity(USUAL_BYTES);
-        if serde_json::to_writer(&mut bytes, inputs).is_err() {
+        if rmp_serde::encode::write_named(&mut bytes, inputs).is_err() {
             bytes.clear();
         }
         let hash = blake3::hash(&bytes).to_hex();

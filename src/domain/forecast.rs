@@ -60,12 +60,13 @@ impl QuantileForecast {
             return None;
         }
         let index = usize::try_from((ahead + self.step.millis() - 1) / self.step.millis() - 1).ok()?;
-        self.values.get(index).map(|values| interpolate(&self.levels, values, level))
+        self.values.get(index).map(|values| Place::of(&self.levels, level).read(values))
     }
 
     /// The forecast at `level` for each window in turn, as [`at`](Self::at) gives it.
     pub fn at_level(&self, level: f64) -> impl Iterator<Item = f64> {
-        self.values.iter().map(move |values| interpolate(&self.levels, values, level))
+        let place = Place::of(&self.levels, level);
+        self.values.iter().map(move |values| place.read(values))
     }
 
     /// The last moment for which there is a forecast: the start of the last window.
@@ -74,13 +75,32 @@ impl QuantileForecast {
     }
 }
 
-fn interpolate(levels: &[f64], values: &[f64], level: f64) -> f64 {
-    let Some(upper) = levels.iter().position(|l| *l >= level) else {
-        return values.last().copied().unwrap_or(0.0);
-    };
-    if upper == 0 || levels[upper] == level {
-        return values[upper];
+/// Where a level lies among those of a forecast.
+#[derive(Clone, Copy)]
+enum Place {
+    At(usize),
+    /// So far of the way from the quantile before this one to it.
+    Before(usize, f64),
+    Beyond,
+}
+
+impl Place {
+    fn of(levels: &[f64], level: f64) -> Self {
+        match levels.iter().position(|known| *known >= level) {
+            None => Self::Beyond,
+            Some(upper) if upper == 0 || levels[upper] == level => Self::At(upper),
+            Some(upper) => Self::Before(upper, (level - levels[upper - 1]) / (levels[upper] - levels[upper - 1])),
+        }
     }
-    let share = (level - levels[upper - 1]) / (levels[upper] - levels[upper - 1]);
-    values[upper - 1] + share * (values[upper] - values[upper - 1])
+
+    /// The quantile there, of one window; the highest where it has fewer than it should.
+    fn read(self, values: &[f64]) -> f64 {
+        let highest = || values.last().copied().unwrap_or(0.0);
+        let value = |index: usize| values.get(index).copied().unwrap_or_else(highest);
+        match self {
+            Self::At(index) => value(index),
+            Self::Before(upper, share) => value(upper - 1) + share * (value(upper) - value(upper - 1)),
+            Self::Beyond => highest(),
+        }
+    }
 }

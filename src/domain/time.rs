@@ -28,8 +28,9 @@ pub struct TimeError(String);
 #[error("`{0}` is not a duration: write a number and one of ms, s, m, h, d, such as \"30s\"")]
 pub struct SpanError(String);
 
-/// The first second that RFC 3339 can write.
+/// The first and the last second that RFC 3339 can write.
 const FIRST: i64 = -62_135_596_800_000;
+const LAST: i64 = 253_402_300_799_000;
 
 impl Timestamp {
     pub const MIN: Self = Self(i64::MIN);
@@ -67,9 +68,12 @@ impl Timestamp {
         self.text().as_str().to_owned()
     }
 
+    fn writable(self) -> i64 {
+        self.0.clamp(FIRST, LAST)
+    }
+
     fn text(self) -> Text {
-        const LAST: i64 = 253_402_300_799_000;
-        let clamped = self.0.clamp(FIRST, LAST);
+        let clamped = self.writable();
         let (year, month, day) = civil(clamped.div_euclid(DAY_MILLIS));
         let within = clamped.rem_euclid(DAY_MILLIS).unsigned_abs();
         let mut text = Text { bytes: *b"0000-00-00T00:00:00.000Z", length: 24 };
@@ -223,6 +227,10 @@ impl Span {
         }
     }
 
+    fn writable(self) -> i64 {
+        self.0
+    }
+
     /// In the largest unit that gives a whole number.
     fn text(self) -> Text {
         const UNITS: [(i64, &[u8]); 4] = [(DAY_MILLIS, b"d"), (3_600_000, b"h"), (60_000, b"m"), (1000, b"s")];
@@ -276,16 +284,24 @@ impl FromStr for Span {
     }
 }
 
+/// As text where people read it, otherwise as the number of milliseconds that the text would be read as.
 macro_rules! as_text {
     ($type:ty, $format:literal) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.text().as_str())
+                if serializer.is_human_readable() {
+                    serializer.serialize_str(self.text().as_str())
+                } else {
+                    serializer.serialize_i64(self.writable())
+                }
             }
         }
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if !deserializer.is_human_readable() {
+                    return i64::deserialize(deserializer).map(Self);
+                }
                 let text = Cow::<'de, str>::deserialize(deserializer)?;
                 text.parse().map_err(de::Error::custom)
             }
@@ -338,11 +354,11 @@ mod tests {
     fn a_moment_reads_as_the_calendar_writes_it() {
         let written = |millis: i64| {
             let form = if millis.rem_euclid(1000) == 0 { SecondsFormat::Secs } else { SecondsFormat::Millis };
-            let millis = millis.clamp(FIRST, 253_402_300_799_000);
+            let millis = millis.clamp(FIRST, LAST);
             Utc.timestamp_millis_opt(millis).unwrap().to_rfc3339_opts(form, true)
         };
         // Of all years some moments each, with and without milliseconds; of the 400 years from 1970 on every day.
-        let steps = (FIRST..=253_402_300_799_000).step_by(3_600_000 * 24 * 37 + 1_234_567);
+        let steps = (FIRST..=LAST).step_by(3_600_000 * 24 * 37 + 1_234_567);
         let whole = steps.clone().map(|millis| millis - millis.rem_euclid(1000));
         let days = (0..146_097).map(|day| day * DAY_MILLIS);
         for millis in

@@ -75,7 +75,13 @@ impl<'a> Outlook<'a> {
         let start = |index: usize| from + Span::from_millis(step.saturating_mul(index as i64));
         let windows = self.forecast.values.iter().enumerate().take_while(|(index, _)| start(*index) < until);
         let fits = |values: &[f64], units: u32| self.exceeds(values, f64::from(units) * unit_capacity) <= risk;
-        windows.map(|(_, values)| fewest(most, |units| fits(values, units))).max()
+        // Most windows fit what an earlier one needs.
+        let with = |needed: u32, values: &[f64]| {
+            if fits(values, needed) { needed } else { fewest(most, |units| fits(values, units)).max(needed) }
+        };
+        let mut windows = windows.map(|(_, values)| values).peekable();
+        windows.peek()?;
+        Some(windows.fold(0, with))
     }
 
     /// A load that is exceeded with a probability of about `risk`, far beyond the highest quantile: the largest over the
@@ -176,8 +182,13 @@ fn determined<'a>(forecast: &'a ForecastInput, at: Timestamp, lead: &LeadTime) -
     for z in LEADS {
         let from = (at + lead.until_effective_at(z)).millis();
         let to = from.saturating_add(interval);
-        for (index, weight) in weights.iter_mut().enumerate() {
+        let first = from.saturating_sub(forecast.from.millis()).div_euclid(step);
+        let first = usize::try_from(first).unwrap_or(0);
+        for (index, weight) in weights.iter_mut().enumerate().skip(first) {
             let start = forecast.from.millis().saturating_add(step.saturating_mul(index as i64));
+            if start >= to {
+                break;
+            }
             let overlap = to.min(start.saturating_add(step)).saturating_sub(from.max(start)).max(0);
             *weight += overlap as f64;
         }

@@ -276,6 +276,24 @@ proptest! {
     }
 
     #[test]
+    fn a_timetable_that_was_asked_before_answers_like_a_new_one(
+        minutes in prop::collection::vec(0i64..600_000, 1..6), again in 0usize..3,
+    ) {
+        let settings = [
+            schedule("morning", "Mon-Fri 08:00", ScheduleAction::Min(2)),
+            schedule("sunday", "Sun 02:30", ScheduleAction::Min(3)),
+        ]
+        .map(|settings| ScheduleSettings { time_zone: "Europe/Berlin".to_owned(), ..settings });
+        let asked = table(&settings);
+        for minute in minutes {
+            let now = at("2026-01-01T00:00:00Z") + Span::from_minutes(minute);
+            for _ in 0..=again {
+                prop_assert_eq!(asked.active(&service(), now), table(&settings).active(&service(), now));
+            }
+        }
+    }
+
+    #[test]
     fn no_text_makes_reading_a_schedule_panic(text in ".{0,24}", at in any::<bool>()) {
         let good = schedule("any", "* * * * *", ScheduleAction::Min(1));
         let settings = if at {
