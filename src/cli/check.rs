@@ -169,9 +169,16 @@ fn design(config: &Config, pipelines: &[String]) -> Vec<String> {
             settings.reactive_utilization * 100.0,
             settings.blind_after,
         ));
+        if let (Some(column), Some(objective)) = (&service.signals.latency, service.objective.latency) {
+            lines.push(format!("    what a unit carries is learnt from {column} within {objective}"));
+        }
         if let Some(FallbackSource::Prometheus { url, .. }) = &service.fallback {
             lines.push(format!("    while the stream is silent: load from Prometheus at {url}, upwards only"));
         }
+    }
+    if config.selector.enabled {
+        let arms = config.selector.arms().join(", ");
+        lines.push(format!("  policies are chosen by {} between {arms}, once an hour", config.selector.file));
     }
     if config.services.is_empty() {
         lines.push("  no service is configured: nothing will be forecast".to_owned());

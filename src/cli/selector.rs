@@ -48,11 +48,16 @@ pub(crate) struct Train {
     #[arg(long, default_value_t = 40)]
     exam_days: u64,
     /// Cost of being short all the time, in multiples of the cost of just the units needed.
-    #[arg(long, default_value_t = 20.0, value_name = "NUMBER")]
+    #[arg(long, default_value_t = 20.0, value_name = "NUMBER", value_parser = weight)]
     shortage_weight: f64,
     /// Seed of the first day; each further day has the next one.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+fn weight(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if number.is_finite() && number >= 0.0 { Ok(number) } else { Err("give a number of at least 0".to_owned()) }
 }
 
 /// Show what a trained selector has learnt from, and whether it may serve.

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::Controller;
 use crate::settings::ServiceSettings;
 use crate::state::ServiceState;
+use crate::units::unit_capacity;
 
 /// An experiment, and how its treatment decides.
 #[derive(Clone, Debug)]
@@ -64,8 +65,9 @@ impl Controller {
         if self.state.experiments.is_empty() {
             return;
         }
+        let unit_capacity = unit_capacity(&self.state.units, service);
         let Some(state) = self.state.services.get_mut(&service.name) else { return };
-        let sample = sample(service, state, self.settings.step, load);
+        let sample = sample(service, state, unit_capacity, self.settings.step, load);
         state.asked = 0;
         if let Some(sample) = sample {
             self.state.experiments.iter_mut().for_each(|experiment| experiment.record(&service.name, start, &sample));
@@ -89,10 +91,16 @@ impl Controller {
 }
 
 /// `None` where load or capacity of the window is not known. Units on their way are paid for.
-fn sample(service: &ServiceSettings, state: &ServiceState, step: Span, load: Option<f64>) -> Option<Sample> {
+fn sample(
+    service: &ServiceSettings,
+    state: &ServiceState,
+    unit_capacity: f64,
+    step: Span,
+    load: Option<f64>,
+) -> Option<Sample> {
     let (load, target) = (load?, state.target?);
     let ready = target.ready.unwrap_or(target.desired);
-    let missing = (load - f64::from(ready) * service.policy.unit_capacity).max(0.0);
+    let missing = (load - f64::from(ready) * unit_capacity).max(0.0);
     let seconds = step.seconds();
     let price = service.rules.price_usd_hour;
     Some(Sample {
@@ -105,4 +113,33 @@ fn sample(service: &ServiceSettings, state: &ServiceState, step: Span, load: Opt
         actions: state.asked,
         ..Sample::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+    use super::*;
+    use crate::fixture::{settings, web};
+    use crate::settings::ClockMode;
+
+    #[test]
+    fn a_shortage_is_what_units_do_not_carry_by_what_was_learnt_of_them() {
+        let settings = settings(ClockMode::Event);
+        let service = settings.services.iter().find(|service| service.name == web()).unwrap();
+        let target = prescale_domain::TargetState {
+            desired: 10,
+            ready: Some(8),
+            min: None,
+            max: None,
+            observed_at: Timestamp::from_millis(0),
+        };
+        let state = ServiceState { target: Some(target), ..ServiceState::default() };
+        let missed = |unit_capacity: f64| {
+            sample(service, &state, unit_capacity, Span::from_minutes(1), Some(100.0)).map(|sample| sample.missed)
+        };
+        // The configured 10 would say that a fifth was missed.
+        assert_eq!((missed(10.0), missed(12.5), missed(5.0)), (Some(20.0 * 60.0), Some(0.0), Some(60.0 * 60.0)));
+        assert_eq!(sample(service, &state, 10.0, Span::from_minutes(1), None), None);
+    }
 }

@@ -9,6 +9,7 @@ use prescale_forecast::online::OnlineEvent;
 
 use crate::Controller;
 use crate::settings::ServiceSettings;
+use crate::units::unit_capacity;
 
 /// How often it is asked: what kind of load a service has is a matter of hours.
 const EVERY: Span = Span::from_minutes(60);
@@ -68,7 +69,7 @@ impl Controller {
         let mut history: Vec<f64> = known.copied().collect();
         history.reverse();
         let lead = service.provisioning_latency + service.warm_up;
-        selector.choose(&context(&history, hour, service.policy.unit_capacity, lead)?)
+        selector.choose(&context(&history, hour, unit_capacity(&self.state.units, service), lead)?)
     }
 
     /// The settings that were chosen for a service in place of what is configured.

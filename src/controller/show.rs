@@ -141,6 +141,7 @@ impl Show {
             }
             None => {}
         }
+        view.unit_capacity = decision.inputs.settings.unit_capacity;
         keep(&mut view.decisions, decision, DECISIONS_MAX);
     }
 

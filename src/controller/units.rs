@@ -86,6 +86,11 @@ pub(crate) fn learnt(units: &BTreeMap<ServiceName, Units>, service: &ServiceSett
     units.get(&service.name)?.capacity
 }
 
+/// What one unit of a service carries, learnt or configured.
+pub(crate) fn unit_capacity(units: &BTreeMap<ServiceName, Units>, service: &ServiceSettings) -> f64 {
+    learnt(units, service).unwrap_or(service.policy.unit_capacity)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

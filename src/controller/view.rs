@@ -48,6 +48,7 @@ pub struct ServiceView {
     pub service: ServiceName,
     pub mode: Mode,
     pub signal: String,
+    /// What the last decision reckoned with; what is configured before the first.
     pub unit_capacity: f64,
     pub target: String,
     /// Somebody has stopped its changes.

@@ -195,3 +195,18 @@ pub fn forecast_score(decisions: &[Decision], actual: &Demand, training: &Demand
     score.coverage_pct = share(covered as f64).map(|share| 100.0 * share);
     score
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_setting_of_the_sweep_has_a_label_of_its_own() {
+        let settings = sweep();
+        let labels: BTreeSet<String> = settings.iter().map(Setting::label).collect();
+        assert_eq!(labels.len(), settings.len());
+        assert!(!labels.contains(&Setting::default().label()));
+    }
+}
