@@ -50,8 +50,11 @@ struct Clock {
     zone: Tz,
     /// The last moment that was asked for and the beginning before it: a fleet asks for the same one, service by service, and
     /// a search was a seventh of a decision.
-    asked: Arc<Mutex<Option<(Timestamp, Option<Timestamp>)>>>,
+    asked: Arc<Mutex<Option<Asked>>>,
 }
+
+/// A moment and the last beginning before it.
+type Asked = (Timestamp, Option<Timestamp>);
 
 #[derive(Clone, Debug)]
 enum FreezeTime {
