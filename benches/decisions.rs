@@ -304,8 +304,8 @@ fn main() {
     }
     let [(_, planned), (_, hour), (_, reference)] = fleets;
     let p99 = told("as shipped", &planned, &reference);
+    let p99_far = told("looking an hour ahead", &hour, &reference);
     println!("  floor {FLOOR_THOUSAND_MILLIS} ms at the 99th percentile");
-    told("looking an hour ahead", &hour, &reference);
 
     let mut services = fleet(10_000, &far);
     let seconds: Vec<f64> = (0..12).map(|window| round(&mut services, window).millis / 1e3).collect();
@@ -318,5 +318,5 @@ fn main() {
         println!("  most memory held {:.0} MiB (floor {:.0} MiB)", bytes / 1048576.0, FLOOR_BYTES / 1048576.0);
         assert!(bytes < FLOOR_BYTES, "memory is above its floor");
     }
-    assert!(p99 <= FLOOR_THOUSAND_MILLIS && slowest <= FLOOR_TICK_SECONDS, "slower than the floor");
+    assert!(p99.max(p99_far) <= FLOOR_THOUSAND_MILLIS && slowest <= FLOOR_TICK_SECONDS, "slower than the floor");
 }

@@ -76,12 +76,9 @@ impl<'a> Outlook<'a> {
         let windows = self.forecast.values.iter().enumerate().take_while(|(index, _)| start(*index) < until);
         let fits = |values: &[f64], units: u32| self.exceeds(values, f64::from(units) * unit_capacity) <= risk;
         // Most windows fit what an earlier one needs.
-        let with = |needed: u32, values: &[f64]| {
-            if fits(values, needed) { needed } else { fewest(most, |units| fits(values, units)).max(needed) }
-        };
-        let mut windows = windows.map(|(_, values)| values).peekable();
-        windows.peek()?;
-        Some(windows.fold(0, with))
+        windows.fold(None, |needed, (_, values)| {
+            needed.filter(|units| fits(values, *units)).or_else(|| Some(fewest(most, |units| fits(values, units))))
+        })
     }
 
     /// A load that is exceeded with a probability of about `risk`, far beyond the highest quantile: the largest over the
