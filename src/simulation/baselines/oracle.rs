@@ -3,8 +3,8 @@
 //!
 //! A unit is launched at the last tick at which waiting for one more would be late, and ended where as many as are missing
 //! then could be launched a tick later and still come in time: such a gap is cheaper to boot again after than to wait
-//! through. Where all units take the same time this is the highest need within it, which no plan undercuts: each layer of the
-//! need has one unit from a lead time before it begins to its end.
+//! through, once the unit's minimum billing has passed. Where all units take the same time this is the highest need within
+//! it, which no plan undercuts: each layer of the need has one unit from a lead time before it begins to its end.
 //!
 //! Where they do not, a plan also decides who gets which latency, since the n-th launch has the n-th. That is not searched
 //! through: it is a good plan and not a bound, and one that launches a unit for nothing, to get past its latency, may be
@@ -46,11 +46,13 @@ pub struct Oracle {
     next: VecDeque<Unit>,
 }
 
-/// Ticks at which a unit is in service and at full speed: since the launch for one that is next, else since the start.
+/// Ticks at which a unit is in service, at full speed, and past its minimum billing: since the launch for one that is next,
+/// else since the start.
 #[derive(Clone, Copy, Debug)]
 struct Unit {
     in_service: usize,
     warm: usize,
+    paid: usize,
 }
 
 impl Oracle {
@@ -67,7 +69,7 @@ impl Oracle {
         let usual_lead = (fleet.provisioning_latency + fleet.warm_up).steps_up(TICK);
         let longest_lead = lead(median * spread).max(usual_lead);
         let initial = fleet.initial.max(fleet.min).min(fleet.max);
-        let there = Unit { in_service: 0, warm: 0 };
+        let there = Unit { in_service: 0, warm: 0, paid: fleet.minimum_billing.steps_up(TICK) };
         Self {
             fleet,
             soon: highest_within(&needs, lead(median / spread).min(usual_lead)),
@@ -91,7 +93,8 @@ impl Oracle {
         while self.next.len() <= ahead {
             let latency = self.fleet.latency_of(self.launched + self.next.len() as u64);
             let warm = (latency + self.fleet.warm_up).steps_up(TICK);
-            self.next.push_back(Unit { in_service: latency.steps_up(TICK), warm });
+            let paid = self.fleet.minimum_billing.steps_up(TICK);
+            self.next.push_back(Unit { in_service: latency.steps_up(TICK), warm, paid });
         }
         self.next[ahead]
     }
@@ -155,7 +158,12 @@ impl Oracle {
             }
             let lead = self.lead(0);
             self.next.pop_front();
-            self.units.push_back(Unit { in_service: self.tick + lead.in_service, warm: self.tick + lead.warm });
+            let since = |ticks: usize| self.tick + ticks;
+            self.units.push_back(Unit {
+                in_service: since(lead.in_service),
+                warm: since(lead.warm),
+                paid: since(lead.paid),
+            });
             self.launched += 1;
             missing.iter_mut().skip(lead.warm).for_each(|missing| *missing -= 1);
         }
@@ -169,6 +177,10 @@ impl Oracle {
             let warm = self.warm;
             let pending = self.units.range(warm..).rposition(|unit| unit.in_service > self.tick);
             let at = pending.map_or(0, |pending| warm + pending);
+            // Until its minimum billing has passed it costs nothing to keep.
+            if self.units.get(at).is_some_and(|unit| unit.paid > self.tick) {
+                return;
+            }
             let Some(ended) = self.units.remove(at) else { return };
             self.warm = if pending.is_some() { warm } else { warm.saturating_sub(1) };
             if self.lost() > lost {

@@ -69,7 +69,7 @@ fn best_of_all(bout: &Bout) -> (f64, f64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     /// With one latency for all, no plan of any kind misses less, and none that misses as little is cheaper.
     #[test]
