@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::aws_error::from_sdk;
 use crate::error::refuse_unless_act;
+use crate::target::Bounds;
 use crate::{ActuateError, Actuator, Failure};
 
 /// The first wait between two attempts; the SDK doubles it and draws a share of it.
@@ -76,6 +77,11 @@ impl AsgSettings {
             max_attempts: default_max_attempts(),
             allow_replay: false,
         }
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        let Self { min, max, price_usd_hour, allow_replay, .. } = *self;
+        Bounds { min, max, price_usd_hour, allow_replay }
     }
 
     pub(crate) fn describe(&self) -> String {

@@ -21,17 +21,18 @@ pub struct Failure {
 pub enum ActuateError {
     #[error("{0}\nhint: check the target's name, its region and its account")]
     NotFound(Failure),
-    #[error(
-        "{0}\nhint: check the credentials, and that they allow autoscaling:DescribeAutoScalingGroups and autoscaling:SetDesiredCapacity"
-    )]
+    #[error("{0}\nhint: check the credentials, and what they allow")]
     Denied(Failure),
     #[error("{0}\nhint: the account's request rate is used up; look for other callers, or decide less often")]
     Throttled(Failure),
+    /// Somebody else changes it at the same time, or it is still busy with the change before.
+    #[error("{0}\nhint: another change is under way; the next decision tries again")]
+    Conflict(Failure),
     #[error(
         "{0}\nhint: the endpoint accepts connections but does not answer in time; see its health, or raise `timeout`"
     )]
     Timeout(Failure),
-    #[error("{0}\nhint: check the network, `endpoint_url` and AWS_ENDPOINT_URL")]
+    #[error("{0}\nhint: check the network, and the endpoint that is configured")]
     Unreachable(Failure),
     #[error("{0}")]
     Invalid(Failure),
@@ -46,6 +47,7 @@ impl ActuateError {
             Self::NotFound(_) => "not-found",
             Self::Denied(_) => "denied",
             Self::Throttled(_) => "throttled",
+            Self::Conflict(_) => "conflict",
             Self::Timeout(_) => "timeout",
             Self::Unreachable(_) => "unreachable",
             Self::Invalid(_) => "invalid",
@@ -58,6 +60,7 @@ impl ActuateError {
             Self::NotFound(failure)
             | Self::Denied(failure)
             | Self::Throttled(failure)
+            | Self::Conflict(failure)
             | Self::Timeout(failure)
             | Self::Unreachable(failure)
             | Self::Invalid(failure)

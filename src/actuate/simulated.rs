@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::refuse_unless_act;
+use crate::target::Bounds;
 use crate::{ActuateError, Actuator, Failure, Fleet, FleetSettings};
 
 /// A simulated fleet, as configured.
@@ -17,6 +18,21 @@ pub struct SimulatedSettings {
     pub fleet: FleetSettings,
     /// Mode `act` may be replayed against this target on the event clock.
     pub allow_replay: bool,
+}
+
+impl SimulatedSettings {
+    pub(crate) fn bounds(&self) -> Bounds {
+        let FleetSettings { min, max, price_usd_hour, .. } = self.fleet;
+        Bounds { min, max, price_usd_hour: Some(price_usd_hour), allow_replay: self.allow_replay }
+    }
+
+    pub(crate) fn faults(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        "simulated fleet".to_owned()
+    }
 }
 
 /// A fleet that several holders see; clones are the same fleet.

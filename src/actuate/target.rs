@@ -1,4 +1,5 @@
-//! The registry of targets. Rule: closed; a new kind is one file and one variant, and the compiler names the rest.
+//! The registry of targets. Rule: closed; a new kind is one file, a variant in each enum and a line in [`each`], and the
+//! compiler names the rest.
 
 use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
 use schemars::JsonSchema;
@@ -23,6 +24,28 @@ pub enum Target {
     AwsAsg(AwsAsg),
 }
 
+/// The same for whatever kind it is.
+macro_rules! each {
+    ($self:expr, $target:ident => $does:expr) => {
+        match $self {
+            Self::Simulated($target) => $does,
+            Self::AwsAsg($target) => $does,
+        }
+    };
+}
+
+/// What all kinds of targets are configured with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Bounds {
+    /// Of what is asked for, in units.
+    pub(crate) min: u32,
+    pub(crate) max: u32,
+    /// Price of a unit, where it is known.
+    pub(crate) price_usd_hour: Option<f64>,
+    /// Mode `act` may be replayed against it on the event clock.
+    pub(crate) allow_replay: bool,
+}
+
 impl TargetSettings {
     /// The target; nothing is connected to before its first use.
     pub fn build(&self) -> Result<Target, ActuateError> {
@@ -38,85 +61,68 @@ impl TargetSettings {
     /// Everything that is wrong with these settings, as sentences.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let (min, max) = (self.min(), self.max());
+        let Bounds { min, max, price_usd_hour, .. } = self.bounds();
         if min > max {
             faults.push(format!("min {min} exceeds max {max}"));
         }
-        let price = self.price_usd_hour();
-        if price.is_some_and(|price| !price.is_finite() || price < 0.0) {
-            faults.push(format!("price_usd_hour {} is not a price", price.unwrap_or_default()));
+        if price_usd_hour.is_some_and(|price| !price.is_finite() || price < 0.0) {
+            faults.push(format!("price_usd_hour {} is not a price", price_usd_hour.unwrap_or_default()));
         }
-        if let Self::AwsAsg(settings) = self {
-            faults.extend(settings.faults());
-        }
+        faults.extend(each!(self, settings => settings.faults()));
         faults
     }
 
     pub fn min(&self) -> u32 {
-        match self {
-            Self::Simulated(settings) => settings.fleet.min,
-            Self::AwsAsg(settings) => settings.min,
-        }
+        self.bounds().min
     }
 
     pub fn max(&self) -> u32 {
-        match self {
-            Self::Simulated(settings) => settings.fleet.max,
-            Self::AwsAsg(settings) => settings.max,
-        }
+        self.bounds().max
     }
 
     /// Price of a unit, where it is known.
     pub fn price_usd_hour(&self) -> Option<f64> {
-        match self {
-            Self::Simulated(settings) => Some(settings.fleet.price_usd_hour),
-            Self::AwsAsg(settings) => settings.price_usd_hour,
-        }
+        self.bounds().price_usd_hour
     }
 
     /// Whether mode `act` may be replayed against this target on the event clock.
     pub fn allow_replay(&self) -> bool {
+        self.bounds().allow_replay
+    }
+
+    /// The simulated fleet, where it is one.
+    pub fn simulated(&self) -> Option<&SimulatedSettings> {
         match self {
-            Self::Simulated(settings) => settings.allow_replay,
-            Self::AwsAsg(settings) => settings.allow_replay,
+            Self::Simulated(settings) => Some(settings),
+            _ => None,
         }
     }
 
     /// Provisioning latency (p90) and warm-up that the target itself knows.
     pub fn lead_time(&self) -> Option<(Span, Span)> {
-        match self {
-            Self::Simulated(SimulatedSettings { fleet, .. }) => Some((fleet.provisioning_latency_p90, fleet.warm_up)),
-            Self::AwsAsg(_) => None,
-        }
+        self.simulated().map(|SimulatedSettings { fleet, .. }| (fleet.provisioning_latency_p90, fleet.warm_up))
     }
 
-    fn describe(&self) -> String {
-        match self {
-            Self::Simulated(_) => "simulated fleet".to_owned(),
-            Self::AwsAsg(settings) => settings.describe(),
-        }
+    /// The target in a few words.
+    pub fn describe(&self) -> String {
+        each!(self, settings => settings.describe())
+    }
+
+    fn bounds(&self) -> Bounds {
+        each!(self, settings => settings.bounds())
     }
 }
 
 impl Actuator for Target {
     async fn observe(&self, now: Timestamp) -> Result<TargetState, ActuateError> {
-        match self {
-            Self::Simulated(target) => target.observe(now).await,
-            Self::AwsAsg(target) => target.observe(now).await,
-        }
+        each!(self, target => target.observe(now).await)
     }
 
     async fn apply(&self, decision: &Decision, now: Timestamp) -> Result<Outcome, ActuateError> {
-        match self {
-            Self::Simulated(target) => target.apply(decision, now).await,
-            Self::AwsAsg(target) => target.apply(decision, now).await,
-        }
+        each!(self, target => target.apply(decision, now).await)
     }
 
     fn describe(&self) -> String {
-        match self {
-            Self::Simulated(target) => target.describe(),
-            Self::AwsAsg(target) => target.describe(),
-        }
+        each!(self, target => target.describe())
     }
 }

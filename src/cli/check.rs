@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use prescale_actuate::TargetSettings;
 use prescale_domain::{Mode, Span};
 use prescale_features::{Covariate, ERROR_RATE, ERROR_RATE_OF, STANDARD_NAME};
 use prescale_pipeline::{PipelineError, Plan};
@@ -151,7 +150,7 @@ fn design(config: &Config, pipelines: &[String]) -> Vec<String> {
         lines.push(format!(
             "  service {}: {mode}; {} on {}; {} to {} units of {} each; capacity covers the {} quantile {} ahead",
             service.name,
-            target_kind(&service.target),
+            service.target.describe(),
             service.signal,
             settings.min_units,
             settings.max_units,
@@ -195,12 +194,5 @@ fn place_of_state(config: &Config) -> String {
     match checkpoints.as_str() {
         "" => format!("{dir}, checkpoints too"),
         place => format!("{dir}, checkpoints in {place}, which the process that starts last takes over"),
-    }
-}
-
-fn target_kind(target: &TargetSettings) -> String {
-    match target {
-        TargetSettings::Simulated(_) => "simulated fleet".to_owned(),
-        TargetSettings::AwsAsg(settings) => format!("Auto Scaling group `{}`", settings.group),
     }
 }

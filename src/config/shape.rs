@@ -541,10 +541,7 @@ impl ServiceConfig {
 
     /// The median of the provisioning latency, where it is known apart from the p90.
     pub(crate) fn provisioning_median(&self) -> Option<Span> {
-        let of_target = match &self.target {
-            TargetSettings::Simulated(settings) => Some(settings.fleet.provisioning_latency),
-            TargetSettings::AwsAsg(_) => None,
-        };
+        let of_target = self.target.simulated().map(|settings| settings.fleet.provisioning_latency);
         self.lead_time.provisioning_median.or(of_target.filter(|_| self.lead_time.provisioning_latency.is_none()))
     }
 

@@ -15,6 +15,8 @@ pub enum Outcome {
     Applied { units: u32, clamped: bool },
     /// The target wanted that already.
     Unchanged { units: u32 },
+    /// The target's owner has paused it, or the target allows no such change now: it goes on wanting `units`.
+    Held { units: u32, reason: String },
     /// `code` is the class of the error (`not-found`, `denied`, `throttled`, `timeout`, `unreachable`, …).
     Failed { code: String, error: String },
 }

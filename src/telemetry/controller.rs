@@ -91,6 +91,10 @@ impl<'a> Actuated<'a> {
                 "applied"
             }
             Outcome::Unchanged { .. } => "unchanged",
+            Outcome::Held { units, reason } => {
+                tracing::info!(id = %decision, units, "{target} is left as it is: {reason}");
+                "held"
+            }
             Outcome::Failed { code, error } => {
                 tracing::warn!(id = %decision, code, "{target} was not scaled: {error}");
                 "failed"

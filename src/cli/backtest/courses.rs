@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prescale_actuate::{FleetSettings, TargetSettings};
+use prescale_actuate::FleetSettings;
 use prescale_domain::{ResourceLimits, Series, ServiceName, Span, Timestamp};
 use prescale_simulation::arena::{Bout, Demand};
 use prescale_simulation::baselines::Course;
@@ -21,10 +21,7 @@ const P90_TO_MEDIAN: f64 = 1.2;
 
 /// Seeds of so many fleets, from that of the first simulated target on.
 pub(super) fn seeds(config: &Config, count: u64) -> Vec<u64> {
-    let configured = config.services.iter().find_map(|service| match &service.target {
-        TargetSettings::Simulated(settings) => Some(settings.fleet.seed),
-        TargetSettings::AwsAsg(_) => None,
-    });
+    let configured = config.services.iter().find_map(|service| Some(service.target.simulated()?.fleet.seed));
     let first = configured.unwrap_or(FleetSettings::default().seed);
     (0..count).map(|index| first.wrapping_add(index)).collect()
 }
@@ -99,18 +96,15 @@ fn fleet(config: &Config, service: &ServiceConfig, latency: Option<Span>, last: 
     let lead = service.lead_times(config.lead_time);
     let p90 = latency.unwrap_or(lead.provisioning_latency);
     let median = || Span::from_millis((p90.millis() as f64 / P90_TO_MEDIAN) as i64);
-    let configured = match &service.target {
-        TargetSettings::Simulated(settings) => settings.fleet,
-        TargetSettings::AwsAsg(_) => FleetSettings { minimum_billing: MINIMUM_BILLING, ..FleetSettings::default() },
-    };
+    let simulated = service.target.simulated().map(|settings| settings.fleet);
+    let configured =
+        simulated.unwrap_or_else(|| FleetSettings { minimum_billing: MINIMUM_BILLING, ..FleetSettings::default() });
+    // What the last load needs, and some more.
+    let needed = || (last * 1.3 / service.unit_capacity).ceil().max(0.0) as u32;
     FleetSettings {
         min: service.target.min(),
         max: service.target.max(),
-        initial: match &service.target {
-            TargetSettings::Simulated(settings) => settings.fleet.initial,
-            // What the last load needs, and some more.
-            TargetSettings::AwsAsg(_) => (last * 1.3 / service.unit_capacity).ceil().max(0.0) as u32,
-        },
+        initial: simulated.map_or_else(needed, |fleet| fleet.initial),
         provisioning_latency: service.provisioning_median().filter(|_| latency.is_none()).unwrap_or_else(median),
         provisioning_latency_p90: p90,
         warm_up: lead.warm_up,
