@@ -1,26 +1,23 @@
-//! AWS Auto Scaling groups. Rule: a fresh look right before each change, and desired capacity is the only thing written:
-//! an update of a whole group could erase what others own, such as its mixed-instances policy.
+//! AWS Auto Scaling groups. Rule: what this tick's look has seen is what is changed, and only what Prescale owns is written:
+//! desired capacity by its own call, bounds and warm pool only where that is configured, with all else as it was described.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region};
 use aws_sdk_autoscaling::Client;
-use aws_sdk_autoscaling::types::{AutoScalingGroup, LifecycleState};
+use aws_sdk_autoscaling::config::http::HttpResponse;
+use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
 use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
 use prescale_telemetry::actuate::CloudCall;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
 
+use crate::aws::{Account, Connections, Place};
 use crate::aws_error::from_sdk;
+use crate::aws_group::Group;
+use crate::aws_trouble::Trouble;
 use crate::error::refuse_unless_act;
 use crate::target::Bounds;
 use crate::{ActuateError, Actuator, Failure};
-
-/// The first wait between two attempts; the SDK doubles it and draws a share of it.
-const BACKOFF_FIRST: Span = Span::from_millis(500);
 
 /// An Auto Scaling group, as configured. Credentials, and what is not set here, come from the standard AWS environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,9 +42,72 @@ pub struct AsgSettings {
     pub attempt_timeout: Span,
     #[serde(default = "default_max_attempts")]
     pub max_attempts: u32,
+    /// What is written of the group.
+    #[serde(default)]
+    pub writes: AsgWrites,
+    /// How units are taken away.
+    #[serde(default)]
+    pub scale_in: AsgScaleIn,
+    /// How units are added.
+    #[serde(default)]
+    pub scale_out: AsgScaleOut,
+    /// Keeps the group's warm pool as large as the forecast asks for. The group must have one; without this it is left alone.
+    #[serde(default)]
+    pub warm_pool: Option<WarmPoolSettings>,
     /// Mode `act` may be replayed against this target on the event clock: never for a group that serves anybody.
     #[serde(default)]
     pub allow_replay: bool,
+}
+
+/// What of a group is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AsgWrites {
+    /// Its desired capacity.
+    #[default]
+    Desired,
+    /// Its minimum, as a floor under what other policies of the group decide.
+    Floor,
+    /// Its desired capacity, and its minimum and maximum as configured here.
+    DesiredAndBounds,
+}
+
+/// How units are taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AsgScaleIn {
+    /// The group chooses, by its termination policies.
+    #[default]
+    Group,
+    /// Instances by name: those that serve nobody first, then those of the fullest zone; none that is protected.
+    Targeted,
+}
+
+/// How units are added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AsgScaleOut {
+    /// By desired capacity; the group launches when it comes to it.
+    #[default]
+    Desired,
+    /// By `LaunchInstances`, which tells at once what there is; what could not be had goes into desired capacity.
+    LaunchInstances,
+}
+
+/// A warm pool that follows the forecast.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarmPoolSettings {
+    /// Prepared beyond what the forecast asks for, as a share of it.
+    pub reserve: f64,
+    /// Most units prepared, those in service included; the group's maximum where it is not set.
+    pub max: Option<u32>,
+}
+
+impl Default for WarmPoolSettings {
+    fn default() -> Self {
+        Self { reserve: 0.1, max: None }
+    }
 }
 
 fn default_timeout() -> Span {
@@ -75,7 +135,21 @@ impl AsgSettings {
             timeout: default_timeout(),
             attempt_timeout: default_attempt_timeout(),
             max_attempts: default_max_attempts(),
+            writes: AsgWrites::default(),
+            scale_in: AsgScaleIn::default(),
+            scale_out: AsgScaleOut::default(),
+            warm_pool: None,
             allow_replay: false,
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            endpoint_url: self.endpoint_url.clone(),
+            region: self.region.clone(),
+            timeout: self.timeout,
+            attempt_timeout: self.attempt_timeout,
+            max_attempts: self.max_attempts,
         }
     }
 
@@ -102,102 +176,225 @@ impl AsgSettings {
         if self.max_attempts == 0 {
             faults.push("max_attempts 0 is below 1".to_owned());
         }
+        if self.warm_pool.is_some_and(|pool| !(0.0..=10.0).contains(&pool.reserve)) {
+            faults.push("warm_pool.reserve is not a share from 0 to 10".to_owned());
+        }
         faults
     }
 }
 
-/// One Auto Scaling group. It connects at its first use; clones share the connection.
+/// One Auto Scaling group. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct AwsAsg {
     settings: Arc<AsgSettings>,
-    client: Arc<OnceCell<Client>>,
-}
-
-/// What of a group matters here.
-#[derive(Clone, Copy, Debug)]
-struct Group {
-    desired: u32,
-    ready: u32,
-    min: u32,
-    max: u32,
+    account: Arc<Account>,
+    trouble: Arc<Mutex<Trouble>>,
 }
 
 impl AwsAsg {
-    pub fn new(settings: AsgSettings) -> Self {
-        Self { settings: Arc::new(settings), client: Arc::default() }
+    /// The group, in an account that it shares with the other targets of `connections`.
+    pub fn new(settings: AsgSettings, connections: &Connections) -> Self {
+        let account = connections.account(settings.place());
+        account.register(&settings.group);
+        Self { settings: Arc::new(settings), account, trouble: Arc::default() }
     }
 
-    #[cfg(test)]
-    pub(crate) async fn connected(settings: AsgSettings, environment: ConfigLoader) -> Self {
-        let client = connect(&settings, environment).await;
-        Self { settings: Arc::new(settings), client: Arc::new(OnceCell::new_with(Some(client))) }
+    /// Why the group does not get what it wants, in its own words; `None` = it does, or it has not said.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).text()
     }
 
-    /// The client. Looking up the region may ask the machine's metadata service, so this too has a limit.
     async fn client(&self) -> Result<&Client, ActuateError> {
-        let connecting = self
-            .client
-            .get_or_init(async || connect(&self.settings, aws_config::defaults(BehaviorVersion::latest())).await);
-        let client = tokio::time::timeout(self.settings.timeout.to_std(), connecting).await.map_err(|_| {
-            ActuateError::Timeout(self.failure("connect", format!("no region within {}", self.settings.timeout)))
-        })?;
-        if client.config().region().is_none() {
-            let detail = "no region is set\nhint: set `region` of the target, or AWS_REGION".to_owned();
-            return Err(ActuateError::Invalid(self.failure("connect", detail)));
-        }
-        Ok(client)
+        self.account.autoscaling(&self.settings.describe()).await
     }
 
-    async fn group(&self) -> Result<Group, ActuateError> {
-        const OPERATION: &str = "describe group";
-        let client = self.client().await?;
-        let answer = client.describe_auto_scaling_groups().auto_scaling_group_names(&self.settings.group).send().await;
-        let answer = answer.map_err(|error| from_sdk(&error, self.failure(OPERATION, String::new())));
-        CloudCall { operation: "DescribeAutoScalingGroups", failure: answer.as_ref().err().map(ActuateError::code) }
-            .emit();
-        let answer = answer?;
-        let named = |group: &&AutoScalingGroup| group.auto_scaling_group_name() == Some(&self.settings.group);
-        match answer.auto_scaling_groups().iter().find(named) {
-            Some(group) => Ok(Group::from(group)),
-            None => {
-                let region = client.config().region().map(Region::as_ref).unwrap_or_default();
-                let detail = format!("no group of this name in {region}");
-                Err(ActuateError::NotFound(self.failure(OPERATION, detail)))
-            }
-        }
-    }
-
-    async fn set_desired(&self, units: u32) -> Result<(), ActuateError> {
-        let failure = |detail: String| self.failure("set desired capacity", detail);
-        let capacity = i32::try_from(units)
-            .map_err(|_| ActuateError::Invalid(failure(format!("desired capacity {units} exceeds {}", i32::MAX))))?;
-        let call = self.client().await?.set_desired_capacity();
-        let call = call.auto_scaling_group_name(&self.settings.group).desired_capacity(capacity).honor_cooldown(false);
-        let answer = call.send().await.map_err(|error| from_sdk(&error, failure(String::new())));
-        CloudCall { operation: "SetDesiredCapacity", failure: answer.as_ref().err().map(ActuateError::code) }.emit();
-        answer.map(|_| ())
+    /// One call, in its turn; `operation` is ours, `name` is AWS's.
+    async fn call<T, E>(
+        &self,
+        operation: &'static str,
+        name: &'static str,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, ActuateError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        self.account.turn(operation, &self.settings.describe()).await?;
+        let answer = call.await.map_err(|error| from_sdk(&error, self.failure(operation, String::new())));
+        CloudCall { operation: name, failure: answer.as_ref().err().map(ActuateError::code) }.emit();
+        answer
     }
 
     fn failure(&self, operation: &'static str, detail: String) -> Failure {
         Failure { operation, target: self.settings.describe(), detail }
     }
+
+    /// Asks why the group is short of what it wants, where it has been so for a while.
+    async fn follow(&self, group: &Group, now: Timestamp) {
+        let short = group.ready() < group.desired;
+        if !self.trouble.lock().unwrap_or_else(PoisonError::into_inner).asks(short, now) {
+            return;
+        }
+        let Ok(client) = self.client().await else { return };
+        let call = client.describe_scaling_activities().auto_scaling_group_name(&self.settings.group).max_records(10);
+        let Ok(answer) = self.call("describe activities", "DescribeScalingActivities", call.send()).await else {
+            // The group itself was seen: that this was not is no reason to know less of it.
+            return;
+        };
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).told(answer.activities(), &self.settings.group);
+    }
+
+    /// A change that is not this target's to make now, and why.
+    async fn forbidden(&self, group: &Group, units: u32) -> Result<Option<&'static str>, ActuateError> {
+        if units > group.desired && group.suspends("Launch") {
+            return Ok(Some("the group's process Launch is suspended"));
+        }
+        if units >= group.desired {
+            return Ok(None);
+        }
+        if group.suspends("Terminate") {
+            return Ok(Some("the group's process Terminate is suspended"));
+        }
+        let call = self.client().await?.describe_instance_refreshes();
+        let call = call.auto_scaling_group_name(&self.settings.group).max_records(1);
+        match self.call("describe instance refreshes", "DescribeInstanceRefreshes", call.send()).await {
+            Ok(answer) => {
+                let running = answer.instance_refreshes().iter().filter_map(|refresh| refresh.status()).any(|status| {
+                    ["Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"].contains(&status.as_str())
+                });
+                Ok(running.then_some("an instance refresh of the group is under way"))
+            }
+            // Of a service that does not know the operation nothing is refreshed either.
+            Err(ActuateError::Other(_) | ActuateError::Denied(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn set_desired(&self, units: u32) -> Result<(), ActuateError> {
+        let call = self.client().await?.set_desired_capacity();
+        let call = call.auto_scaling_group_name(&self.settings.group).desired_capacity(self.count(units)?);
+        self.call(SET, "SetDesiredCapacity", call.honor_cooldown(false).send()).await.map(drop)
+    }
+
+    /// Bounds alone: what an update does not name stays as it is.
+    async fn set_bounds(&self, min: u32, max: Option<u32>) -> Result<(), ActuateError> {
+        let call = self.client().await?.update_auto_scaling_group();
+        let call = call.auto_scaling_group_name(&self.settings.group).min_size(self.count(min)?);
+        let max = max.map(|max| self.count(max)).transpose()?;
+        self.call("set bounds", "UpdateAutoScalingGroup", call.set_max_size(max).send()).await.map(drop)
+    }
+
+    fn count(&self, units: u32) -> Result<i32, ActuateError> {
+        let detail = || format!("{units} units exceed {}", i32::MAX);
+        i32::try_from(units).map_err(|_| ActuateError::Invalid(self.failure(SET, detail())))
+    }
+
+    /// Takes away `victims`, each with its place in desired capacity.
+    async fn terminate(&self, victims: &[String]) -> Result<(), ActuateError> {
+        for victim in victims {
+            let call = self.client().await?.terminate_instance_in_auto_scaling_group();
+            let call = call.instance_id(victim).should_decrement_desired_capacity(true);
+            self.call("terminate instance", "TerminateInstanceInAutoScalingGroup", call.send()).await?;
+        }
+        Ok(())
+    }
+
+    /// Launches into the zones with the fewest instances; what can't be had there the group goes on trying for.
+    async fn launch(&self, group: &Group, more: u32, decision: &Decision) -> Result<(), ActuateError> {
+        for (number, (zone, units)) in launches(group, more).into_iter().enumerate() {
+            let token = format!("{}-{number}", decision.id.0.rsplit('#').next().unwrap_or_default());
+            let call = self.client().await?.launch_instances().auto_scaling_group_name(&self.settings.group);
+            let call = call.requested_capacity(self.count(units)?).client_token(token);
+            let call = call.set_availability_zones(zone.map(|zone| vec![zone]));
+            let call = call.retry_strategy(aws_sdk_autoscaling::types::RetryStrategy::RetryWithGroupConfiguration);
+            self.call("launch instances", "LaunchInstances", call.send()).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the warm pool to the size that the forecast asks for.
+    async fn prepare(&self, group: &Group, decision: &Decision, units: u32) -> Result<(), ActuateError> {
+        let (Some(settings), Some(pool)) = (self.settings.warm_pool, &group.warm_pool) else { return Ok(()) };
+        let wanted = prepared(&settings, decision, units, group.max);
+        let known = pool.max_group_prepared_capacity().and_then(|capacity| u32::try_from(capacity).ok());
+        // A pool that is a little too large costs less than one that is changed all the time.
+        if known.is_some_and(|known| known >= wanted && known - wanted <= known / 10) {
+            return Ok(());
+        }
+        let call = self.client().await?.put_warm_pool().auto_scaling_group_name(&self.settings.group);
+        let call = call.max_group_prepared_capacity(self.count(wanted)?).set_min_size(pool.min_size());
+        let call = call.set_pool_state(pool.pool_state().cloned());
+        let call = call.set_instance_reuse_policy(pool.instance_reuse_policy().cloned());
+        self.call("size warm pool", "PutWarmPool", call.send()).await.map(drop)
+    }
+
+    /// Makes the group want `units`; what it wants then.
+    async fn change(&self, group: &Group, units: u32, decision: &Decision) -> Result<Group, ActuateError> {
+        let becomes = Group { desired: units, ..group.clone() };
+        if self.settings.writes == AsgWrites::Floor {
+            self.set_bounds(units, None).await?;
+            return Ok(Group { min: units, desired: group.desired.max(units), ..group.clone() });
+        }
+        let victims = match self.settings.scale_in {
+            AsgScaleIn::Targeted if units < group.desired => victims(group, group.desired - units),
+            _ => Vec::new(),
+        };
+        if self.settings.scale_out == AsgScaleOut::LaunchInstances && units > group.desired {
+            self.launch(group, units - group.desired, decision).await?;
+        } else if victims.is_empty() {
+            self.set_desired(units).await?;
+        } else {
+            self.terminate(&victims).await?;
+        }
+        Ok(becomes)
+    }
 }
+
+const SET: &str = "set desired capacity";
 
 impl Actuator for AwsAsg {
     async fn observe(&self, now: Timestamp) -> Result<TargetState, ActuateError> {
-        let Group { desired, ready, min, max } = self.group().await?;
-        Ok(TargetState { desired, ready: Some(ready), min: Some(min), max: Some(max), observed_at: now })
+        let group = self.account.look(&self.settings.group, &self.settings.describe(), now).await?;
+        self.follow(&group, now).await;
+        let (desired, min) = match self.settings.writes {
+            AsgWrites::Floor => (group.min, self.settings.min),
+            AsgWrites::Desired => (group.desired, group.min),
+            AsgWrites::DesiredAndBounds => (group.desired, self.settings.min),
+        };
+        let max = match self.settings.writes {
+            AsgWrites::DesiredAndBounds => self.settings.max,
+            _ => group.max,
+        };
+        Ok(TargetState { desired, ready: Some(group.ready()), min: Some(min), max: Some(max), observed_at: now })
     }
 
-    async fn apply(&self, decision: &Decision, _now: Timestamp) -> Result<Outcome, ActuateError> {
-        refuse_unless_act(decision, self.describe())?;
-        let group = self.group().await?;
-        // The group's bounds have the last word: AWS refuses what lies outside them.
-        let units = decision.desired.max(self.settings.min).min(self.settings.max).max(group.min).min(group.max);
-        if units == group.desired {
+    async fn apply(&self, decision: &Decision, now: Timestamp) -> Result<Outcome, ActuateError> {
+        let target = self.describe();
+        refuse_unless_act(decision, target.clone())?;
+        let AsgSettings { min, max, writes, group: name, .. } = &*self.settings;
+        let mut group = self.account.fresh(name, &target, now).await?;
+        if *writes == AsgWrites::DesiredAndBounds && (group.min, group.max) != (*min, *max) {
+            self.account.changed(name, None).await;
+            self.set_bounds(*min, Some(*max)).await?;
+            (group.min, group.max) = (*min, *max);
+            group.desired = group.desired.max(*min).min(*max);
+            self.account.changed(name, Some(group.clone())).await;
+        }
+        // The group's bounds have the last word: AWS refuses what lies outside them. A floor is not held to itself.
+        let floor = if *writes == AsgWrites::Floor { 0 } else { group.min };
+        let units = decision.desired.max(*min).min(*max).max(floor).min(group.max);
+        let wants = if *writes == AsgWrites::Floor { group.min } else { group.desired };
+        if units == wants {
+            self.prepare(&group, decision, units).await?;
             return Ok(Outcome::Unchanged { units });
         }
-        self.set_desired(units).await?;
+        if let Some(reason) = self.forbidden(&group, units).await? {
+            return Ok(Outcome::Held { units: wants, reason: reason.to_owned() });
+        }
+        // Until the answer is there nobody knows what the group wants.
+        self.account.changed(name, None).await;
+        let becomes = self.change(&group, units, decision).await?;
+        self.account.changed(name, Some(becomes.clone())).await;
+        self.prepare(&becomes, decision, units).await?;
         Ok(Outcome::Applied { units, clamped: units != decision.desired })
     }
 
@@ -206,38 +403,60 @@ impl Actuator for AwsAsg {
     }
 }
 
-impl From<&AutoScalingGroup> for Group {
-    fn from(group: &AutoScalingGroup) -> Self {
-        // AWS has no negative capacities; the SDK's type would allow them.
-        let units = |count: Option<i32>| u32::try_from(count.unwrap_or_default()).unwrap_or_default();
-        // `Warmed:InService` and the like are another state: such instances wait in the warm pool and serve nobody.
-        let serves = group.instances().iter().filter(|instance| {
-            instance.lifecycle_state() == Some(&LifecycleState::InService)
-                && instance.health_status() == Some("Healthy")
-        });
-        Self {
-            desired: units(group.desired_capacity()),
-            ready: u32::try_from(serves.count()).unwrap_or(u32::MAX),
-            min: units(group.min_size()),
-            max: units(group.max_size()),
-        }
-    }
+/// Units that are to be prepared, those in service included.
+fn prepared(settings: &WarmPoolSettings, decision: &Decision, units: u32, group_max: u32) -> u32 {
+    let inputs = &decision.inputs;
+    let rise = inputs.circumstances.outlook.and_then(|outlook| outlook.rise).map_or(0.0, |rise| rise.load);
+    let ahead = inputs.forecast.iter().flat_map(|forecast| forecast.upper.iter().copied()).fold(rise, f64::max);
+    let needed = (ahead / inputs.settings.unit_capacity).max(f64::from(units));
+    let wanted = (needed * (1.0 + settings.reserve)).ceil();
+    // Saturates; what is not a number becomes 0, and what is wanted now is prepared in any case.
+    (wanted as u32).max(units).min(settings.max.unwrap_or(u32::MAX).max(units)).min(group_max)
 }
 
-async fn connect(settings: &AsgSettings, environment: ConfigLoader) -> Client {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(settings.attempt_timeout.to_std())
-        .operation_attempt_timeout(settings.attempt_timeout.to_std())
-        .operation_timeout(settings.timeout.to_std())
-        .build();
-    let retries =
-        RetryConfig::standard().with_max_attempts(settings.max_attempts).with_initial_backoff(BACKOFF_FIRST.to_std());
-    let mut loader = environment.timeout_config(timeouts).retry_config(retries);
-    if let Some(region) = &settings.region {
-        loader = loader.region(Region::new(region.clone()));
+/// Instances that weigh `units` together, or none where there are no such: those that serve nobody first, then those of the
+/// zone that has the most left, so that zones stay even.
+fn victims(group: &Group, units: u32) -> Vec<String> {
+    let mut left: Vec<_> = group.members.iter().filter(|member| !member.leaves).collect();
+    let (mut chosen, mut weight) = (Vec::new(), 0);
+    while weight < units {
+        let crowd = |zone: &str| left.iter().filter(|member| member.zone == zone).count();
+        let candidates = left.iter().enumerate().filter(|(_, m)| !m.protected && weight + m.weight <= units);
+        let Some((at, _)) = candidates.max_by_key(|(at, m)| (!m.serves, crowd(&m.zone), std::cmp::Reverse(*at))) else {
+            return Vec::new();
+        };
+        let victim = left.remove(at);
+        weight += victim.weight;
+        chosen.push(victim.id.clone());
     }
-    if let Some(url) = &settings.endpoint_url {
-        loader = loader.endpoint_url(url);
+    chosen
+}
+
+/// Most units in one `LaunchInstances`.
+const LAUNCHED_AT_ONCE: u32 = 100;
+
+/// How many units in which zone: the emptiest is filled first. A group of one zone needs none named.
+fn launches(group: &Group, more: u32) -> Vec<(Option<String>, u32)> {
+    let zones: Vec<Option<String>> = match group.zones.as_slice() {
+        [] | [_] => vec![None],
+        zones => zones.iter().cloned().map(Some).collect(),
+    };
+    let there = |zone: &Option<String>| {
+        let in_zone = group.members.iter().filter(|member| zone.as_ref().is_none_or(|zone| member.zone == *zone));
+        in_zone.filter(|member| !member.leaves).map(|member| member.weight).sum::<u32>()
+    };
+    let mut filled: Vec<(u32, u32)> = zones.iter().map(|zone| (there(zone), 0)).collect();
+    for _ in 0..more {
+        if let Some(zone) = filled.iter_mut().min_by_key(|(there, more)| there + more) {
+            zone.1 += 1;
+        }
     }
-    Client::new(&loader.load().await)
+    let mut launches = Vec::new();
+    for (zone, (_, mut more)) in zones.into_iter().zip(filled) {
+        while more > 0 {
+            launches.push((zone.clone(), more.min(LAUNCHED_AT_ONCE)));
+            more -= more.min(LAUNCHED_AT_ONCE);
+        }
+    }
+    launches
 }

@@ -53,6 +53,14 @@ fn from_code(code: &str, message: &str, with: impl Fn(String) -> Failure) -> Act
         | "SignatureDoesNotMatch"
         | "UnauthorizedOperation"
         | "UnrecognizedClientException" => ActuateError::Denied(failure),
+        // Another change is under way; the second is how AWS says that two met (its status is 500).
+        "ScalingActivityInProgress" | "ResourceContention" | "ResourceInUseException" | "ResourceInUse" => {
+            ActuateError::Conflict(failure)
+        }
+        "ResourceNotFoundException" => ActuateError::NotFound(failure),
+        "InvalidParameterException" | "InvalidRequestException" | "InvalidParameterValue" => {
+            ActuateError::Invalid(failure)
+        }
         "ValidationError" if message.contains("not found") => ActuateError::NotFound(failure),
         "ValidationError" => ActuateError::Invalid(failure),
         _ => ActuateError::Other(failure),

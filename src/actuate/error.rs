@@ -55,6 +55,23 @@ impl ActuateError {
         }
     }
 
+    /// The same of another target.
+    #[must_use]
+    pub(crate) fn about(&self, target: &str) -> Self {
+        let mut error = self.clone();
+        match &mut error {
+            Self::NotFound(failure)
+            | Self::Denied(failure)
+            | Self::Throttled(failure)
+            | Self::Conflict(failure)
+            | Self::Timeout(failure)
+            | Self::Unreachable(failure)
+            | Self::Invalid(failure)
+            | Self::Other(failure) => target.clone_into(&mut failure.target),
+        }
+        error
+    }
+
     pub fn failure(&self) -> &Failure {
         match self {
             Self::NotFound(failure)

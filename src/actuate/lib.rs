@@ -9,18 +9,24 @@
 //! - what was applied is what is observed next;
 //! - a wish outside the target's bounds is clamped, and the outcome says so;
 //! - only decisions made in mode `act` are applied, whoever calls;
-//! - nothing but desired capacity is ever written, so no setting that Prescale does not own can be lost;
+//! - nothing is ever written but what Prescale owns, so no setting of others can be lost;
 //! - every call ends within the target's own time limit, with an outcome or an [`ActuateError`] of the right kind.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
 
+mod aws;
 mod aws_asg;
 mod aws_error;
+mod aws_group;
+mod aws_trouble;
+mod bucket;
+mod eks;
 mod error;
 #[cfg(test)]
 mod fake_aws;
 mod fleet;
 mod simulated;
+mod split;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -29,7 +35,9 @@ use std::future::Future;
 
 use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
 
-pub use aws_asg::{AsgSettings, AwsAsg};
+pub use aws::Connections;
+pub use aws_asg::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, AwsAsg, WarmPoolSettings};
+pub use eks::{EksNodegroups, EksSettings, EksWrites};
 pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};
 pub use simulated::{Simulated, SimulatedSettings};

@@ -5,7 +5,10 @@ use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActuateError, Actuator, AsgSettings, AwsAsg, Failure, Simulated, SimulatedSettings};
+use crate::{
+    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, EksNodegroups, EksSettings, Failure, Simulated,
+    SimulatedSettings,
+};
 
 /// What a service is scaled by, as configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +18,8 @@ pub enum TargetSettings {
     Simulated(SimulatedSettings),
     /// An AWS Auto Scaling group.
     AwsAsg(AsgSettings),
+    /// One or two EKS managed node groups.
+    EksNodegroup(EksSettings),
 }
 
 /// A target at work. Clones share their connection, or their fleet.
@@ -22,6 +27,7 @@ pub enum TargetSettings {
 pub enum Target {
     Simulated(Simulated),
     AwsAsg(AwsAsg),
+    EksNodegroup(EksNodegroups),
 }
 
 /// The same for whatever kind it is.
@@ -30,6 +36,7 @@ macro_rules! each {
         match $self {
             Self::Simulated($target) => $does,
             Self::AwsAsg($target) => $does,
+            Self::EksNodegroup($target) => $does,
         }
     };
 }
@@ -49,12 +56,18 @@ pub(crate) struct Bounds {
 impl TargetSettings {
     /// The target; nothing is connected to before its first use.
     pub fn build(&self) -> Result<Target, ActuateError> {
+        self.build_in(&Connections::default())
+    }
+
+    /// The target, with what it can share with others.
+    pub fn build_in(&self, connections: &Connections) -> Result<Target, ActuateError> {
         if let Some(detail) = self.faults().into_iter().next() {
             return Err(ActuateError::Invalid(Failure { operation: "settings", target: self.describe(), detail }));
         }
         Ok(match self {
             Self::Simulated(settings) => Target::Simulated(Simulated::new(settings.fleet)),
-            Self::AwsAsg(settings) => Target::AwsAsg(AwsAsg::new(settings.clone())),
+            Self::AwsAsg(settings) => Target::AwsAsg(AwsAsg::new(settings.clone(), connections)),
+            Self::EksNodegroup(settings) => Target::EksNodegroup(EksNodegroups::new(settings.clone(), connections)),
         })
     }
 
@@ -110,6 +123,17 @@ impl TargetSettings {
 
     fn bounds(&self) -> Bounds {
         each!(self, settings => settings.bounds())
+    }
+}
+
+impl Target {
+    /// Why the target does not get what it wants, in its own words; `None` = it does, or it does not say.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::AwsAsg(target) => target.trouble(),
+            Self::EksNodegroup(target) => target.trouble(),
+            _ => None,
+        }
     }
 }
 

@@ -4,12 +4,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, ConfigLoader, Region};
 use aws_sdk_autoscaling::config::Credentials;
 use prescale_domain::{Decision, Mode, Outcome, Span, Timestamp};
 
 use crate::fake_aws::{FakeAws, FakeGroup, Fault};
-use crate::{ActuateError, Actuator, AsgSettings, AwsAsg, FleetSettings, Simulated, Target, TargetSettings};
+use crate::{
+    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, FleetSettings, Simulated, Target, TargetSettings,
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const GROUP: FakeGroup = FakeGroup { desired: 4, min: 2, max: 20 };
@@ -22,11 +23,11 @@ fn decision(desired: u32, mode: Mode) -> Decision {
     decision
 }
 
-/// An environment that reads nothing of this machine.
-fn environment() -> ConfigLoader {
+/// Reads nothing of this machine.
+fn connections() -> Connections {
     let credentials =
         Credentials::builder().access_key_id("testing").secret_access_key("testing").provider_name("test").build();
-    aws_config::defaults(BehaviorVersion::latest()).credentials_provider(credentials).region(Region::new("eu-west-1"))
+    Connections::with(credentials, None)
 }
 
 fn asg_settings(url: &str) -> AsgSettings {
@@ -39,7 +40,7 @@ fn asg_settings(url: &str) -> AsgSettings {
 }
 
 async fn asg(aws: &FakeAws) -> AwsAsg {
-    AwsAsg::connected(asg_settings(&aws.url), environment()).await
+    AwsAsg::new(asg_settings(&aws.url), &connections())
 }
 
 async fn both_targets() -> Vec<Target> {
@@ -105,7 +106,8 @@ async fn each_failure_has_its_kind() {
         (vec![Fault::Aws(403, "AccessDenied", "not authorized to perform it")], "denied"),
         (vec![Fault::Aws(400, "ValidationError", "AutoScalingGroup name not found - no such group")], "not-found"),
         (vec![Fault::Aws(400, "ValidationError", "New SetDesiredCapacity value 50 is above max value 20")], "invalid"),
-        (vec![Fault::Aws(400, "ScalingActivityInProgress", "cooldown")], "other"),
+        (vec![Fault::Aws(400, "ScalingActivityInProgress", "cooldown")], "conflict"),
+        (vec![Fault::Aws(500, "ResourceContention", "another update"); 3], "conflict"),
         (vec![Fault::Aws(500, "InternalFailure", "x"); 3], "other"),
         (vec![Fault::Html; 3], "other"),
         (vec![Fault::Hang; 9], "timeout"),
@@ -131,7 +133,7 @@ async fn a_page_that_is_not_aws_is_told_as_such() {
 #[tokio::test]
 async fn nothing_listening_is_unreachable() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let target = AwsAsg::connected(asg_settings(&format!("http://{free}")), environment()).await;
+    let target = AwsAsg::new(asg_settings(&format!("http://{free}")), &connections());
     let error = in_time(target.observe(NOW)).await.unwrap_err();
     assert_eq!(error.code(), "unreachable", "{error}");
 }

@@ -29,3 +29,18 @@ impl CloudCall {
         tracing::debug!(operation = self.operation, result, "cloud call");
     }
 }
+
+/// A cloud does not launch what a group wants.
+pub struct LaunchRefused<'a> {
+    pub text: &'a str,
+}
+
+impl LaunchRefused<'_> {
+    pub fn emit(&self) {
+        static REFUSED: OnceLock<Counter> = OnceLock::new();
+        let refused = REFUSED
+            .get_or_init(|| register("actuate_launches_refused", "Launches that a cloud refused.", Counter::default()));
+        refused.inc();
+        tracing::warn!("{}", self.text);
+    }
+}

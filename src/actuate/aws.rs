@@ -1,0 +1,264 @@
+//! Accounts of AWS as seen from here. Rule: targets of one account and region share its client and its rate, so that
+//! Prescale as a whole stays below what AWS allows; all groups that are looked at in one tick are looked at together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_autoscaling::Client;
+use aws_sdk_autoscaling::config::{Credentials, SharedHttpClient};
+use prescale_domain::{Span, Timestamp};
+use prescale_telemetry::actuate::CloudCall;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::time::Instant;
+
+use crate::aws_error::from_sdk;
+use crate::aws_group::Group;
+use crate::bucket::{Bucket, Rate};
+use crate::{ActuateError, Failure};
+
+/// The first wait between two attempts; the SDK doubles it and draws a share of it.
+const BACKOFF_FIRST: Span = Span::from_millis(500);
+/// Names in one call, the most that AWS takes with `MaxRecords`.
+const NAMES_PER_CALL: usize = 100;
+/// AWS publishes no figure for the bucket that all calls of Auto Scaling in an account share.
+const RATE: Rate = Rate { burst: 250.0, per_second: 20.0 };
+/// What was seen this long ago is looked at again before it is changed.
+const FRESH: Span = Span::from_secs(10);
+
+/// Where an account is, and how patient its callers are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) endpoint_url: Option<String>,
+    pub(crate) region: Option<String>,
+    /// Limit of one call with all its attempts, and of one attempt.
+    pub(crate) timeout: Span,
+    pub(crate) attempt_timeout: Span,
+    pub(crate) max_attempts: u32,
+}
+
+/// The accounts that targets share; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    accounts: Arc<Mutex<BTreeMap<Place, Arc<Account>>>>,
+    given: Option<Given>,
+}
+
+/// In place of what the machine's environment says.
+#[derive(Clone, Debug)]
+struct Given {
+    credentials: Credentials,
+    http: Option<SharedHttpClient>,
+}
+
+impl Connections {
+    /// Accounts that are reached with these credentials, and through this client where one is given: nothing is looked up
+    /// on the machine.
+    pub fn with(credentials: Credentials, http: Option<SharedHttpClient>) -> Self {
+        Self { accounts: Arc::default(), given: Some(Given { credentials, http }) }
+    }
+
+    pub(crate) fn account(&self, place: Place) -> Arc<Account> {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = accounts.entry(place).or_insert_with_key(|place| {
+            Arc::new(Account {
+                place: place.clone(),
+                given: self.given.clone(),
+                config: OnceCell::new(),
+                autoscaling: OnceCell::new(),
+                eks: OnceCell::new(),
+                started: Instant::now(),
+                bucket: Mutex::new(Bucket::new(RATE, Timestamp::from_millis(0))),
+                names: Mutex::default(),
+                seen: AsyncMutex::default(),
+            })
+        });
+        Arc::clone(account)
+    }
+}
+
+/// One account and region.
+#[derive(Debug)]
+pub(crate) struct Account {
+    place: Place,
+    given: Option<Given>,
+    config: OnceCell<SdkConfig>,
+    autoscaling: OnceCell<Client>,
+    eks: OnceCell<aws_sdk_eks::Client>,
+    started: Instant,
+    bucket: Mutex<Bucket>,
+    /// Groups that somebody looks at.
+    names: Mutex<BTreeSet<String>>,
+    seen: AsyncMutex<Seen>,
+}
+
+/// The last look at all groups.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Which tick it belongs to, and when it was.
+    at: Option<(Timestamp, Instant)>,
+    groups: Option<Result<BTreeMap<String, Group>, ActuateError>>,
+    /// Groups that were told of it: who asks again wants another look.
+    told: BTreeSet<String>,
+}
+
+impl Account {
+    /// A group that will be looked at.
+    pub(crate) fn register(&self, group: &str) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned());
+    }
+
+    /// What the SDK needs. Looking up the region may ask the machine's metadata service, so this too has a limit.
+    pub(crate) async fn config(&self, target: &str) -> Result<&SdkConfig, ActuateError> {
+        let failure = |detail: String| Failure { operation: "connect", target: target.to_owned(), detail };
+        let loading = self.config.get_or_init(|| load(&self.place, self.given.as_ref()));
+        let limit = self.place.timeout;
+        let config = tokio::time::timeout(limit.to_std(), loading)
+            .await
+            .map_err(|_| ActuateError::Timeout(failure(format!("no region within {limit}"))))?;
+        if config.region().is_none() {
+            let detail = "no region is set\nhint: set `region` of the target, or AWS_REGION".to_owned();
+            return Err(ActuateError::Invalid(failure(detail)));
+        }
+        Ok(config)
+    }
+
+    pub(crate) async fn autoscaling(&self, target: &str) -> Result<&Client, ActuateError> {
+        let config = self.config(target).await?;
+        Ok(self.autoscaling.get_or_init(async || Client::new(config)).await)
+    }
+
+    pub(crate) async fn eks(&self, target: &str) -> Result<&aws_sdk_eks::Client, ActuateError> {
+        let config = self.config(target).await?;
+        Ok(self.eks.get_or_init(async || aws_sdk_eks::Client::new(config)).await)
+    }
+
+    /// Waits for its turn to call; refuses where the turn would come later than the call may take.
+    pub(crate) async fn turn(&self, operation: &'static str, target: &str) -> Result<(), ActuateError> {
+        let deadline = self.now() + self.place.timeout;
+        loop {
+            let now = self.now();
+            let taken = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now);
+            let Err(wait) = taken else { return Ok(()) };
+            if now + wait > deadline {
+                let detail = "Prescale's own rate for this account is used up".to_owned();
+                return Err(ActuateError::Throttled(Failure { operation, target: target.to_owned(), detail }));
+            }
+            tokio::time::sleep(wait.to_std()).await;
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// The group as it is at the tick `now`: one look serves all groups of a tick, and each of them once.
+    pub(crate) async fn look(&self, group: &str, target: &str, now: Timestamp) -> Result<Group, ActuateError> {
+        let mut seen = self.seen.lock().await;
+        if seen.at.is_none_or(|(at, _)| at != now) || seen.told.contains(group) {
+            *seen = Seen {
+                at: Some((now, Instant::now())),
+                groups: Some(self.describe(target).await),
+                told: BTreeSet::new(),
+            };
+        }
+        seen.told.insert(group.to_owned());
+        self.of(&seen, group, target)
+    }
+
+    /// The group as this tick's look has it, where that is fresh enough to act on.
+    pub(crate) async fn fresh(&self, group: &str, target: &str, now: Timestamp) -> Result<Group, ActuateError> {
+        {
+            let seen = self.seen.lock().await;
+            let fresh = |(at, when): (Timestamp, Instant)| at == now && when.elapsed() < FRESH.to_std();
+            let known = matches!(&seen.groups, Some(Ok(groups)) if groups.contains_key(group));
+            if known && seen.at.is_some_and(fresh) {
+                return self.of(&seen, group, target);
+            }
+        }
+        self.look(group, target, now).await
+    }
+
+    /// What a change made of the group; `None` = that is not known.
+    pub(crate) async fn changed(&self, group: &str, becomes: Option<Group>) {
+        let mut seen = self.seen.lock().await;
+        let Some(Ok(groups)) = &mut seen.groups else { return };
+        match becomes {
+            Some(becomes) => groups.insert(group.to_owned(), becomes),
+            None => groups.remove(group),
+        };
+    }
+
+    fn of(&self, seen: &Seen, group: &str, target: &str) -> Result<Group, ActuateError> {
+        let found = match &seen.groups {
+            Some(Ok(groups)) => groups.get(group),
+            Some(Err(error)) => return Err(error.about(target)),
+            None => None,
+        };
+        found.cloned().ok_or_else(|| {
+            let region = self.config.get().and_then(SdkConfig::region).map(Region::as_ref).unwrap_or_default();
+            let detail = format!("no group of this name in {region}");
+            ActuateError::NotFound(Failure { operation: DESCRIBE, target: target.to_owned(), detail })
+        })
+    }
+
+    async fn describe(&self, target: &str) -> Result<BTreeMap<String, Group>, ActuateError> {
+        let names: Vec<String> = self.names.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        let client = self.autoscaling(target).await?;
+        let mut found = BTreeMap::new();
+        for names in names.chunks(NAMES_PER_CALL) {
+            let mut next = None;
+            loop {
+                self.turn(DESCRIBE, target).await?;
+                let call = client.describe_auto_scaling_groups().set_auto_scaling_group_names(Some(names.to_vec()));
+                let call = call.max_records(NAMES_PER_CALL as i32).set_next_token(next);
+                let failure = Failure { operation: DESCRIBE, target: target.to_owned(), detail: String::new() };
+                let answer = call.send().await.map_err(|error| from_sdk(&error, failure));
+                CloudCall {
+                    operation: "DescribeAutoScalingGroups",
+                    failure: answer.as_ref().err().map(ActuateError::code),
+                }
+                .emit();
+                let answer = answer?;
+                for group in answer.auto_scaling_groups() {
+                    if let Some(name) = group.auto_scaling_group_name() {
+                        found.insert(name.to_owned(), Group::from(group));
+                    }
+                }
+                next = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+const DESCRIBE: &str = "describe group";
+
+async fn load(place: &Place, given: Option<&Given>) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(place.attempt_timeout.to_std())
+        .operation_attempt_timeout(place.attempt_timeout.to_std())
+        .operation_timeout(place.timeout.to_std())
+        .build();
+    let retries =
+        RetryConfig::standard().with_max_attempts(place.max_attempts).with_initial_backoff(BACKOFF_FIRST.to_std());
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).retry_config(retries);
+    if let Some(Given { credentials, http }) = given {
+        loader = loader.credentials_provider(credentials.clone()).region(Region::new("us-east-1"));
+        if let Some(http) = http {
+            loader = loader.http_client(http.clone());
+        }
+    }
+    if let Some(region) = &place.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(url) = &place.endpoint_url {
+        loader = loader.endpoint_url(url);
+    }
+    loader.load().await
+}
