@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use prescale_actuate::Target;
+use prescale_actuate::{Connections, Target};
 use prescale_controller::registry::ModelRegistry;
 use prescale_controller::view::{EventLog, Handle, ShadowReports};
 use prescale_controller::{
@@ -301,13 +301,14 @@ pub(crate) fn pipeline_name(path: &str) -> String {
 }
 
 pub(crate) fn build_targets(settings: &ControllerSettings) -> Result<BTreeMap<ServiceName, Target>, Failure> {
+    let connections = Connections::default();
     settings
         .services
         .iter()
         .map(|service| {
             let target = service
                 .target
-                .build()
+                .build_in(&connections)
                 .map_err(|error| Failure::Invalid(format!("service `{}`: {error}", service.name)))?;
             Ok((service.name.clone(), target))
         })

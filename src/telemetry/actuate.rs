@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::catalogue::{Labels, register};
 
@@ -42,5 +43,25 @@ impl LaunchRefused<'_> {
             .get_or_init(|| register("actuate_launches_refused", "Launches that a cloud refused.", Counter::default()));
         refused.inc();
         tracing::warn!("{}", self.text);
+    }
+}
+
+/// This replica may act from now on, or no longer.
+pub struct LeaseChange {
+    pub held: bool,
+    /// The fencing token.
+    pub term: Option<u64>,
+}
+
+impl LeaseChange {
+    pub fn emit(&self) {
+        static HELD: OnceLock<Gauge> = OnceLock::new();
+        let held = HELD.get_or_init(|| register("actuate_lease_held", "Whether this replica may act.", Gauge::default()));
+        held.set(i64::from(self.held));
+        if self.held {
+            tracing::info!(term = self.term, "this replica has the lease: it acts from now on");
+        } else {
+            tracing::warn!("this replica has the lease no longer: it does not act");
+        }
     }
 }
