@@ -25,6 +25,7 @@ mod error;
 #[cfg(test)]
 mod fake_aws;
 mod fleet;
+mod hand;
 mod lease;
 mod simulated;
 mod split;
@@ -41,6 +42,7 @@ pub use aws_asg::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, AwsAsg, WarmP
 pub use eks::{EksNodegroups, EksSettings, EksWrites};
 pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};
+pub use hand::{Order, carry_out, settle};
 pub use lease::{Candidate, Keeper, LeasePlace, LeaseRecord, LeaseSettings, Tenure, TenureWatch};
 pub use simulated::{Simulated, SimulatedSettings};
 pub use target::{Target, TargetSettings};

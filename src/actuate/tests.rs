@@ -16,7 +16,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const GROUP: FakeGroup = FakeGroup { desired: 4, min: 2, max: 20 };
 
 /// The sample of a decision, with another capacity and mode.
-fn decision(desired: u32, mode: Mode) -> Decision {
+pub(crate) fn decision(desired: u32, mode: Mode) -> Decision {
     let samples: Vec<Decision> = serde_json::from_str(include_str!("../../schemas/samples/decisions.json")).unwrap();
     let mut decision = samples.into_iter().next().unwrap();
     (decision.desired, decision.inputs.mode) = (desired, mode);
