@@ -398,6 +398,10 @@ impl Actuator for AwsAsg {
         Ok(Outcome::Applied { units, clamped: units != decision.desired })
     }
 
+    fn tends(&self) -> bool {
+        self.settings.warm_pool.is_some() || self.settings.writes == AsgWrites::DesiredAndBounds
+    }
+
     fn describe(&self) -> String {
         self.settings.describe()
     }

@@ -55,6 +55,11 @@ pub trait Actuator {
     /// Makes the target want what `decision` desires, within the target's bounds. The target is looked at right before.
     fn apply(&self, decision: &Decision, now: Timestamp) -> impl Future<Output = Result<Outcome, ActuateError>> + Send;
 
+    /// Whether it wants to be told every decision, not only those that ask for another number of units.
+    fn tends(&self) -> bool {
+        false
+    }
+
     /// The target in a few words, such as ``asg `web` ``.
     fn describe(&self) -> String;
 }

@@ -146,6 +146,10 @@ impl Actuator for Target {
         each!(self, target => target.apply(decision, now).await)
     }
 
+    fn tends(&self) -> bool {
+        each!(self, target => target.tends())
+    }
+
     fn describe(&self) -> String {
         each!(self, target => target.describe())
     }

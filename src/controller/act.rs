@@ -1,8 +1,8 @@
-//! Observing and acting. Rule: recorded before and after; every target has its own time limits, so that one that hangs
-//! delays the others by no more than those; on the event clock only what was asked for is known.
+//! Observing and acting. Rule: under the lease, recorded before and after; every target has its own time limits, so that one
+//! that hangs delays the others by no more than those; on the event clock only what was asked for is known.
 
 use futures::future::join_all;
-use prescale_actuate::{Actuator, Target};
+use prescale_actuate::{Actuator, Order, Target, carry_out, settle};
 use prescale_domain::{Actuation, ActuationReport, Decision, Mode, Outcome, TargetState, Timestamp};
 use prescale_telemetry::controller as happenings;
 
@@ -32,12 +32,15 @@ impl Controller {
                 happenings::TargetUnobservable { service: name.clone(), error: text.clone() }.emit();
             }
             self.show.degrade(&key, failure);
+            let trouble = self.targets.get(&name).and_then(Target::trouble);
+            self.show.degrade(&format!("trouble-{name}"), trouble);
             let state = self.state.services.entry(name).or_default();
             state.target = observed.ok();
             if let Some(target) = &state.target {
                 state.lead.observe(target);
             }
         }
+        self.settle_interrupted();
     }
 
     /// Carries out the decisions of services in mode `act` that ask for a change.
@@ -46,71 +49,77 @@ impl Controller {
         decisions: &[(ServiceSettings, Decision)],
         now: Timestamp,
     ) -> Result<(), ControllerError> {
-        let due: Vec<&Decision> = decisions
+        let due: Vec<(&Decision, &Target)> = decisions
             .iter()
-            .filter(|(service, decision)| service.mode == Mode::Act && asks_for_change(decision))
-            .map(|(_, decision)| decision)
+            .filter(|(service, _)| service.mode == Mode::Act)
+            .filter_map(|(_, decision)| Some((decision, self.targets.get(&decision.service)?)))
+            .filter(|(decision, target)| asks_for_change(decision) || (target.tends() && knows_target(decision)))
             .collect();
         if due.is_empty() {
             return Ok(());
         }
-        let mut writes = std::mem::take(&mut self.unwritten);
-        for decision in &due {
-            writes.push(actuation_write(&self.actuation(decision, now, Outcome::Started)));
-        }
-        self.store.write(&writes)?;
-        let attempts = due.iter().filter_map(|decision| {
-            let target = self.targets.get(&decision.service)?;
-            Some(async move { (*decision, target.apply(decision, now).await) })
-        });
-        let attempts: Vec<_> = attempts.collect();
         // On the event clock calls go out one after another, in the order of services: that order is part of the replay.
-        let outcomes = match self.settings.clock {
-            ClockMode::Wall => join_all(attempts).await,
-            ClockMode::Event => {
-                let mut outcomes = Vec::with_capacity(attempts.len());
-                for attempt in attempts {
-                    outcomes.push(attempt.await);
-                }
-                outcomes
-            }
+        let order = match self.settings.clock {
+            ClockMode::Wall => Order::Together,
+            ClockMode::Event => Order::InTurn,
         };
-        for (decision, result) in outcomes {
-            let outcome = result
-                .unwrap_or_else(|error| Outcome::Failed { code: error.code().to_owned(), error: error.to_string() });
-            let failure = match &outcome {
-                Outcome::Failed { error, .. } => Some(format!("`{}` was not scaled: {error}", decision.service)),
-                _ => None,
+        let (store, unwritten) = (&self.store, &mut self.unwritten);
+        let ended = carry_out(&due, now, &self.lease, order, |actuations| {
+            unwritten.extend(actuations.iter().map(actuation_write));
+            store.write(&std::mem::take(unwritten))
+        })
+        .await?;
+        for actuation in ended {
+            let service = actuation.service.clone();
+            let (failed, failure) = match &actuation.outcome {
+                Outcome::Failed { code, error } => {
+                    (Some(code.clone()), Some(format!("`{service}` was not scaled: {error}")))
+                }
+                Outcome::Held { reason, .. } => (None, Some(format!("`{service}` is left as it is: {reason}"))),
+                _ => (None, None),
             };
-            self.show.degrade(&format!("act-{}", decision.service), failure);
-            let failed = match &outcome {
-                Outcome::Failed { code, .. } => Some(code.clone()),
-                _ => None,
-            };
-            if failed.is_some() {
-                self.state.changes.fail(now, &decision.service);
+            self.show.degrade(&format!("act-{service}"), failure);
+            if failed.is_some() || matches!(actuation.outcome, Outcome::Held { .. }) {
+                self.state.changes.fail(now, &service);
             }
-            let state = self.state.services.entry(decision.service.clone()).or_default();
-            state.actuation = Some(ActuationReport { at: now, failed });
-            if let Outcome::Applied { units, .. } | Outcome::Unchanged { units } = &outcome {
-                let state = self.state.services.entry(decision.service.clone()).or_default();
+            let state = self.state.services.entry(service).or_default();
+            if !matches!(actuation.outcome, Outcome::Held { .. }) {
+                state.actuation = Some(ActuationReport { at: now, failed });
+            }
+            if let Outcome::Applied { units, .. } | Outcome::Unchanged { units } = &actuation.outcome {
                 state.target = state.target.map(|known| TargetState { desired: *units, ..known });
                 state.lead.asked(now, *units);
             }
-            let actuation = self.actuation(decision, now, outcome);
-            self.unwritten.push(actuation_write(&actuation));
-            self.publisher.actuation(&actuation);
-            happenings::Actuated::of(&actuation).emit();
-            self.summary.actuations += 1;
-            self.show.actuated(actuation);
+            self.tell(actuation);
         }
         Ok(())
     }
 
-    fn actuation(&self, decision: &Decision, now: Timestamp, outcome: Outcome) -> Actuation {
-        let target = self.targets.get(&decision.service).map(Actuator::describe).unwrap_or_default();
-        Actuation { decision: decision.id.clone(), service: decision.service.clone(), at: now, target, outcome }
+    /// Finds out what became of attempts that a crash has interrupted, now that targets have been looked at.
+    pub(crate) fn settle_interrupted(&mut self) {
+        for (begun, desired) in std::mem::take(&mut self.interrupted) {
+            let found = self.state.services.get(&begun.service).and_then(|state| state.target);
+            let Some(found) = found else {
+                // It can't be seen yet.
+                self.interrupted.push((begun, desired));
+                continue;
+            };
+            let settled = settle(&begun, desired, &found);
+            self.unwritten.push(actuation_write(&settled));
+            self.tell(settled);
+        }
     }
+
+    fn tell(&mut self, actuation: Actuation) {
+        self.publisher.actuation(&actuation);
+        happenings::Actuated::of(&actuation).emit();
+        self.summary.actuations += 1;
+        self.show.actuated(actuation);
+    }
+}
+
+fn knows_target(decision: &Decision) -> bool {
+    decision.inputs.target.is_some()
 }
 
 fn asks_for_change(decision: &Decision) -> bool {

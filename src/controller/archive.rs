@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prescale_domain::{Actuation, Decision, Outcome, ServiceName, Timestamp};
 use prescale_store::{Store, Table, Write, prefix_end, service_time_key};
 
+use crate::ControllerError;
 use crate::view::DecisionArchive;
 
 /// Reads decisions from the store.
@@ -15,6 +16,30 @@ pub struct StoredDecisions {
 impl StoredDecisions {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
+    }
+}
+
+impl StoredDecisions {
+    /// The last attempt of each service that was begun and not recorded as ended, with the units that it asked for.
+    pub(crate) fn interrupted<'a>(
+        &self,
+        services: impl Iterator<Item = &'a ServiceName>,
+    ) -> Result<Vec<(Actuation, u32)>, ControllerError> {
+        let corrupt = |error: String| ControllerError::Corrupt { error };
+        let mut open = Vec::new();
+        for service in services {
+            let (from, to) = (service_time_key(service, Timestamp::MIN), service_time_key(service, Timestamp::MAX));
+            let last = self.store.range(Table::Actuations, &from, &to, 1, true)?;
+            let Some((_, bytes)) = last.first() else { continue };
+            let last: Actuation = serde_json::from_slice(bytes)
+                .map_err(|error| corrupt(format!("recorded actuation of `{service}` is unreadable: {error}")))?;
+            if last.outcome == Outcome::Started
+                && let Some(decision) = self.decision(&last.decision.0).map_err(corrupt)?
+            {
+                open.push((last, decision.desired));
+            }
+        }
+        Ok(open)
     }
 }
 

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prescale_actuate::{ActuateError, Target};
+use prescale_actuate::{ActuateError, Target, TenureWatch};
 use prescale_decide::{due, turned};
-use prescale_domain::{CalendarEvent, Clock, LastTurns, QuantileForecast, Series, ServiceName, Span, Timestamp};
+use prescale_domain::{
+    Actuation, CalendarEvent, Clock, LastTurns, QuantileForecast, Series, ServiceName, Span, Timestamp,
+};
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, TrainingResult};
 use prescale_forecast::past::{Covariate, Covariates};
@@ -116,6 +118,10 @@ pub struct Controller {
     /// Histories that wait for the first window.
     pub(crate) back_fill: BTreeMap<ServiceName, Series>,
     pub(crate) followers: Vec<Box<dyn Follower>>,
+    /// Whether this replica may act.
+    pub(crate) lease: TenureWatch,
+    /// Attempts of an earlier life that were begun and not recorded as ended, and the units that they asked for.
+    pub(crate) interrupted: Vec<(Actuation, u32)>,
     switch: PauseSwitch,
     orders: mpsc::Receiver<Ordered>,
 }
@@ -154,6 +160,11 @@ impl Controller {
             }
         }
         let archive = Arc::new(StoredDecisions::new(Arc::clone(&parts.store)));
+        // A replay goes on from its snapshot and makes the same attempts again.
+        let interrupted = match settings.clock {
+            ClockMode::Wall => archive.interrupted(parts.targets.keys())?,
+            ClockMode::Event => Vec::new(),
+        };
         let show = Show::new(&settings, &parts.targets, archive);
         let publisher = Publisher::new(parts.sink, settings.topics.clone());
         let models = parts.models.filter(|_| settings.clock == ClockMode::Wall).map(|registry| {
@@ -185,6 +196,8 @@ impl Controller {
             turns: LastTurns::default(),
             back_fill: parts.back_fill,
             followers: Vec::new(),
+            lease: TenureWatch::default(),
+            interrupted,
             switch,
             orders,
         };
@@ -194,6 +207,12 @@ impl Controller {
         controller.show.restore(controller.features.all());
         controller.recall_pauses();
         Ok(controller)
+    }
+
+    /// The same loop, acting only while `lease` allows it. Without this the replica is taken to be the only one.
+    #[must_use]
+    pub fn under(self, lease: TenureWatch) -> Self {
+        Self { lease, ..self }
     }
 
     /// The same loop, with somebody who follows it.

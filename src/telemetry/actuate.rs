@@ -56,7 +56,8 @@ pub struct LeaseChange {
 impl LeaseChange {
     pub fn emit(&self) {
         static HELD: OnceLock<Gauge> = OnceLock::new();
-        let held = HELD.get_or_init(|| register("actuate_lease_held", "Whether this replica may act.", Gauge::default()));
+        let held =
+            HELD.get_or_init(|| register("actuate_lease_held", "Whether this replica may act.", Gauge::default()));
         held.set(i64::from(self.held));
         if self.held {
             tracing::info!(term = self.term, "this replica has the lease: it acts from now on");
