@@ -44,6 +44,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
 
 mod advice;
+mod allocate;
 mod breaker;
 mod budget;
 mod cadence;
@@ -53,6 +54,7 @@ mod events;
 pub mod experiment;
 mod explain;
 mod feasibility;
+mod groups;
 mod inputs;
 mod jitter;
 pub mod learn;
@@ -74,6 +76,7 @@ mod window;
 mod words;
 
 pub use advice::advice;
+pub use allocate::{allocate, scarce};
 pub use breaker::breaker;
 pub use budget::{BudgetOf, affordable, month_end};
 pub use cadence::{due, turned};
@@ -82,6 +85,7 @@ pub use emergency::{Emergency, emergency, spike_magnitude, urgent, utilization};
 pub use events::{Effect, effects, throttle};
 pub use explain::explain;
 pub use feasibility::{binding_limit, optimization};
+pub use groups::{PodsOnNodes, consumers, weights};
 pub use inputs::Moment;
 pub use jitter::jitter;
 pub use outlook::{OutlookSettings, outlook};

@@ -48,7 +48,7 @@ pub use outcome::{Actuation, Outcome};
 pub use planning::{Alternative, PlanningRule, PlanningSettings, RiskAccount, RiskPrices, Trigger};
 pub use qos::QosAdvice;
 pub use resources::{
-    EMERGENCY_RESERVE, LIMIT_CPU_CORES, LIMIT_MEMORY_MB, LIMIT_UNITS, LimitScope, Limited, Limits, Optimization,
+    Claim, EMERGENCY_RESERVE, LIMIT_CPU_CORES, LIMIT_MEMORY_MB, LIMIT_UNITS, LimitScope, Limited, Limits, Optimization,
     Resource, ResourceLimits, Resources,
 };
 pub use rows::Rows;

@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ServiceName;
+
 /// Where nothing at all is configured.
 pub const LIMIT_UNITS: u32 = 100;
 pub const LIMIT_MEMORY_MB: f64 = 16_000.0;
@@ -49,6 +51,20 @@ pub struct Resources {
     /// `None` = one for each unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addresses: Option<u32>,
+}
+
+/// What a service wants of what services share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Claim {
+    pub service: ServiceName,
+    /// Units that it would have if it were alone.
+    pub wish: u32,
+    /// Units that it is to have before anybody has more.
+    pub floor: u32,
+    /// Its weight against others.
+    pub criticality: f64,
+    /// What one unit takes.
+    pub unit: Resources,
 }
 
 /// All limits as a decision sees them.
