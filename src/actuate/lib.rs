@@ -16,6 +16,7 @@
 
 mod aws_asg;
 mod aws_error;
+mod docker;
 mod error;
 #[cfg(test)]
 mod fake_aws;
@@ -30,6 +31,7 @@ use std::future::Future;
 use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
 
 pub use aws_asg::{AsgSettings, AwsAsg};
+pub use docker::{ContainerGroup, ContainerGroupSettings, ContainerTemplate, SwarmService, SwarmServiceSettings};
 pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};
 pub use simulated::{Simulated, SimulatedSettings};

@@ -5,7 +5,10 @@ use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActuateError, Actuator, AsgSettings, AwsAsg, Failure, Simulated, SimulatedSettings};
+use crate::{
+    ActuateError, Actuator, AsgSettings, AwsAsg, ContainerGroup, ContainerGroupSettings, Failure, Simulated,
+    SimulatedSettings, SwarmService, SwarmServiceSettings,
+};
 
 /// What a service is scaled by, as configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +18,10 @@ pub enum TargetSettings {
     Simulated(SimulatedSettings),
     /// An AWS Auto Scaling group.
     AwsAsg(AsgSettings),
+    /// Containers of a Docker Engine, such as those of a Compose service.
+    Docker(ContainerGroupSettings),
+    /// A service of a Docker swarm.
+    Swarm(SwarmServiceSettings),
 }
 
 /// A target at work. Clones share their connection, or their fleet.
@@ -22,6 +29,8 @@ pub enum TargetSettings {
 pub enum Target {
     Simulated(Simulated),
     AwsAsg(AwsAsg),
+    Docker(ContainerGroup),
+    Swarm(SwarmService),
 }
 
 /// The same for whatever kind it is.
@@ -30,6 +39,8 @@ macro_rules! each {
         match $self {
             Self::Simulated($target) => $does,
             Self::AwsAsg($target) => $does,
+            Self::Docker($target) => $does,
+            Self::Swarm($target) => $does,
         }
     };
 }
@@ -55,6 +66,8 @@ impl TargetSettings {
         Ok(match self {
             Self::Simulated(settings) => Target::Simulated(Simulated::new(settings.fleet)),
             Self::AwsAsg(settings) => Target::AwsAsg(AwsAsg::new(settings.clone())),
+            Self::Docker(settings) => Target::Docker(ContainerGroup::new(settings.clone())),
+            Self::Swarm(settings) => Target::Swarm(SwarmService::new(settings.clone())),
         })
     }
 
