@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The test command. Fetches what the tests need, starts a real Kafka, a schema registry, a moto server and a recording proxy
-# on free ports of this machine, runs every test of the workspace, and ends what it started.
+# The test command. Fetches what the tests need, starts a real Kafka, a schema registry, a moto server, a recording proxy and
+# a Docker Engine on free ports of this machine, runs every test of the workspace, and ends what it started.
 #
 #   tests/run.sh [FILTER...]                    all tests, or those that nextest's filters name
 #   tests/run.sh --services-only -- COMMAND...  only the services, around one command
@@ -28,6 +28,7 @@ finish() {
   trap - EXIT
   [ -z "$proxy_pid" ] || kill "$proxy_pid" 2>/dev/null || true
   "$kit/moto.sh" stop "$state/moto" || true
+  "$kit/docker.sh" stop "$state/docker" || true
   "$kit/registry.sh" stop "$state/registry" || true
   "$kit/kafka.sh" stop "$state/kafka" || true
   if [ "$status" -ne 0 ] && [ -n "${PRESCALE_KEEP_STATE:-}" ]; then say "logs are kept in $state"; else rm -rf "$state"; fi
@@ -87,6 +88,11 @@ debian_package() { # program, package: there already, or installed where this is
     command -v "$1" >/dev/null
 }
 
+start_docker() {
+  debian_package dockerd docker.io && debian_package busybox busybox-static && debian_package ip iproute2
+  "$kit/docker.sh" start "$state/docker" >"$state/docker.out" 2>&1 # which names what is not there
+}
+
 start_services() {
   local kafka_port moto_port proxy_port registry_port
   read -r kafka_port moto_port proxy_port registry_port <<<"$(free_ports 4)"
@@ -123,6 +129,12 @@ start_services() {
     say "schema registry at $PRESCALE_TEST_REGISTRY"
   else
     lack "Apicurio Registry: $(tail -n 3 "$state/registry.out" | tr '\n' ' ')"
+  fi
+  if start_docker; then
+    export PRESCALE_TEST_DOCKER=unix://$state/docker/docker.sock
+    say "Docker Engine at $PRESCALE_TEST_DOCKER"
+  else
+    lack "a Docker Engine: $(tail -n 3 "$state/docker.out" | tr '\n' ' ')"
   fi
   # What moto takes for an account; nothing here reaches a real one.
   export AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing AWS_EC2_METADATA_DISABLED=true

@@ -20,6 +20,7 @@ mod aws_error;
 mod aws_group;
 mod aws_trouble;
 mod bucket;
+mod docker;
 mod eks;
 mod error;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
 
 pub use aws::Connections;
 pub use aws_asg::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, AwsAsg, WarmPoolSettings};
+pub use docker::{ContainerGroup, ContainerGroupSettings, ContainerTemplate, SwarmService, SwarmServiceSettings};
 pub use eks::{EksNodegroups, EksSettings, EksWrites};
 pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};

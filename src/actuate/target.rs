@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, EksNodegroups, EksSettings, Failure, Simulated,
-    SimulatedSettings,
+    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, ContainerGroup, ContainerGroupSettings, EksNodegroups,
+    EksSettings, Failure, Simulated, SimulatedSettings, SwarmService, SwarmServiceSettings,
 };
 
 /// What a service is scaled by, as configured.
@@ -20,6 +20,10 @@ pub enum TargetSettings {
     AwsAsg(AsgSettings),
     /// One or two EKS managed node groups.
     EksNodegroup(EksSettings),
+    /// Containers of a Docker Engine, such as those of a Compose service.
+    Docker(ContainerGroupSettings),
+    /// A service of a Docker swarm.
+    Swarm(SwarmServiceSettings),
 }
 
 /// A target at work. Clones share their connection, or their fleet.
@@ -28,6 +32,8 @@ pub enum Target {
     Simulated(Simulated),
     AwsAsg(AwsAsg),
     EksNodegroup(EksNodegroups),
+    Docker(ContainerGroup),
+    Swarm(SwarmService),
 }
 
 /// The same for whatever kind it is.
@@ -37,6 +43,8 @@ macro_rules! each {
             Self::Simulated($target) => $does,
             Self::AwsAsg($target) => $does,
             Self::EksNodegroup($target) => $does,
+            Self::Docker($target) => $does,
+            Self::Swarm($target) => $does,
         }
     };
 }
@@ -68,6 +76,8 @@ impl TargetSettings {
             Self::Simulated(settings) => Target::Simulated(Simulated::new(settings.fleet)),
             Self::AwsAsg(settings) => Target::AwsAsg(AwsAsg::new(settings.clone(), connections)),
             Self::EksNodegroup(settings) => Target::EksNodegroup(EksNodegroups::new(settings.clone(), connections)),
+            Self::Docker(settings) => Target::Docker(ContainerGroup::new(settings.clone())),
+            Self::Swarm(settings) => Target::Swarm(SwarmService::new(settings.clone())),
         })
     }
 

@@ -53,6 +53,11 @@ pub(crate) fn aws_proxy() -> Option<String> {
     given("PRESCALE_TEST_AWS_PROXY", "recording proxy")
 }
 
+/// The API of a Docker Engine that has the image `prescale-test` and is a swarm of one node.
+pub(crate) fn docker() -> Option<String> {
+    given("PRESCALE_TEST_DOCKER", "Docker Engine")
+}
+
 /// A headless-capable Chromium.
 pub(crate) fn chromium() -> Option<String> {
     given("PRESCALE_TEST_CHROMIUM", "Chromium")

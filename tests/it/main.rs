@@ -12,6 +12,7 @@ mod campaigns;
 mod compose;
 mod covariates;
 mod demo;
+mod docker;
 mod events;
 mod exactly_once;
 mod fallback;
