@@ -5,6 +5,7 @@
 //! `prescale_<crate>_<noun>_<unit>[_total]`, in base units, with bounded labels.
 
 pub mod actuate;
+pub mod adapter;
 mod catalogue;
 pub mod controller;
 pub mod forecast;

@@ -8,7 +8,7 @@ use toml::Table;
 
 use crate::kit;
 
-const LAYERS: [(&str, u8); 12] = [
+const LAYERS: [(&str, u8); 13] = [
     ("domain", 0),
     ("telemetry", 1),
     ("store", 1),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, u8); 12] = [
     ("pipeline", 3),
     ("controller", 4),
     ("serve", 5),
+    ("adapter", 5),
     ("simulation", 5),
 ];
 
@@ -38,9 +39,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("object_store", &["store"]),
     ("arrow*", &["ingest", "pipeline", "features"]),
     ("parquet", &["ingest", "pipeline", "features"]),
-    ("prost*", &["ingest"]),
-    ("protox", &["ingest"]),
-    ("axum*", &["serve"]),
+    ("prost*", &["ingest", "adapter"]),
+    ("protox", &["ingest", "adapter"]),
+    ("axum*", &["serve", "adapter"]),
+    ("tonic*", &["adapter"]),
 ];
 
 /// Files and folders of `src/` that know no clock, file, network, environment or executor.
@@ -58,6 +60,9 @@ const PURE: &[&str] = &[
     "pipeline/commit",
     "ingest/decode",
     "actuate/fleet",
+    "adapter/limiter",
+    "adapter/metrics/quantity",
+    "adapter/metrics/selector",
 ];
 
 /// The wall clock has one reader.
