@@ -1,7 +1,7 @@
 //! Targets: what capacity is asked of. Each observes and applies; each failure is told apart by what the operator can do.
 //!
-//! **Owns** the simulated fleet (its physics, in `fleet`, are pure) and AWS Auto Scaling groups; the only home of cloud
-//! SDKs. **May depend on** `domain` and `telemetry`.
+//! **Owns** the simulated fleet (its physics, in `fleet`, are pure) and AWS Auto Scaling groups, Kubernetes
+//! workloads and nodes; the only home of cloud SDKs. **May depend on** `domain` and `telemetry`.
 //!
 //! The contract of an [`Actuator`], kept by one suite over all of them:
 //!
@@ -20,6 +20,7 @@ mod error;
 #[cfg(test)]
 mod fake_aws;
 mod fleet;
+mod kubernetes;
 mod simulated;
 mod target;
 #[cfg(test)]
@@ -32,6 +33,10 @@ use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
 pub use aws_asg::{AsgSettings, AwsAsg};
 pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};
+pub use kubernetes::{
+    AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, Kubernetes, KubernetesNodes, KubernetesSettings,
+    Lease, LeaseSettings, NodesSettings, ObjectRef, ObjectRefError, ScaledAs, Standing, drain_nodes,
+};
 pub use simulated::{Simulated, SimulatedSettings};
 pub use target::{Target, TargetSettings};
 

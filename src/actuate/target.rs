@@ -5,7 +5,10 @@ use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActuateError, Actuator, AsgSettings, AwsAsg, Failure, Simulated, SimulatedSettings};
+use crate::{
+    ActuateError, Actuator, AsgSettings, AwsAsg, Failure, Kubernetes, KubernetesNodes, KubernetesSettings,
+    NodesSettings, Simulated, SimulatedSettings,
+};
 
 /// What a service is scaled by, as configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +18,10 @@ pub enum TargetSettings {
     Simulated(SimulatedSettings),
     /// An AWS Auto Scaling group.
     AwsAsg(AsgSettings),
+    /// A workload of a Kubernetes cluster.
+    Kubernetes(KubernetesSettings),
+    /// Nodes of a Kubernetes cluster, ahead of the pods of a workload.
+    KubernetesNodes(NodesSettings),
 }
 
 /// A target at work. Clones share their connection, or their fleet.
@@ -22,6 +29,8 @@ pub enum TargetSettings {
 pub enum Target {
     Simulated(Simulated),
     AwsAsg(AwsAsg),
+    Kubernetes(Kubernetes),
+    KubernetesNodes(KubernetesNodes),
 }
 
 /// The same for whatever kind it is.
@@ -30,6 +39,8 @@ macro_rules! each {
         match $self {
             Self::Simulated($target) => $does,
             Self::AwsAsg($target) => $does,
+            Self::Kubernetes($target) => $does,
+            Self::KubernetesNodes($target) => $does,
         }
     };
 }
@@ -55,6 +66,8 @@ impl TargetSettings {
         Ok(match self {
             Self::Simulated(settings) => Target::Simulated(Simulated::new(settings.fleet)),
             Self::AwsAsg(settings) => Target::AwsAsg(AwsAsg::new(settings.clone())),
+            Self::Kubernetes(settings) => Target::Kubernetes(Kubernetes::new(settings.clone())),
+            Self::KubernetesNodes(settings) => Target::KubernetesNodes(KubernetesNodes::new(settings.clone())),
         })
     }
 
