@@ -95,9 +95,10 @@ impl Failure {
 pub(crate) fn main() -> ExitCode {
     prescale_ingest::kafka::keep_freed_memory();
     let arguments = Arguments::parse();
+    // What the Kubernetes client complains of comes back as an error, and is told where that is handled.
     let default_filter = match arguments.command {
-        Command::Run(_) => "info",
-        _ => "warn",
+        Command::Run(_) => "info,kube_client=off",
+        _ => "warn,kube_client=off",
     };
     log::init(default_filter, arguments.log_json);
     let ended = match arguments.command {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The test command. Fetches what the tests need, starts a real Kafka, a schema registry, a moto server, a recording proxy and
-# a Docker Engine on free ports of this machine, runs every test of the workspace, and ends what it started.
+# The test command. Fetches what the tests need, starts a real Kafka, a schema registry, a moto server, a recording proxy, a
+# Docker Engine and a Kubernetes control plane on free ports of this machine, runs every test of the workspace, and ends what
+# it started.
 #
 #   tests/run.sh [FILTER...]                    all tests, or those that nextest's filters name
 #   tests/run.sh --services-only -- COMMAND...  only the services, around one command
@@ -16,6 +17,7 @@ mkdir -p "$PRESCALE_CACHE"
 state=$(mktemp -d "${TMPDIR:-/tmp}/prescale-tests.XXXXXX")
 lacks=()
 proxy_pid=
+kube_job=
 
 say() { echo "tests/run.sh: $*"; }
 lack() {
@@ -27,6 +29,8 @@ finish() {
   local status=$?
   trap - EXIT
   [ -z "$proxy_pid" ] || kill "$proxy_pid" 2>/dev/null || true
+  [ -z "$kube_job" ] || kill "$kube_job" 2>/dev/null || true
+  "$kit/kube.sh" stop "$state/kube" || true
   "$kit/moto.sh" stop "$state/moto" || true
   "$kit/docker.sh" stop "$state/docker" || true
   "$kit/registry.sh" stop "$state/registry" || true
@@ -94,9 +98,11 @@ start_docker() {
 }
 
 start_services() {
-  local kafka_port moto_port proxy_port registry_port
-  read -r kafka_port moto_port proxy_port registry_port <<<"$(free_ports 4)"
+  local kafka_port moto_port proxy_port registry_port etcd_port kube_port
+  read -r kafka_port moto_port proxy_port registry_port etcd_port kube_port <<<"$(free_ports 6)"
   # Everything that is slow to fetch or to start goes at once.
+  "$kit/kube.sh" start "$state/kube" "$etcd_port" "$kube_port" >"$state/kube.out" 2>&1 &
+  kube_job=$!
   "$kit/kafka.sh" start "$state/kafka" "$kafka_port" >"$state/kafka.out" 2>&1 &
   local kafka_job=$!
   "$kit/moto.sh" start "$state/moto" "$moto_port" >"$state/moto.out" 2>&1 &
@@ -142,6 +148,22 @@ start_services() {
   unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL
 }
 
+# It is waited for last: on a machine that has not compiled it before, the tests are compiled beside it.
+await_kube() {
+  if kill -0 "$kube_job" 2>/dev/null && ! "$kit/kube.sh" has; then
+    say "the control plane is being compiled, once: some 15 minutes of one core"
+    [ -n "$only" ] || compile_tests || true
+  fi
+  if wait "$kube_job"; then
+    PRESCALE_TEST_KUBECONFIG=$(tail -n 1 "$state/kube.out")
+    PRESCALE_TEST_KUBE=$("$kit/kube.sh" fetch)
+    export PRESCALE_TEST_KUBECONFIG PRESCALE_TEST_KUBE
+    say "Kubernetes at $PRESCALE_TEST_KUBECONFIG"
+  else
+    lack "Kubernetes: $(tail -n 3 "$state/kube.out" | tr '\n' ' ')"
+  fi
+}
+
 find_programs() {
   if debian_package chromium chromium; then
     PRESCALE_TEST_CHROMIUM=$(command -v chromium)
@@ -175,10 +197,22 @@ find_traces() {
   fi
 }
 
+has_nextest() {
+  local tools
+  tools=$("$kit/venv.sh" tools "$kit/tools.txt" 2>"$state/tools.log") && [ -x "${tools%/python}/cargo-nextest" ] || return 1
+  PATH=${tools%/python}:$PATH
+}
+
+compile_tests() {
+  if has_nextest; then
+    (cd "$root" && cargo nextest run --workspace --no-run)
+  else
+    (cd "$root" && cargo test --workspace --no-run)
+  fi
+}
+
 run_tests() {
-  local tools python
-  if tools=$("$kit/venv.sh" tools "$kit/tools.txt" 2>"$state/tools.log") && [ -x "${tools%/python}/cargo-nextest" ]; then
-    PATH=${tools%/python}:$PATH
+  if has_nextest; then
     (cd "$root" && cargo nextest run --workspace --no-fail-fast "$@")
   else
     say "no cargo-nextest ($(tail -n 1 "$state/tools.log")): cargo test runs the tests"
@@ -196,6 +230,7 @@ fi
 timed "services" start_services
 timed "programs" find_programs
 find_traces
+timed "Kubernetes" await_kube
 if [ "${#lacks[@]}" -gt 0 ]; then
   say "could not have: ${#lacks[@]}"
   printf '  - %s\n' "${lacks[@]}"

@@ -1,7 +1,7 @@
 //! Targets: what capacity is asked of. Each observes and applies; each failure is told apart by what the operator can do.
 //!
-//! **Owns** the simulated fleet (its physics, in `fleet`, are pure) and AWS Auto Scaling groups; the only home of cloud
-//! SDKs. **May depend on** `domain` and `telemetry`.
+//! **Owns** the simulated fleet (its physics, in `fleet`, are pure) and AWS Auto Scaling groups, Kubernetes
+//! workloads and nodes; the only home of cloud SDKs. **May depend on** `domain` and `telemetry`.
 //!
 //! The contract of an [`Actuator`], kept by one suite over all of them:
 //!
@@ -27,6 +27,7 @@ mod error;
 mod fake_aws;
 mod fleet;
 mod hand;
+mod kubernetes;
 mod lease;
 mod simulated;
 mod split;
@@ -45,6 +46,11 @@ pub use eks::{EksNodegroups, EksSettings, EksWrites};
 pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};
 pub use hand::{Order, carry_out, settle};
+pub use kubernetes::{
+    AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, Kubernetes, KubernetesNodes, KubernetesSettings,
+    Lease as KubernetesLease, LeaseSettings as KubernetesLeaseSettings, NodesSettings, ObjectRef, ObjectRefError,
+    ScaledAs, Standing, drain_nodes,
+};
 pub use lease::{Candidate, Keeper, LeasePlace, LeaseRecord, LeaseSettings, Tenure, TenureWatch};
 pub use simulated::{Simulated, SimulatedSettings};
 pub use target::{Target, TargetSettings};

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActuateError, Actuator, AsgSettings, AwsAsg, Connections, ContainerGroup, ContainerGroupSettings, EksNodegroups,
-    EksSettings, Failure, Simulated, SimulatedSettings, SwarmService, SwarmServiceSettings,
+    EksSettings, Failure, Kubernetes, KubernetesNodes, KubernetesSettings, NodesSettings, Simulated, SimulatedSettings,
+    SwarmService, SwarmServiceSettings,
 };
 
 /// What a service is scaled by, as configured.
@@ -24,6 +25,10 @@ pub enum TargetSettings {
     Docker(ContainerGroupSettings),
     /// A service of a Docker swarm.
     Swarm(SwarmServiceSettings),
+    /// A workload of a Kubernetes cluster.
+    Kubernetes(KubernetesSettings),
+    /// Nodes of a Kubernetes cluster, ahead of the pods of a workload.
+    KubernetesNodes(NodesSettings),
 }
 
 /// A target at work. Clones share their connection, or their fleet.
@@ -34,6 +39,8 @@ pub enum Target {
     EksNodegroup(EksNodegroups),
     Docker(ContainerGroup),
     Swarm(SwarmService),
+    Kubernetes(Kubernetes),
+    KubernetesNodes(KubernetesNodes),
 }
 
 /// The same for whatever kind it is.
@@ -45,6 +52,8 @@ macro_rules! each {
             Self::EksNodegroup($target) => $does,
             Self::Docker($target) => $does,
             Self::Swarm($target) => $does,
+            Self::Kubernetes($target) => $does,
+            Self::KubernetesNodes($target) => $does,
         }
     };
 }
@@ -78,6 +87,8 @@ impl TargetSettings {
             Self::EksNodegroup(settings) => Target::EksNodegroup(EksNodegroups::new(settings.clone(), connections)),
             Self::Docker(settings) => Target::Docker(ContainerGroup::new(settings.clone())),
             Self::Swarm(settings) => Target::Swarm(SwarmService::new(settings.clone())),
+            Self::Kubernetes(settings) => Target::Kubernetes(Kubernetes::new(settings.clone())),
+            Self::KubernetesNodes(settings) => Target::KubernetesNodes(KubernetesNodes::new(settings.clone())),
         })
     }
 

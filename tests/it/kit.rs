@@ -58,6 +58,33 @@ pub(crate) fn docker() -> Option<String> {
     given("PRESCALE_TEST_DOCKER", "Docker Engine")
 }
 
+/// A Kubernetes cluster: its kubeconfig.
+pub(crate) fn kubeconfig() -> Option<PathBuf> {
+    given("PRESCALE_TEST_KUBECONFIG", "Kubernetes").map(PathBuf::from)
+}
+
+/// What `kubectl` says of that cluster; it fails with what `kubectl` failed with.
+#[track_caller]
+pub(crate) fn kubectl(arguments: &[&str]) -> String {
+    kubectl_with(arguments, "")
+}
+
+/// The same, with standard input.
+#[track_caller]
+pub(crate) fn kubectl_with(arguments: &[&str], input: &str) -> String {
+    let program = env::var("PRESCALE_TEST_KUBE").expect("tests/run.sh sets it with PRESCALE_TEST_KUBECONFIG");
+    let config = env::var("PRESCALE_TEST_KUBECONFIG").unwrap();
+    let mut command = Command::new(program);
+    command.args(["kubectl", "--kubeconfig", &config]).args(arguments);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl starts");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "kubectl {arguments:?}: {err}{out}");
+    out.into_owned()
+}
+
 /// A headless-capable Chromium.
 pub(crate) fn chromium() -> Option<String> {
     given("PRESCALE_TEST_CHROMIUM", "Chromium")

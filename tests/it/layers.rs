@@ -33,6 +33,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("burn*", &["forecast"]),
     ("datafusion*", &["pipeline"]),
     ("aws-*", &["actuate"]),
+    ("kube*", &["actuate"]),
+    ("k8s-openapi", &["actuate"]),
     ("redb", &["store"]),
     ("libloading", &["pipeline"]),
     ("syn", &["pipeline"]),
