@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::{AutoScalingGroup, LifecycleState};
 use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use crate::aws_error::from_sdk;
 use crate::error::refuse_unless_act;
 use crate::target::Bounds;
+use crate::wire::Wire;
 use crate::{ActuateError, Actuator, Failure};
 
 /// The first wait between two attempts; the SDK doubles it and draws a share of it.
@@ -127,6 +128,14 @@ impl AwsAsg {
         Self { settings: Arc::new(settings), client: Arc::default() }
     }
 
+    /// The group at the other end of `wire`, in the region that is set or `us-east-1`. Nothing of the environment is read, and
+    /// no endpoint but the wire's is known.
+    pub fn over(settings: AsgSettings, wire: &Wire) -> Self {
+        let region = settings.region.as_deref().unwrap_or("us-east-1");
+        let client = Client::new(&within_limits(&settings, wire.sdk_config(region)));
+        Self { settings: Arc::new(settings), client: Arc::new(OnceCell::new_with(Some(client))) }
+    }
+
     #[cfg(test)]
     pub(crate) async fn connected(settings: AsgSettings, environment: ConfigLoader) -> Self {
         let client = connect(&settings, environment).await;
@@ -225,6 +234,18 @@ impl From<&AutoScalingGroup> for Group {
 }
 
 async fn connect(settings: &AsgSettings, environment: ConfigLoader) -> Client {
+    let mut loader = environment;
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(url) = &settings.endpoint_url {
+        loader = loader.endpoint_url(url);
+    }
+    Client::new(&within_limits(settings, loader.load().await))
+}
+
+/// The same with the target's own limits of time and attempts.
+fn within_limits(settings: &AsgSettings, config: SdkConfig) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(settings.attempt_timeout.to_std())
         .operation_attempt_timeout(settings.attempt_timeout.to_std())
@@ -232,12 +253,5 @@ async fn connect(settings: &AsgSettings, environment: ConfigLoader) -> Client {
         .build();
     let retries =
         RetryConfig::standard().with_max_attempts(settings.max_attempts).with_initial_backoff(BACKOFF_FIRST.to_std());
-    let mut loader = environment.timeout_config(timeouts).retry_config(retries);
-    if let Some(region) = &settings.region {
-        loader = loader.region(Region::new(region.clone()));
-    }
-    if let Some(url) = &settings.endpoint_url {
-        loader = loader.endpoint_url(url);
-    }
-    Client::new(&loader.load().await)
+    config.into_builder().timeout_config(timeouts).retry_config(retries).build()
 }

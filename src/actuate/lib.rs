@@ -24,6 +24,7 @@ mod simulated;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod wire;
 
 use std::future::Future;
 
