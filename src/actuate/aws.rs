@@ -8,7 +8,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_autoscaling::Client;
-use aws_sdk_autoscaling::config::{Credentials, SharedHttpClient};
+use aws_sdk_autoscaling::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use prescale_domain::{Span, Timestamp};
 use prescale_telemetry::actuate::CloudCall;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::aws_error::from_sdk;
 use crate::aws_group::Group;
 use crate::bucket::{Bucket, Rate};
+use crate::wire::Wire;
 use crate::{ActuateError, Failure};
 
 /// The first wait between two attempts; the SDK doubles it and draws a share of it.
@@ -58,6 +59,13 @@ impl Connections {
     /// on the machine.
     pub fn with(credentials: Credentials, http: Option<SharedHttpClient>) -> Self {
         Self { accounts: Arc::default(), given: Some(Given { credentials, http }) }
+    }
+
+    /// Accounts at the other end of `wire`, with credentials that are worth nothing.
+    pub fn over(wire: &Wire) -> Self {
+        let credentials =
+            Credentials::builder().access_key_id("AKIDWIRE").secret_access_key("wire").provider_name("wire").build();
+        Self::with(credentials, Some(wire.http_client()))
     }
 
     pub(crate) fn account(&self, place: Place) -> Arc<Account> {
@@ -247,15 +255,20 @@ async fn load(place: &Place, given: Option<&Given>) -> SdkConfig {
         .build();
     let retries =
         RetryConfig::standard().with_max_attempts(place.max_attempts).with_initial_backoff(BACKOFF_FIRST.to_std());
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).retry_config(retries);
+    let region = place.region.clone().map(Region::new);
     if let Some(Given { credentials, http }) = given {
-        loader = loader.credentials_provider(credentials.clone()).region(Region::new("us-east-1"));
-        if let Some(http) = http {
-            loader = loader.http_client(http.clone());
-        }
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+            .region(region.unwrap_or(Region::from_static("us-east-1")))
+            .timeout_config(timeouts)
+            .retry_config(retries);
+        config.set_http_client(http.clone()).set_endpoint_url(place.endpoint_url.clone());
+        return config.build();
     }
-    if let Some(region) = &place.region {
-        loader = loader.region(Region::new(region.clone()));
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).retry_config(retries);
+    if let Some(region) = region {
+        loader = loader.region(region);
     }
     if let Some(url) = &place.endpoint_url {
         loader = loader.endpoint_url(url);

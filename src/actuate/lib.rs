@@ -34,6 +34,7 @@ mod split;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod wire;
 
 use std::future::Future;
 

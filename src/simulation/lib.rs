@@ -18,6 +18,7 @@
 //! - [`score`]: the score card as data and as a terminal table.
 //! - [`queueing`]: a fleet that serves requests one by one: latency, drops, cost, drains, lost spot units.
 //! - [`market`]: the spot market, generated or recorded.
+//! - [`aws`]: an AWS account that speaks AWS's protocols, on that market.
 //! - [`profile`]: loads of a kind, for `prescale simulate`.
 //! - [`acceptance`]: scenarios with an objective, and whether a run reached it.
 //! - [`report`]: a back-test as JSON, as a terminal table and as one HTML page.
@@ -29,6 +30,7 @@
 
 pub mod acceptance;
 pub mod arena;
+pub mod aws;
 pub mod baselines;
 pub mod experiment;
 pub mod frontier;

@@ -165,6 +165,11 @@ impl Market {
         Some(self.pools.get(pool)?.prices.at(at))
     }
 
+    /// The changes of a pool's price in a time, the last one before it included, as AWS tells them.
+    pub fn price_changes(&self, pool: usize, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, f64)> {
+        self.pools.get(pool).map_or_else(Vec::new, |pool| pool.prices.changes(from, to))
+    }
+
     /// What a unit costs from one moment to another, at the price of each moment.
     pub fn cost_usd(&self, pool: usize, from: Timestamp, to: Timestamp) -> f64 {
         self.pools.get(pool).map_or(0.0, |pool| pool.prices.integral_hours(from, to))

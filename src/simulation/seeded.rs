@@ -25,6 +25,7 @@ pub(crate) enum Purpose {
     ProfileWander = 14,
     ProfileEvents = 15,
     ProfileRecords = 16,
+    Faults = 17,
 }
 
 /// The generator for one purpose, service and moment.

@@ -76,6 +76,14 @@ impl PriceSeries {
         self.0.get(self.index(moment)).map_or(0.0, |(_, price)| *price)
     }
 
+    /// Changes in a time, and the last one before it.
+    pub(super) fn changes(&self, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, f64)> {
+        let later = self.0.iter().skip(self.index(from)).take_while(|(change, _)| *change <= to);
+        let mut changes: Vec<(Timestamp, f64)> = later.copied().collect();
+        changes.dedup_by_key(|(_, price)| *price);
+        changes
+    }
+
     /// Price times hours.
     pub(super) fn integral_hours(&self, from: Timestamp, to: Timestamp) -> f64 {
         let (mut index, mut at, mut total) = (self.index(from), from, 0.0);
