@@ -7,6 +7,7 @@ mod event_minutes;
 mod fallbacks;
 pub(crate) mod formats;
 pub(crate) mod histories;
+mod lease;
 pub(crate) mod pipelines;
 pub(crate) mod readers;
 mod shadow;
@@ -39,6 +40,7 @@ use crate::cli::Failure;
 use crate::config::{self, Config, Loaded, ServiceConfig};
 use event_log::EventTopic;
 use event_minutes::Expansion;
+use lease::Leading;
 use pipelines::{PipelineFile, Steps};
 pub(crate) use pipelines::{PipelineSpec, PipelineThread};
 use shadow::{ShadowFollower, Shadowing};
@@ -112,7 +114,12 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         events: Vec::new(),
         models: Some(models(&loaded)?),
     };
+    // A replay is nobody's rival: it acts on nothing that others act on.
+    let leading = if mode.event_clock { None } else { Some(Leading::start(&config.lease)?) };
     let mut controller = Controller::new(parts).map_err(controller_failure)?;
+    if let Some(leading) = &leading {
+        controller = controller.under(leading.watch.clone());
+    }
     let shadow = Shadowing::of(&loaded, store.as_ref()).map_err(Failure::outside)?;
     if let Some(shadow) = &shadow {
         controller = controller.followed_by(Box::new(ShadowFollower(Arc::clone(shadow))));
@@ -143,6 +150,9 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     let readers = reader.start();
 
     let ended = controller.run(inbox, mode.until_end).await;
+    if let Some(leading) = leading {
+        leading.end().await;
+    }
     stop.store(true, Ordering::Relaxed);
     shutdown.cancel();
     let pipelines = join_pipelines(pipelines);

@@ -50,6 +50,7 @@ use crate::market::MarketError;
 use answer::{Answer, Refusal};
 use bucket::Bucket;
 use fault::Faults;
+use instance::Lifecycle;
 use log::Call;
 use world::{Happening, World};
 
@@ -223,6 +224,17 @@ impl Aws {
     /// All calls so far, the oldest first.
     pub fn log(&self) -> &[CallRecord] {
         &self.log
+    }
+
+    /// Ids of the instances that there are, in the order of their launch.
+    pub fn instance_ids(&self) -> Vec<String> {
+        self.world.instances.values().map(|one| one.id.clone()).collect()
+    }
+
+    /// Instances of a group that are in service.
+    pub fn in_service(&self, group: &str) -> u32 {
+        let serving = self.world.instances.values().filter(|one| one.group == group && one.lifecycle == Lifecycle::InService);
+        u32::try_from(serving.count()).unwrap_or(u32::MAX)
     }
 
     /// The present time of the account.

@@ -8,6 +8,7 @@ mod aws;
 mod backtest;
 mod browser;
 mod calendars;
+mod campaign;
 mod campaigns;
 mod compose;
 mod covariates;

@@ -1,5 +1,6 @@
 //! Keeps a lease in the background. Rule: a renewal that fails or hangs shortens the tenure, it never ends the keeper.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prescale_domain::{Span, Timestamp};
@@ -100,12 +101,17 @@ impl<P: LeasePlace> Keeper<P> {
         }
     }
 
-    /// Goes on until it is dropped.
-    pub async fn run(mut self) {
+    /// Goes on until `end`, and gives the lease up then. Whoever acts under it has stopped before.
+    pub async fn run(mut self, end: impl Future<Output = ()>) {
+        let mut end = std::pin::pin!(end);
         loop {
             self.turn().await;
-            tokio::time::sleep(self.settings.renew.to_std()).await;
+            tokio::select! {
+                () = &mut end => break,
+                () = tokio::time::sleep(self.settings.renew.to_std()) => {}
+            }
         }
+        self.release().await;
     }
 
     /// Gives the lease up, so that nobody has to wait for its end.

@@ -167,7 +167,7 @@ async fn the_second_takes_over_when_the_first_is_gone() {
     let (one, other) = (first.watch(), second.watch());
     first.turn().await;
     assert_eq!(one.term(), Some(1));
-    let waiting = tokio::spawn(second.run());
+    let waiting = tokio::spawn(second.run(std::future::pending()));
     for _ in 0..20 {
         tokio::time::sleep(SETTINGS.renew.to_std()).await;
         first.turn().await;
