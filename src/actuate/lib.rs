@@ -19,6 +19,8 @@ mod aws_error;
 mod error;
 #[cfg(test)]
 mod fake_aws;
+#[cfg(test)]
+mod fake_kubernetes;
 mod fleet;
 mod kubernetes;
 mod simulated;
