@@ -10,6 +10,8 @@ mod lease;
 mod nodes;
 mod pause;
 mod reference;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -25,6 +25,8 @@ mod eks;
 mod error;
 #[cfg(test)]
 mod fake_aws;
+#[cfg(test)]
+mod fake_kubernetes;
 mod fleet;
 mod hand;
 mod kubernetes;

@@ -22,6 +22,7 @@ mod history;
 mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
 mod kit;
+mod kubernetes;
 mod layers;
 mod manual;
 mod model;

@@ -106,7 +106,7 @@ impl Cluster {
 
     #[cfg(test)]
     pub(crate) fn connected(settings: ClusterSettings, target: &str, config: Config) -> Self {
-        let client = Client::try_from(config).unwrap();
+        let client = connect(config, &settings).unwrap();
         Self { settings: Arc::new(settings), target: target.into(), client: Arc::new(OnceCell::new_with(Some(client))) }
     }
 
@@ -193,11 +193,8 @@ impl Cluster {
 
     async fn client(&self) -> Result<&Client, ActuateError> {
         let connecting = self.client.get_or_try_init(async || {
-            let mut config = self.config().await?;
-            config.connect_timeout = Some(self.settings.attempt_timeout.to_std());
-            // Attempts, and how long they wait, are decided here.
-            config.default_retry = false;
-            Client::try_from(config).map_err(|error| from_kube(&error, |detail| self.failure("connect", detail)))
+            let config = self.config().await?;
+            connect(config, &self.settings).map_err(|error| from_kube(&error, |detail| self.failure("connect", detail)))
         });
         connecting.await
     }
@@ -219,6 +216,13 @@ impl Cluster {
             None => Config::infer().await.map_err(|error| invalid(&error)),
         }
     }
+}
+
+fn connect(mut config: Config, settings: &ClusterSettings) -> kube::Result<Client> {
+    config.connect_timeout = Some(settings.attempt_timeout.to_std());
+    // Attempts, and how long they wait, are decided here.
+    config.default_retry = false;
+    Client::try_from(config)
 }
 
 /// Somewhere in 0 to 1. The keys of a hash map are as random as a wait needs to be.
