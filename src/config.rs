@@ -17,7 +17,9 @@ use serde_json::Value as Json;
 pub(crate) use check::refusal;
 pub(crate) use merge::Resolved;
 pub(crate) use selector::SelectorConfig;
-pub(crate) use shape::{Config, FallbackSource, HistorySource, ServiceConfig, State, TableFormat, service};
+pub(crate) use shape::{
+    Config, FallbackSource, HistorySource, LeaseConfig, ServiceConfig, State, TableFormat, service,
+};
 
 /// The embedded defaults, the only home of them.
 pub(crate) const DEFAULTS: &str = include_str!("../config/default.toml");

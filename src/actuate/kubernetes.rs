@@ -29,7 +29,7 @@ use crate::{ActuateError, Actuator};
 
 pub use cluster::{Cluster, ClusterSettings};
 pub use drain::{DrainLimits, DrainOutcome, drain_nodes};
-pub use lease::{Lease, LeaseSettings, Standing};
+pub use lease::KubernetesLease;
 pub use nodes::{AheadBy, KubernetesNodes, NodesSettings};
 pub use reference::{ObjectRef, ObjectRefError};
 

@@ -46,14 +46,14 @@ impl LeaseSettings {
         let Self { duration, renew, margin } = *self;
         let mut faults = Vec::new();
         if renew <= Span::ZERO {
-            faults.push(format!("lease.renew {renew} is not above 0s"));
+            faults.push(format!("renew {renew} is not above 0s"));
         }
         if margin <= Span::ZERO {
-            faults.push(format!("lease.margin {margin} is not above 0s"));
+            faults.push(format!("margin {margin} is not above 0s"));
         }
         if renew + renew + margin > duration {
             faults.push(format!(
-                "lease.duration {duration} is too short: it must allow for two renewals ({renew} each) and the margin ({margin})"
+                "duration {duration} is too short: it must allow for two renewals ({renew} each) and the margin ({margin})"
             ));
         }
         faults

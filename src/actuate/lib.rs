@@ -50,9 +50,8 @@ pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};
 pub use hand::{Order, carry_out, settle};
 pub use kubernetes::{
-    AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, Kubernetes, KubernetesNodes, KubernetesSettings,
-    Lease as KubernetesLease, LeaseSettings as KubernetesLeaseSettings, NodesSettings, ObjectRef, ObjectRefError,
-    ScaledAs, Standing, drain_nodes,
+    AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, Kubernetes, KubernetesLease, KubernetesNodes,
+    KubernetesSettings, NodesSettings, ObjectRef, ObjectRefError, ScaledAs, drain_nodes,
 };
 pub use lease::{Candidate, Keeper, LeasePlace, LeaseRecord, LeaseSettings, Tenure, TenureWatch};
 pub use simulated::{Simulated, SimulatedSettings};

@@ -27,8 +27,9 @@ impl Leading {
         }
         if let Some(named) = place.strip_prefix("kubernetes://") {
             let (namespace, name) = named.split_once('/').unwrap_or(("default", named));
-            let cluster = Cluster::new(config.cluster.clone());
-            return Ok(Self::keep(config, KubernetesLease::new(cluster, namespace, name)));
+            let cluster = Cluster::new(config.cluster.clone(), "lease");
+            let place = KubernetesLease::new(cluster, namespace, name, config.duration);
+            return Ok(Self::keep(config, place));
         }
         let objects = Objects::open(place).map_err(CliFailure::outside)?;
         let name = format!("lease-{}.json", config.name);
@@ -36,7 +37,7 @@ impl Leading {
     }
 
     fn keep<P: LeasePlace>(config: &LeaseConfig, place: P) -> Self {
-        let keeper = Keeper::new(&replica(), config.settings, place);
+        let keeper = Keeper::new(&replica(), config.settings(), place);
         let (watch, end) = (keeper.watch(), CancellationToken::new());
         let keeping = tokio::spawn(keeper.run(end.clone().cancelled_owned()));
         Self { watch, keeping: Some((keeping, end)) }
@@ -114,15 +115,14 @@ mod tests {
         let config = LeaseConfig {
             place: format!("file://{}", folder.path().display()),
             name: "fleet".to_owned(),
-            settings: LeaseSettings::default(),
             ..LeaseConfig::default()
         };
         let lease = |_| ObjectLease {
             objects: Arc::new(Objects::open(&config.place).unwrap()),
             name: format!("lease-{}.json", config.name),
         };
-        let mut first = Keeper::new("first", config.settings, lease(()));
-        let mut second = Keeper::new("second", config.settings, lease(()));
+        let mut first = Keeper::new("first", LeaseSettings::default(), lease(()));
+        let mut second = Keeper::new("second", LeaseSettings::default(), lease(()));
         first.turn().await;
         second.turn().await;
         assert_eq!(first.watch().term(), Some(1));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_actuate::TargetSettings;
+use prescale_actuate::{ClusterSettings, LeaseSettings, TargetSettings};
 use prescale_decide::{ScheduleFault, Timetable};
 use prescale_domain::{
     FleetChangeSettings, FreezeSettings, Mode, OpeningHours, PlanningRule, PlanningSettings, PolicySettings,
@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) schema_registry: SchemaRegistry,
     pub(crate) calendars: Calendars,
     pub(crate) state: State,
+    pub(crate) lease: LeaseConfig,
     pub(crate) serve: Serve,
     pub(crate) shadow: ShadowConfig,
     pub(crate) policy: Policy,
@@ -202,6 +203,32 @@ pub(crate) struct State {
     /// Where versions of models are, if not in `models` of `dir`: `s3://bucket/prefix` or `file:///folder`.
     pub(crate) models: String,
     pub(crate) snapshot_windows: u32,
+}
+
+/// Which of several replicas acts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LeaseConfig {
+    /// Where the lease is: empty = this is the only replica; `kubernetes://namespace/name`, `s3://bucket/prefix` or
+    /// `file:///folder`.
+    pub(crate) place: String,
+    /// What replicas of one fleet have in common.
+    pub(crate) name: String,
+    /// Of a lease in a cluster: which one.
+    #[serde(default)]
+    pub(crate) cluster: ClusterSettings,
+    /// After this long without a renewal another replica takes over.
+    pub(crate) duration: Span,
+    /// How often it is renewed, and looked at by those who wait.
+    pub(crate) renew: Span,
+    /// The holder stops this long before the lease ends.
+    pub(crate) margin: Span,
+}
+
+impl LeaseConfig {
+    pub(crate) fn settings(&self) -> LeaseSettings {
+        LeaseSettings { duration: self.duration, renew: self.renew, margin: self.margin }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -233,7 +233,8 @@ impl Aws {
 
     /// Instances of a group that are in service.
     pub fn in_service(&self, group: &str) -> u32 {
-        let serving = self.world.instances.values().filter(|one| one.group == group && one.lifecycle == Lifecycle::InService);
+        let serving =
+            self.world.instances.values().filter(|one| one.group == group && one.lifecycle == Lifecycle::InService);
         u32::try_from(serving.count()).unwrap_or(u32::MAX)
     }
 

@@ -139,7 +139,12 @@ impl World {
         let outages = (0..dice.within(0, 3)).map(|_| {
             let (from, until) = dice.window(120);
             let kinds = [Outage::Refuses, Outage::Hangs, Outage::Swallows];
-            (usize::try_from(dice.within(0, 2)).unwrap(), from, until, kinds[usize::try_from(dice.within(0, 2)).unwrap()])
+            (
+                usize::try_from(dice.within(0, 2)).unwrap(),
+                from,
+                until,
+                kinds[usize::try_from(dice.within(0, 2)).unwrap()],
+            )
         });
         let shelf = Shelf { record: Mutex::default(), outages: outages.collect() };
         Self {
@@ -170,7 +175,8 @@ impl World {
     /// The wall clock of a replica.
     fn clock(&self, replica: usize) -> Timestamp {
         let passed = self.passed();
-        let skew = self.skews[replica].iter().rev().find(|(from, _)| *from <= passed).map_or(Span::ZERO, |(_, skew)| *skew);
+        let skew =
+            self.skews[replica].iter().rev().find(|(from, _)| *from <= passed).map_or(Span::ZERO, |(_, skew)| *skew);
         self.now() + skew
     }
 
@@ -202,7 +208,12 @@ impl World {
         let watches = self.watches.lock().unwrap();
         let acts = |replica: usize| watches[replica].as_ref().is_some_and(|watch| watch.left().is_ok());
         if !acts(replica) || acts(1 - replica) {
-            self.wrong(format!("{} by replica {replica}: it acts {}, the other {}", record.operation, acts(replica), acts(1 - replica)));
+            self.wrong(format!(
+                "{} by replica {replica}: it acts {}, the other {}",
+                record.operation,
+                acts(replica),
+                acts(1 - replica)
+            ));
         }
         let Some(units) = record.parameters.get("DesiredCapacity").and_then(|units| units.parse::<u32>().ok()) else {
             self.wrong(format!("{} was called, which nothing asks for", record.operation));
@@ -218,8 +229,8 @@ impl World {
         if units < *desired && blind {
             self.wrong(format!("scaled in from {desired} to {units} on a load of {age} ago"));
         }
-        let took_effect = record.error.is_none()
-            && matches!(record.fault, None | Some(FaultKind::LostAnswer | FaultKind::Delay(_)));
+        let took_effect =
+            record.error.is_none() && matches!(record.fault, None | Some(FaultKind::LostAnswer | FaultKind::Delay(_)));
         if took_effect {
             *desired = units;
         }
@@ -319,7 +330,8 @@ async fn decide_and_act(
         }
         let told = world.told();
         inputs.at = now;
-        inputs.load = told.map(|(load, _)| load).filter(|_| told.is_some_and(|(_, end)| now.since(end) < Span::from_secs(60)));
+        inputs.load =
+            told.map(|(load, _)| load).filter(|_| told.is_some_and(|(_, end)| now.since(end) < Span::from_secs(60)));
         inputs.load_window_end = told.map(|(_, end)| end);
         inputs.target = found;
         let decision: Decision = decide(&inputs);
@@ -401,8 +413,9 @@ async fn play(seed: u64) -> Vec<String> {
         tokio::spawn(live(Arc::clone(&world), replica, life, Arc::clone(&journals[replica])))
     };
     let mut lives = [begin(0, 0), begin(1, 0)];
-    let mut deaths: Vec<(Span, usize, Span)> =
-        (0..dice.within(0, 3)).map(|_| (dice.moment(), usize::try_from(dice.within(0, 1)).unwrap(), Span::from_secs(dice.within(0, 90)))).collect();
+    let mut deaths: Vec<(Span, usize, Span)> = (0..dice.within(0, 3))
+        .map(|_| (dice.moment(), usize::try_from(dice.within(0, 1)).unwrap(), Span::from_secs(dice.within(0, 90))))
+        .collect();
     let storm = dice.chance(0.3).then(|| dice.moment());
     deaths.sort();
     let mut storms: Vec<Span> = storm.into_iter().collect();
@@ -458,7 +471,8 @@ fn check_end(world: &World, journals: &[Arc<Mutex<Vec<(Actuation, u32)>>>; 2]) {
     let most = ((load / (UNIT_CAPACITY * 0.6)).ceil() * 1.12 + 1.0) as u32;
     let most = most.max(world.min).min(world.max);
     if !(least..=most).contains(&desired) {
-        world.wrong(format!("the group ends with {desired} units for a load of {load}: {least} to {most} are expected"));
+        world
+            .wrong(format!("the group ends with {desired} units for a load of {load}: {least} to {most} are expected"));
     }
     let serving = world.aws.lock().unwrap().in_service("web");
     if serving != desired {

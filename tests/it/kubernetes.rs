@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use prescale_actuate::{
-    Actuator, AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, KubernetesSettings, Lease, LeaseSettings,
-    NodesSettings, ScaledAs, Standing, Target, TargetSettings, drain_nodes,
+    Actuator, AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, Keeper, KubernetesLease,
+    KubernetesSettings, LeaseSettings, NodesSettings, ScaledAs, Standing, Target, TargetSettings, drain_nodes,
 };
 use prescale_domain::{Clock, Decision, Mode, Outcome, Span, SystemClock, Timestamp};
 use serde_json::{Value, json};
@@ -430,41 +430,32 @@ async fn a_lease_has_one_holder_at_a_time() {
     let Some(kubeconfig) = kit::kubeconfig() else { return };
     let space = namespace("lease");
     let settings =
-        LeaseSettings { namespace: space.clone(), name: "prescale".to_owned(), duration: Span::from_secs(3) };
-    let lease =
-        |me: &str| Lease::new(Cluster::new(cluster(&kubeconfig), "lease of a test"), settings.clone(), me.to_owned());
-    let held = |standing: &Standing| match standing {
-        Standing::Holds { token, until } => Some((*token, *until)),
-        Standing::Waits { .. } => None,
+        LeaseSettings { duration: Span::from_secs(4), renew: Span::from_secs(1), margin: Span::from_secs(1) };
+    let keeper = |me: &str| {
+        let cluster = Cluster::new(cluster(&kubeconfig), "lease of a test");
+        Keeper::new(me, settings, KubernetesLease::new(cluster, &space, "prescale", settings.duration))
     };
-    // When each says that it holds it, with which token.
-    let mut claims: Vec<(&str, Timestamp, Timestamp, u32)> = Vec::new();
-    let (mut a, mut b) = (lease("a"), lease("b"));
+    let (mut a, mut b) = (keeper("a"), keeper("b"));
+    let (of_a, of_b) = (a.watch(), b.watch());
     let start = Instant::now();
+    let mut terms: Vec<(char, u64)> = Vec::new();
     while start.elapsed() < Duration::from_secs(12) {
         // After a third of the time the first one stops renewing, as a process does that hangs or died.
-        let mut turns = vec![("b", &mut b)];
         if start.elapsed() < Duration::from_secs(4) {
-            turns.insert(0, ("a", &mut a));
+            a.turn().await;
         }
-        for (name, replica) in turns {
-            if let Some((token, until)) = held(&replica.step(&SystemClock).await.unwrap()) {
-                claims.push((name, SystemClock.now(), until, token));
-            }
-        }
+        b.turn().await;
+        assert!(of_a.left().is_err() || of_b.left().is_err(), "both act");
+        terms.extend(of_a.term().map(|term| ('a', term)).into_iter().chain(of_b.term().map(|term| ('b', term))));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let (of_a, of_b): (Vec<_>, Vec<_>) = claims.iter().partition(|(name, ..)| *name == "a");
-    assert!(of_a.len() > 3 && of_b.len() > 3, "{claims:?}");
-    let last_of_a = of_a.iter().map(|(_, _, until, _)| *until).max().unwrap();
-    let first_of_b = of_b.iter().map(|(_, from, ..)| *from).min().unwrap();
-    assert!(first_of_b >= last_of_a, "b acts from {first_of_b} on, a until {last_of_a}");
-    assert!(of_a.iter().all(|claim| claim.3 == of_a[0].3) && of_b.iter().all(|claim| claim.3 == of_a[0].3 + 1));
+    terms.dedup();
+    assert_eq!(terms, [('a', 1), ('b', 2)]);
     // Given up, it is taken without a wait, and the old holder learns of it.
-    b.release().await.unwrap();
-    assert!(held(&a.step(&SystemClock).await.unwrap()).is_some_and(|(token, _)| token == of_a[0].3 + 2));
-    let Standing::Waits { holder, .. } = b.step(&SystemClock).await.unwrap() else { panic!("a holds it") };
-    assert_eq!(holder, "a");
+    b.release().await;
+    a.turn().await;
+    b.turn().await;
+    assert_eq!((of_a.term(), of_b.left()), (Some(3), Err("replica `a` has the lease".to_owned())));
     assert_eq!(get(&space, "lease/prescale")["spec"]["holderIdentity"], "a");
 }
 

@@ -209,5 +209,5 @@ fn a_lease_that_is_too_short_is_told() {
     let short = LeaseSettings { duration: Span::from_secs(10), renew: Span::from_secs(4), margin: Span::from_secs(3) };
     assert_eq!(short.faults().len(), 1);
     let none = LeaseSettings { renew: Span::ZERO, margin: Span::ZERO, ..SETTINGS };
-    assert_eq!(none.faults(), ["lease.renew 0s is not above 0s", "lease.margin 0s is not above 0s"]);
+    assert_eq!(none.faults(), ["renew 0s is not above 0s", "margin 0s is not above 0s"]);
 }
