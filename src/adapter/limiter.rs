@@ -80,7 +80,8 @@ impl Limiter {
             let millis = (lacks / rate * 1000.0).ceil();
             Span::from_millis(millis as i64)
         });
-        Verdict { admitted, remaining: (self.level - floor).max(0.0) as u64, retry_after }
+        let remaining = if admitted { (self.level - floor).max(0.0) as u64 } else { 0 };
+        Verdict { admitted, remaining, retry_after }
     }
 
     /// Returns the hits of an admitted request that did not go on, for another reason.
