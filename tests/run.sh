@@ -178,6 +178,11 @@ find_programs() {
   else
     lack "Prometheus (Debian: apt-get install prometheus)"
   fi
+  if PRESCALE_TEST_GRPC_CLIENT=$("$kit/grpc_client.sh" 2>"$state/grpc_client.log"); then
+    export PRESCALE_TEST_GRPC_CLIENT
+  else
+    lack "the clients of KEDA and Envoy: $(tail -n 1 "$state/grpc_client.log")"
+  fi
   if debian_package docker-compose docker-compose; then
     PRESCALE_TEST_COMPOSE=$(command -v docker-compose)
     export PRESCALE_TEST_COMPOSE

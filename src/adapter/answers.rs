@@ -132,3 +132,47 @@ impl Desk {
         Ok(answer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{HandClock, Known, Scripted};
+
+    fn minute(minute: i64) -> Timestamp {
+        Timestamp::from_millis(0) + Span::from_minutes(minute)
+    }
+
+    fn desk(known: Known, now: Timestamp) -> Desk {
+        Desk::new(Arc::new(Scripted::new([("web", known)])), Arc::new(HandClock::new(now)), Span::from_minutes(3))
+    }
+
+    #[test]
+    fn an_answer_is_given_until_it_is_too_old() {
+        let known = Known { at: minute(10), units: Some(3), ..Known::default() };
+        let units = |now| desk(known.clone(), now).units(&ServiceName::new("web"), None);
+        let fresh = Ok(Dated { value: 3, at: minute(10) });
+        // Clocks of two machines differ: what is of a moment ahead is new.
+        for now in [minute(9), minute(10), minute(13)] {
+            assert_eq!(units(now), fresh, "{now}");
+        }
+        let stale = units(minute(13) + Span::from_millis(1)).unwrap_err();
+        assert_eq!(stale.to_string(), "the number of units of service `web` is 180001ms old, more than 3m");
+    }
+
+    #[test]
+    fn a_number_that_makes_no_sense_is_none() {
+        let web = ServiceName::new("web");
+        for number in [f64::NAN, f64::INFINITY, -1.0] {
+            let admission = Some(Admission { share: 0.5, rate: Some(number) });
+            let known = Known { load: Some(number), unit_capacity: Some(number), admission, ..Known::default() };
+            let desk = desk(known, minute(0));
+            assert!(matches!(desk.load(&web, None), Err(Absent::Value { .. })), "{number}");
+            assert!(matches!(desk.unit_capacity(&web), Err(Absent::Value { .. })), "{number}");
+            assert!(matches!(desk.admission(&web), Err(Absent::Value { .. })), "{number}");
+        }
+        let nothing = Known { unit_capacity: Some(0.0), ..Known::default() };
+        assert!(desk(nothing, minute(0)).unit_capacity(&web).is_err(), "a unit that carries nothing");
+        let unclear = Known { admission: Some(Admission { share: f64::NAN, rate: None }), ..Known::default() };
+        assert!(desk(unclear, minute(0)).admission(&web).is_err());
+    }
+}

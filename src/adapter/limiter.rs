@@ -25,6 +25,9 @@ const MOVES_HITS: f64 = 4.0;
 /// More hits in one request count as so many: it would lock out all others for as long.
 const HITS_MAX: u64 = 1_000_000;
 
+/// Nobody is told to wait for longer: the advice will be another by then.
+const WAIT_MAX: Span = Span::from_minutes(60);
+
 /// The credit of one service.
 #[derive(Clone, Debug)]
 pub struct Limiter {
@@ -63,6 +66,8 @@ impl Limiter {
             Some(rate) => self.fill(now, rate, gap * self.classes as f64),
             None => {
                 self.filled = None;
+                // Only what was saved up at a rate, or given back, is above it.
+                self.level = self.level.min(gap * self.classes as f64);
                 self.level += advised.share.clamp(0.0, 1.0) * hits;
             }
         }
@@ -78,9 +83,10 @@ impl Limiter {
         let lacks = needed - self.level;
         let retry_after = advised.rate.filter(|rate| !admitted && *rate > 0.0).map(|rate| {
             let millis = (lacks / rate * 1000.0).ceil();
-            Span::from_millis(millis as i64)
+            Span::from_millis(millis as i64).min(WAIT_MAX)
         });
-        Verdict { admitted, remaining: (self.level - floor).max(0.0) as u64, retry_after }
+        let remaining = if admitted { (self.level - floor).max(0.0) as u64 } else { 0 };
+        Verdict { admitted, remaining, retry_after }
     }
 
     /// Returns the hits of an admitted request that did not go on, for another reason.

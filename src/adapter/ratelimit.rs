@@ -75,9 +75,10 @@ impl RateLimits {
         let class = self.settings.class(entry(&self.settings.priority_key));
         let open = |outcome| Answer { class, outcome, limited: None };
         let Some(name) = entry(&self.settings.service_key) else { return open(RateLimitOutcome::Unknown) };
-        let advised = self.desk.service(name).and_then(|service| Ok((self.desk.admission(&service)?.value, service)));
-        let (advised, service) = match advised {
-            Ok(advised) => advised,
+        // Not looked up first: it is asked for every request, and who is not known has no advice.
+        let service = ServiceName::new(name);
+        let advised = match self.desk.admission(&service) {
+            Ok(advised) => advised.value,
             Err(Absent::Stale { .. }) => return open(RateLimitOutcome::Stale),
             Err(Absent::Service { .. } | Absent::Value { .. }) => return open(RateLimitOutcome::Unknown),
         };

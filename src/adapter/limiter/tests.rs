@@ -227,3 +227,23 @@ fn whoever_waits_as_long_as_told_goes_on() {
     let moves = Span::from_millis((MOVES_HITS / 2.0 * 1000.0) as i64);
     assert!(limiter.ask(at(0) + told + moves, advised, 0, 1).admitted);
 }
+
+#[test]
+fn what_was_saved_up_at_a_rate_does_not_go_on_at_once_at_a_share() {
+    let mut limiter = Limiter::new(CLASSES);
+    for now in [0, 60_000] {
+        limiter.ask(at(now), Admission { share: 0.5, rate: Some(4000.0) }, 0, 1);
+    }
+    let went = (0..200).filter(|_| limiter.ask(at(60_000), share(0.0), 0, 1).admitted).count();
+    assert!(went <= DEPTH as usize, "{went}");
+}
+
+#[test]
+fn numbers_at_their_limits_lock_nobody_out_for_ever() {
+    let mut limiter = Limiter::new(CLASSES);
+    let advised = |rate| Admission { share: 0.5, rate: Some(rate) };
+    assert!(limiter.ask(at(0), advised(1e300), usize::MAX, u64::MAX).admitted);
+    let refused = limiter.ask(at(0), advised(f64::MIN_POSITIVE), 0, 1);
+    assert_eq!(refused, Verdict { admitted: false, remaining: 0, retry_after: Some(WAIT_MAX) });
+    assert!(limiter.ask(at(1_100_000), advised(1000.0), 0, 1).admitted);
+}
