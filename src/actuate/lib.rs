@@ -20,11 +20,14 @@ mod docker;
 mod error;
 #[cfg(test)]
 mod fake_aws;
+#[cfg(test)]
+mod fake_http;
 mod fleet;
 mod simulated;
 mod target;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::future::Future;
 
@@ -36,6 +39,7 @@ pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};
 pub use simulated::{Simulated, SimulatedSettings};
 pub use target::{Target, TargetSettings};
+pub use webhook::{Secret, Webhook, WebhookSettings};
 
 /// Something whose capacity can be seen and set.
 pub trait Actuator {

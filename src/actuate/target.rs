@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActuateError, Actuator, AsgSettings, AwsAsg, ContainerGroup, ContainerGroupSettings, Failure, Simulated,
-    SimulatedSettings, SwarmService, SwarmServiceSettings,
+    SimulatedSettings, SwarmService, SwarmServiceSettings, Webhook, WebhookSettings,
 };
 
 /// What a service is scaled by, as configured.
@@ -22,6 +22,8 @@ pub enum TargetSettings {
     Docker(ContainerGroupSettings),
     /// A service of a Docker swarm.
     Swarm(SwarmServiceSettings),
+    /// Anything else, behind a URL.
+    Webhook(WebhookSettings),
 }
 
 /// A target at work. Clones share their connection, or their fleet.
@@ -31,6 +33,7 @@ pub enum Target {
     AwsAsg(AwsAsg),
     Docker(ContainerGroup),
     Swarm(SwarmService),
+    Webhook(Webhook),
 }
 
 /// The same for whatever kind it is.
@@ -41,6 +44,7 @@ macro_rules! each {
             Self::AwsAsg($target) => $does,
             Self::Docker($target) => $does,
             Self::Swarm($target) => $does,
+            Self::Webhook($target) => $does,
         }
     };
 }
@@ -68,6 +72,7 @@ impl TargetSettings {
             Self::AwsAsg(settings) => Target::AwsAsg(AwsAsg::new(settings.clone())),
             Self::Docker(settings) => Target::Docker(ContainerGroup::new(settings.clone())),
             Self::Swarm(settings) => Target::Swarm(SwarmService::new(settings.clone())),
+            Self::Webhook(settings) => Target::Webhook(Webhook::new(settings.clone())),
         })
     }
 

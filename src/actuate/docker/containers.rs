@@ -10,7 +10,8 @@ use std::sync::Arc;
 use bollard::errors::Error as Bollard;
 use bollard::models::NetworkConnectRequest;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use futures::StreamExt;
 use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
@@ -125,7 +126,9 @@ impl ContainerGroupSettings {
 
     pub(crate) fn describe(&self) -> String {
         let words: Vec<_> = match (&self.project, &self.service) {
-            (Some(project), Some(service)) if self.labels.is_empty() => return format!("containers `{project}/{service}`"),
+            (Some(project), Some(service)) if self.labels.is_empty() => {
+                return format!("containers `{project}/{service}`");
+            }
             _ => self.selector().into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
         };
         format!("containers `{}`", words.join(","))
@@ -379,7 +382,9 @@ async fn all_of<F: Future<Output = Result<(), ActuateError>>>(changes: Vec<F>) -
 fn gone_is_fine(answer: Result<(), Bollard>) -> Result<(), Bollard> {
     match answer {
         Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-        Err(Bollard::DockerResponseServerError { status_code: 409, message }) if message.contains("already in progress") => {
+        Err(Bollard::DockerResponseServerError { status_code: 409, message })
+            if message.contains("already in progress") =>
+        {
             Ok(())
         }
         other => other,

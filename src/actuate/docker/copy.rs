@@ -54,7 +54,8 @@ impl Blueprint {
             (body.hostname, body.exposed_ports) = (None, None);
         }
         body.host_config = Some(host);
-        let mut networks: Vec<_> = source.network_settings.and_then(|settings| settings.networks)?.into_iter().collect();
+        let mut networks: Vec<_> =
+            source.network_settings.and_then(|settings| settings.networks)?.into_iter().collect();
         networks.retain(|(network, _)| !SHARED.contains(&network.as_str()));
         networks.sort_by_key(|(network, _)| (*network != mode, network.clone()));
         let others = join(&mut body, networks.into_iter().map(|(network, at)| (network, endpoint(at, &short, &name))));
@@ -101,9 +102,8 @@ fn join(
     body: &mut ContainerCreateBody,
     mut networks: impl Iterator<Item = (String, EndpointSettings)>,
 ) -> Vec<(String, EndpointSettings)> {
-    body.networking_config = networks
-        .next()
-        .map(|first| NetworkingConfig { endpoints_config: Some(HashMap::from([first])) });
+    body.networking_config =
+        networks.next().map(|first| NetworkingConfig { endpoints_config: Some(HashMap::from([first])) });
     networks.collect()
 }
 

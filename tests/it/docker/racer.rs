@@ -40,7 +40,8 @@ async fn pass(mut stream: UnixStream, engine: String, service: String, raced: Ar
         let count = raced.fetch_add(1, Ordering::Relaxed) + 1;
         if count <= times {
             let label = format!("racer={count}");
-            let words = ["service", "update", "--detach", "--quiet", "--label-add", &label, &service].map(str::to_owned);
+            let words =
+                ["service", "update", "--detach", "--quiet", "--label-add", &label, &service].map(str::to_owned);
             let change = move || drop(super::docker(&engine, &words.each_ref().map(String::as_str)));
             tokio::task::spawn_blocking(change).await.unwrap();
         }
