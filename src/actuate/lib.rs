@@ -16,6 +16,7 @@
 
 mod aws_asg;
 mod aws_error;
+mod cloudwatch;
 mod docker;
 mod error;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use std::future::Future;
 use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
 
 pub use aws_asg::{AsgSettings, AwsAsg};
+pub use cloudwatch::{CloudWatch, CloudWatchSettings, Measure, MetricQuery, Sent, measures};
 pub use docker::{ContainerGroup, ContainerGroupSettings, ContainerTemplate, SwarmService, SwarmServiceSettings};
 pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};

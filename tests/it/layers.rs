@@ -32,6 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("burn*", &["forecast"]),
     ("datafusion*", &["pipeline"]),
     ("aws-*", &["actuate"]),
+    ("bollard", &["actuate"]),
     ("redb", &["store"]),
     ("libloading", &["pipeline"]),
     ("syn", &["pipeline"]),
