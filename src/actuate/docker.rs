@@ -6,6 +6,8 @@ mod copy;
 mod engine;
 mod group;
 mod swarm;
+#[cfg(test)]
+mod tests;
 
 pub use containers::{ContainerGroup, ContainerGroupSettings, ContainerTemplate};
 pub use swarm::{SwarmService, SwarmServiceSettings};

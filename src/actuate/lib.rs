@@ -20,6 +20,7 @@ mod aws_error;
 mod aws_group;
 mod aws_trouble;
 mod bucket;
+mod cloudwatch;
 mod docker;
 mod eks;
 mod error;
@@ -27,6 +28,7 @@ mod error;
 mod fake_aws;
 #[cfg(test)]
 mod fake_kubernetes;
+mod fake_http;
 mod fleet;
 mod hand;
 mod kubernetes;
@@ -37,6 +39,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 pub mod wire;
+mod webhook;
 
 use std::future::Future;
 
@@ -44,6 +47,7 @@ use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
 
 pub use aws::Connections;
 pub use aws_asg::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, AwsAsg, WarmPoolSettings};
+pub use cloudwatch::{CloudWatch, CloudWatchSettings, Measure, MetricQuery, Sent, measures};
 pub use docker::{ContainerGroup, ContainerGroupSettings, ContainerTemplate, SwarmService, SwarmServiceSettings};
 pub use eks::{EksNodegroups, EksSettings, EksWrites};
 pub use error::{ActuateError, Failure};
@@ -56,6 +60,7 @@ pub use kubernetes::{
 pub use lease::{Candidate, Keeper, LeasePlace, LeaseRecord, LeaseSettings, Tenure, TenureWatch};
 pub use simulated::{Simulated, SimulatedSettings};
 pub use target::{Target, TargetSettings};
+pub use webhook::{Secret, Webhook, WebhookSettings};
 
 /// Something whose capacity can be seen and set.
 pub trait Actuator {

@@ -6,9 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, ContainerGroup, ContainerGroupSettings, EksNodegroups,
-    EksSettings, Failure, Kubernetes, KubernetesNodes, KubernetesSettings, NodesSettings, Simulated, SimulatedSettings,
-    SwarmService, SwarmServiceSettings,
+    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, ContainerGroup, ContainerGroupSettings, EksNodegroups, EksSettings, Failure, Kubernetes, KubernetesNodes, KubernetesSettings, NodesSettings, Simulated, SimulatedSettings, SwarmService, SwarmServiceSettings, Webhook, WebhookSettings,
 };
 
 /// What a service is scaled by, as configured.
@@ -29,6 +27,8 @@ pub enum TargetSettings {
     Kubernetes(KubernetesSettings),
     /// Nodes of a Kubernetes cluster, ahead of the pods of a workload.
     KubernetesNodes(NodesSettings),
+    /// Anything else, behind a URL.
+    Webhook(WebhookSettings),
 }
 
 /// A target at work. Clones share their connection, or their fleet.
@@ -41,6 +41,7 @@ pub enum Target {
     Swarm(SwarmService),
     Kubernetes(Kubernetes),
     KubernetesNodes(KubernetesNodes),
+    Webhook(Webhook),
 }
 
 /// The same for whatever kind it is.
@@ -54,6 +55,7 @@ macro_rules! each {
             Self::Swarm($target) => $does,
             Self::Kubernetes($target) => $does,
             Self::KubernetesNodes($target) => $does,
+            Self::Webhook($target) => $does,
         }
     };
 }
@@ -89,6 +91,7 @@ impl TargetSettings {
             Self::Swarm(settings) => Target::Swarm(SwarmService::new(settings.clone())),
             Self::Kubernetes(settings) => Target::Kubernetes(Kubernetes::new(settings.clone())),
             Self::KubernetesNodes(settings) => Target::KubernetesNodes(KubernetesNodes::new(settings.clone())),
+            Self::Webhook(settings) => Target::Webhook(Webhook::new(settings.clone())),
         })
     }
 

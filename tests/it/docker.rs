@@ -92,8 +92,8 @@ async fn settled(target: &Target, units: u32) {
 #[tokio::test]
 async fn containers_follow_the_wish_and_copies_are_like_their_source() {
     let Some(host) = kit::docker() else { return };
-    let (name, label) = (kit::unique("web"), kit::unique("l"));
-    let labels = format!("group={label}");
+    let (base, label) = (kit::unique("web"), kit::unique("l"));
+    let (name, labels) = (format!("{base}-1"), format!("group={label}"));
     docker(
         &host,
         &[
@@ -131,7 +131,7 @@ async fn containers_follow_the_wish_and_copies_are_like_their_source() {
     let stranger = kit::unique("stranger");
     docker(&host, &["run", "--detach", "--name", &stranger, "--label", "group=other", "prescale-test"]);
     // It has the name that the second copy would have.
-    docker(&host, &["create", "--name", &format!("{name}-3"), "prescale-test"]);
+    docker(&host, &["create", "--name", &format!("{base}-3"), "prescale-test"]);
     let target = build(group(&host, ("group", &label), 0, 20));
     settled(&target, 1).await;
 
@@ -173,13 +173,14 @@ async fn containers_follow_the_wish_and_copies_are_like_their_source() {
 async fn copies_are_of_the_same_image_whatever_its_name_means_by_now() {
     let Some(host) = kit::docker() else { return };
     let (image, label) = (kit::unique("image"), kit::unique("l"));
+    let name = format!("{label}-web");
     docker(&host, &["tag", "prescale-test", &image]);
-    docker(&host, &["run", "--detach", "--name", &label, "--label", &format!("group={label}"), &image]);
-    let first = docker(&host, &["inspect", "--format", "{{.Image}}", &label]);
-    docker(&host, &["commit", "--change", "ENV NEWER=yes", &label, &image]);
+    docker(&host, &["run", "--detach", "--name", &name, "--label", &format!("group={label}"), &image]);
+    let first = docker(&host, &["inspect", "--format", "{{.Image}}", &name]);
+    docker(&host, &["commit", "--change", "ENV NEWER=yes", &name, &image]);
     let target = build(group(&host, ("group", &label), 0, 5));
     target.apply(&decision(2), NOW).await.unwrap();
-    let copy = inspect(&host, &format!("{label}-2"));
+    let copy = inspect(&host, &format!("{name}-2"));
     assert_eq!(copy["Image"], first);
 }
 
@@ -206,22 +207,26 @@ async fn what_does_not_serve_is_not_ready_and_goes_first() {
             ],
         );
     };
-    start("1", "false");
-    start("2", "true");
-    start("3", "true");
-    docker(&host, &["pause", &format!("{label}-2")]);
+    for (name, health) in [("1", "true"), ("2", "false"), ("3", "true")] {
+        start(name, health);
+    }
     let target = build(group(&host, ("group", &label), 0, 5));
-    let mut state = target.observe(NOW).await.unwrap();
+    let told = async || {
+        let state = target.observe(NOW).await.unwrap();
+        (state.desired, state.ready)
+    };
     for _ in 0..300 {
-        if state.ready == Some(1) {
+        if told().await == (3, Some(2)) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-        state = target.observe(NOW).await.unwrap();
     }
-    assert_eq!((state.desired, state.ready), (3, Some(1)));
-    target.apply(&decision(1), NOW).await.unwrap();
-    assert_eq!(running(&host, &labels), [format!("{label}-3")]);
+    assert_eq!(told().await, (3, Some(2)));
+    for left in [vec!["1", "3"], vec!["1"]] {
+        target.apply(&decision(u32::try_from(left.len()).unwrap()), NOW).await.unwrap();
+        let left: Vec<_> = left.iter().map(|name| format!("{label}-{name}")).collect();
+        assert_eq!(running(&host, &labels), left);
+    }
 }
 
 #[tokio::test]
@@ -320,8 +325,8 @@ async fn a_compose_service_grows_and_stays_what_compose_knows() {
     labels["com.docker.compose.container-number"] = json!("3");
     assert_eq!(copy["Config"]["Labels"], labels);
     assert_eq!(copy["Config"]["Env"], source["Config"]["Env"]);
-    // Compose counts them as its own, and finds nothing to be made anew.
-    assert_eq!(composed(&["ps", "--quiet", "web"]).lines().count(), 3);
+    // Compose counts them as its own, beside the one-off, and finds nothing to be made anew.
+    assert_eq!(composed(&["ps", "--quiet", "web"]).lines().count(), 4);
     composed(&["up", "--detach", "--scale", "web=3"]);
     assert_eq!(inspect(&host, &name(3))["Id"], copy["Id"]);
 
@@ -333,7 +338,8 @@ async fn a_compose_service_grows_and_stays_what_compose_knows() {
 }
 
 /// A service with more settings than one would like to lose.
-fn create_service(host: &str, name: &str, replicas: &str) {
+fn create_service(host: &str, name: &str, port: u16) {
+    let port = format!("published={port},target=80,mode=host");
     docker(
         host,
         &[
@@ -346,6 +352,7 @@ fn create_service(host: &str, name: &str, replicas: &str) {
             name,
             "--replicas",
             replicas,
+            "1",
             "--label",
             "team=shop",
             "--container-label",
@@ -399,6 +406,7 @@ fn create_service(host: &str, name: &str, replicas: &str) {
             "web-{{.Task.Slot}}",
             "--publish",
             "published=18090,target=80,mode=host",
+            &port,
             "--replicas-max-per-node",
             "50",
             "prescale-test",
@@ -422,7 +430,7 @@ fn with_replicas(mut spec: Value, replicas: u32) -> Value {
 async fn replicas_of_a_swarm_service_change_and_nothing_else_of_it() {
     let Some(host) = kit::docker() else { return };
     let name = kit::unique("svc");
-    create_service(&host, &name, "1");
+    create_service(&host, &name, 18090);
     let before = spec(&host, &name);
     let target = swarm(&host, &name);
     settled(&target, 1).await;
@@ -445,7 +453,7 @@ async fn replicas_of_a_swarm_service_change_and_nothing_else_of_it() {
 async fn anothers_change_of_a_service_in_between_is_kept() {
     let Some(host) = kit::docker() else { return };
     let name = kit::unique("svc");
-    create_service(&host, &name, "1");
+    create_service(&host, &name, 18091);
     let before = spec(&host, &name);
     let racer = Racer::start(&host, &name, 1);
     let outcome = swarm(&racer.host, &name).apply(&decision(4), NOW).await.unwrap();

@@ -35,6 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aws-*", &["actuate"]),
     ("kube*", &["actuate"]),
     ("k8s-openapi", &["actuate"]),
+    ("bollard", &["actuate"]),
     ("redb", &["store"]),
     ("libloading", &["pipeline"]),
     ("syn", &["pipeline"]),

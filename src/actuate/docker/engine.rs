@@ -5,9 +5,18 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use bollard::errors::Error as Bollard;
 use bollard::{API_DEFAULT_VERSION, Docker};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use hyperlocal::UnixConnector;
 use prescale_domain::Span;
 use prescale_telemetry::actuate::CloudCall;
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::{ActuateError, Failure};
@@ -59,7 +68,7 @@ impl Engine {
     pub(super) async fn ask<T>(
         &self,
         call: Call,
-        answer: impl Future<Output = Result<T, bollard::errors::Error>>,
+        answer: impl Future<Output = Result<T, Bollard>>,
     ) -> Result<T, ActuateError> {
         self.ask_for(call, self.limit, answer).await
     }
@@ -69,7 +78,7 @@ impl Engine {
         &self,
         call: Call,
         longer: Span,
-        answer: impl Future<Output = Result<T, bollard::errors::Error>>,
+        answer: impl Future<Output = Result<T, Bollard>>,
     ) -> Result<T, ActuateError> {
         self.ask_for(call, self.limit + longer, answer).await
     }
@@ -78,7 +87,7 @@ impl Engine {
         &self,
         Call { name, operation }: Call,
         limit: Span,
-        answer: impl Future<Output = Result<T, bollard::errors::Error>>,
+        answer: impl Future<Output = Result<T, Bollard>>,
     ) -> Result<T, ActuateError> {
         let failure = |detail: String| self.failure(operation, detail);
         let result = match tokio::time::timeout(limit.to_std(), answer).await {
@@ -87,6 +96,45 @@ impl Engine {
         };
         CloudCall { operation: name, failure: result.as_ref().err().map(ActuateError::code) }.emit();
         result
+    }
+
+    /// What the engine tells below `path`, whole: bollard's types leave out what they do not know, and some that they mean to
+    /// know, such as a service's health check. What is written back must have been read as it was.
+    pub(super) async fn read(&self, call: Call, path: &str) -> Result<Value, ActuateError> {
+        let version = self.client().await?.client_version();
+        let request = self.exchange(Method::GET, format!("/v{version}{path}"), Bytes::new());
+        self.ask(call, async { Ok(serde_json::from_slice(&request.await?)?) }).await
+    }
+
+    /// Gives the engine `body`.
+    pub(super) async fn write(&self, call: Call, path: &str, body: &Value) -> Result<(), ActuateError> {
+        let version = self.client().await?.client_version();
+        let request = self.exchange(Method::POST, format!("/v{version}{path}"), Bytes::from(body.to_string()));
+        self.ask(call, request).await.map(drop)
+    }
+
+    async fn exchange(&self, method: Method, path: String, body: Bytes) -> Result<Bytes, Bollard> {
+        let uri = match self.host.strip_prefix("unix://") {
+            Some(socket) => hyperlocal::Uri::new(socket, &path).into(),
+            None => format!("http://{}{path}", self.host.split("://").last().unwrap_or_default()).parse()?,
+        };
+        let request =
+            Request::builder().method(method).uri::<hyper::Uri>(uri).header("content-type", "application/json");
+        let request = request.body(Full::new(body))?;
+        let client = Client::builder(TokioExecutor::new());
+        let answer = match self.host.starts_with("unix://") {
+            true => client.build(UnixConnector).request(request).await?,
+            false => client.build(HttpConnector::new()).request(request).await?,
+        };
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let told = serde_json::from_slice::<Value>(&body).ok();
+        let message = told.as_ref().and_then(|told| told.get("message")?.as_str());
+        let message = message.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+        Err(Bollard::DockerResponseServerError { status_code: status.as_u16(), message })
     }
 
     pub(super) fn failure(&self, operation: &'static str, detail: String) -> Failure {
@@ -111,8 +159,7 @@ pub(super) fn faults(host: &str, timeout: Span, attempt_timeout: Span) -> Vec<St
 }
 
 /// The error for one failed call; `failure` says which, its detail is filled in here.
-fn from_bollard(error: &bollard::errors::Error, failure: Failure) -> ActuateError {
-    use bollard::errors::Error as Bollard;
+fn from_bollard(error: &Bollard, failure: Failure) -> ActuateError {
     let with = |detail: String| Failure { detail, ..failure };
     match error {
         Bollard::DockerResponseServerError { status_code, message } => from_status(*status_code, message, with),

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bollard::models::{Service, ServiceSpec, ServiceSpecModeReplicated, TaskState};
-use bollard::query_parameters::{InspectServiceOptions, ListTasksOptionsBuilder, UpdateServiceOptionsBuilder};
+use bollard::models::TaskState;
+use bollard::query_parameters::ListTasksOptionsBuilder;
 use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::engine::{self, Call, Engine};
 use crate::error::refuse_unless_act;
@@ -80,6 +81,10 @@ impl SwarmServiceSettings {
         if self.service.trim().is_empty() {
             faults.push("service is empty".to_owned());
         }
+        // It becomes a part of a path, and Docker allows no other letters.
+        if !self.service.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter)) {
+            faults.push(format!("service `{}` is not a name of Docker's", self.service));
+        }
         faults.extend(engine::faults(&self.host, self.timeout, self.attempt_timeout));
         faults
     }
@@ -94,8 +99,9 @@ pub struct SwarmService {
 
 /// A service as it was read.
 struct Seen {
-    version: i32,
-    spec: ServiceSpec,
+    version: u64,
+    /// Whole, as the manager told it.
+    spec: Value,
     replicas: u32,
 }
 
@@ -107,20 +113,18 @@ impl SwarmService {
 
     async fn seen(&self) -> Result<Seen, ActuateError> {
         const CALL: Call = Call { name: "ServiceInspect", operation: "inspect service" };
-        let client = self.engine.client().await?;
-        let answer = client.inspect_service(&self.settings.service, None::<InspectServiceOptions>);
-        let Service { version, spec, .. } = self.engine.ask(CALL, answer).await?;
+        let mut service = self.engine.read(CALL, &format!("/services/{}", self.settings.service)).await?;
         let failure = |detail: &str| self.engine.failure(CALL.operation, detail.to_owned());
-        let version = version.and_then(|version| i32::try_from(version.index?).ok());
-        let (Some(version), Some(spec)) = (version, spec) else {
-            return Err(ActuateError::Other(failure("the manager told no version, or one that can't be given back")));
+        let version = service.pointer("/Version/Index").and_then(Value::as_u64);
+        let (Some(version), Some(spec)) = (version, service.get_mut("Spec").map(Value::take)) else {
+            return Err(ActuateError::Other(failure("an answer without a version, or without a specification")));
         };
-        let Some(replicated) = spec.mode.as_ref().and_then(|mode| mode.replicated.as_ref()) else {
+        let Some(replicated) = spec.pointer("/Mode/Replicated") else {
             return Err(ActuateError::Invalid(failure("it has no number of replicas: its mode is not `replicated`")));
         };
         // What is not said is one replica.
-        let replicas = u32::try_from(replicated.replicas.unwrap_or(1)).unwrap_or_default();
-        Ok(Seen { version, spec, replicas })
+        let replicas = replicated.get("Replicas").and_then(Value::as_u64).unwrap_or(1);
+        Ok(Seen { version, replicas: u32::try_from(replicas).unwrap_or(u32::MAX), spec })
     }
 
     async fn running(&self) -> Result<u32, ActuateError> {
@@ -136,12 +140,11 @@ impl SwarmService {
     async fn set_replicas(&self, seen: Seen, units: u32) -> Result<(), ActuateError> {
         const CALL: Call = Call { name: "ServiceUpdate", operation: "set replicas" };
         let Seen { version, mut spec, .. } = seen;
-        if let Some(mode) = &mut spec.mode {
-            mode.replicated = Some(ServiceSpecModeReplicated { replicas: Some(i64::from(units)) });
+        if let Some(Value::Object(replicated)) = spec.pointer_mut("/Mode/Replicated") {
+            replicated.insert("Replicas".to_owned(), units.into());
         }
-        let options = UpdateServiceOptionsBuilder::new().version(version).registry_auth_from("spec").build();
-        let client = self.engine.client().await?;
-        self.engine.ask(CALL, client.update_service(&self.settings.service, spec, options, None)).await.map(drop)
+        let path = format!("/services/{}/update?version={version}&registryAuthFrom=spec", self.settings.service);
+        self.engine.write(CALL, &path, &spec).await
     }
 
     async fn change(&self, decision: &Decision) -> Result<Outcome, ActuateError> {

@@ -1,0 +1,92 @@
+//! CloudWatch through a real AWS-protocol server. Rule: what was put is read back, by its own call and by boto3.
+
+use prescale_actuate::{CloudWatch, CloudWatchSettings, Measure, MetricQuery, Sent, measures};
+use prescale_domain::{Clock, Decision, Span, SystemClock, Timestamp};
+
+use crate::kit;
+
+fn cloudwatch(moto: &str, namespace: &str) -> CloudWatch {
+    CloudWatch::new(CloudWatchSettings {
+        namespace: namespace.to_owned(),
+        dimensions: [("Stage".to_owned(), "test".to_owned())].into(),
+        endpoint_url: Some(moto.to_owned()),
+        region: Some("eu-west-1".to_owned()),
+        timeout: Span::from_secs(30),
+    })
+}
+
+fn query(namespace: &str, service: &str, metric: &str, statistic: &str) -> MetricQuery {
+    MetricQuery {
+        namespace: namespace.to_owned(),
+        metric: metric.to_owned(),
+        dimensions: [("Service".to_owned(), service.to_owned()), ("Stage".to_owned(), "test".to_owned())].into(),
+        statistic: statistic.to_owned(),
+        period: Span::from_secs(60),
+    }
+}
+
+/// The start of the minute that was an hour ago: the server takes nothing that is too old.
+fn an_hour_ago() -> Timestamp {
+    let now = SystemClock.now().millis();
+    Timestamp::from_millis(now - now % 60_000 - 3_600_000)
+}
+
+#[tokio::test]
+async fn what_was_decided_and_forecast_is_read_back() {
+    let Some(moto) = kit::moto() else { return };
+    let namespace = kit::unique("Prescale");
+    let samples: Vec<Decision> = serde_json::from_str(include_str!("../../schemas/samples/decisions.json")).unwrap();
+    let start = an_hour_ago();
+    let sample = measures(&samples[0]);
+    let shift = start.since(samples[0].at);
+    let moved: Vec<_> = sample.iter().map(|measure| Measure { at: measure.at + shift, ..measure.clone() }).collect();
+    let cloudwatch = cloudwatch(&moto, &namespace);
+    assert_eq!(cloudwatch.put(&moved).await.unwrap(), Sent { sent: moved.len(), left_out: 0 });
+    let day = Span::from_secs(86_400);
+    for measure in &moved {
+        let found = cloudwatch
+            .get(&[query(&namespace, &measure.service, measure.name, "Maximum")], start - day, start + day)
+            .await
+            .unwrap();
+        let values: Vec<_> = found[0].iter().map(|(_, value)| *value).collect();
+        assert_eq!(values, [measure.value], "{}", measure.name);
+    }
+}
+
+#[tokio::test]
+async fn many_measures_go_in_calls_that_are_allowed() {
+    let Some(moto) = kit::moto() else { return };
+    let namespace = kit::unique("Many");
+    let start = an_hour_ago();
+    let measure = |second: i64, value: f64| Measure {
+        name: "Load",
+        service: "web".to_owned(),
+        at: start + Span::from_millis(second * 1000),
+        value,
+    };
+    let mut all: Vec<_> = (0..2500).map(|second| measure(second, 1.0)).collect();
+    all.push(measure(0, f64::NAN));
+    let cloudwatch = cloudwatch(&moto, &namespace);
+    assert_eq!(cloudwatch.put(&all).await.unwrap(), Sent { sent: 2500, left_out: 1 });
+    let queries = [query(&namespace, "web", "Load", "Sum"), query(&namespace, "nobody", "Load", "Sum")];
+    let found = cloudwatch.get(&queries, start, start + Span::from_secs(3000)).await.unwrap();
+    let minutes: Vec<_> = found[0].iter().map(|(at, value)| (at.since(start).millis() / 60_000, *value)).collect();
+    // 2500 s are 41 whole minutes and 40 s.
+    let expected: Vec<_> = (0..42).map(|minute| (minute, if minute < 41 { 60.0 } else { 40.0 })).collect();
+    assert_eq!(minutes, expected);
+    assert_eq!(found[1], []);
+}
+
+#[tokio::test]
+async fn a_cloudwatch_that_is_not_there_is_unreachable() {
+    let Some(_) = kit::moto() else { return };
+    let settings = CloudWatchSettings {
+        endpoint_url: Some(format!("http://127.0.0.1:{}", kit::free_port())),
+        region: Some("eu-west-1".to_owned()),
+        timeout: Span::from_secs(30),
+        ..CloudWatchSettings::default()
+    };
+    let measure = Measure { name: "Load", service: "web".to_owned(), at: an_hour_ago(), value: 1.0 };
+    let error = CloudWatch::new(settings).put(&[measure]).await.unwrap_err();
+    assert_eq!(error.code(), "unreachable", "{error}");
+}
