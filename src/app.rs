@@ -1,6 +1,7 @@
 //! Composition of the service: pipelines, the loop and the API in one process. Rule: sources block on threads of their
 //! own; one token stops everything; whoever can't go on ends the service with its reason.
 
+mod answers;
 mod calendars;
 mod event_log;
 mod event_minutes;
@@ -134,6 +135,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
         shadow: shadow.clone().map(|shadow| shadow as Arc<dyn ShadowReports>),
         ..handle(&controller, config, mode)
     };
+    let adapter = answers::start(&config.adapter, handle.view.clone(), shutdown.clone()).await?;
     let app = App::new(handle, shutdown.clone()).with_writers(config.serve.writers);
     let server = tokio::spawn(prescale_serve::serve(listener, app));
     let calendars = start_calendars(config, &loaded.directory, mode, &stop)?;
@@ -163,6 +165,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     // A thread that panicked has said so.
     drop(calendars.map(JoinHandle::join));
     drop(calendar.map(JoinHandle::join));
+    drop(adapter.await);
     // The server ends with the token; its own failures were logged.
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;

@@ -26,9 +26,9 @@ mod eks;
 mod error;
 #[cfg(test)]
 mod fake_aws;
+mod fake_http;
 #[cfg(test)]
 mod fake_kubernetes;
-mod fake_http;
 mod fleet;
 mod hand;
 mod kubernetes;
@@ -38,8 +38,8 @@ mod split;
 mod target;
 #[cfg(test)]
 mod tests;
-pub mod wire;
 mod webhook;
+pub mod wire;
 
 use std::future::Future;
 

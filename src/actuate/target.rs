@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, ContainerGroup, ContainerGroupSettings, EksNodegroups, EksSettings, Failure, Kubernetes, KubernetesNodes, KubernetesSettings, NodesSettings, Simulated, SimulatedSettings, SwarmService, SwarmServiceSettings, Webhook, WebhookSettings,
+    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, ContainerGroup, ContainerGroupSettings, EksNodegroups,
+    EksSettings, Failure, Kubernetes, KubernetesNodes, KubernetesSettings, NodesSettings, Simulated, SimulatedSettings,
+    SwarmService, SwarmServiceSettings, Webhook, WebhookSettings,
 };
 
 /// What a service is scaled by, as configured.

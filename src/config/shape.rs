@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use prescale_actuate::{ClusterSettings, LeaseSettings, TargetSettings};
+use prescale_adapter::AdapterSettings;
 use prescale_decide::{ScheduleFault, Timetable};
 use prescale_domain::{
     FleetChangeSettings, FreezeSettings, Mode, OpeningHours, PlanningRule, PlanningSettings, PolicySettings,
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) state: State,
     pub(crate) lease: LeaseConfig,
     pub(crate) serve: Serve,
+    /// Servers for HPA, KEDA and Envoy.
+    pub(crate) adapter: AdapterSettings,
     pub(crate) shadow: ShadowConfig,
     pub(crate) policy: Policy,
     pub(crate) lead_time: LeadTimes,
