@@ -12,6 +12,7 @@ mod campaign;
 mod campaigns;
 mod cloudwatch;
 mod compose;
+mod contract;
 mod covariates;
 mod demo;
 mod docker;
