@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod explain;
 mod forecast;
+mod generate;
 mod history;
 mod model;
 mod plan;
@@ -46,6 +47,8 @@ enum Command {
     Simulate(simulate::Arguments),
     Plan(plan::Arguments),
     Explain(explain::Arguments),
+    #[command(subcommand)]
+    Generate(generate::Command),
     #[command(subcommand)]
     Model(model::Arguments),
     #[command(subcommand)]
@@ -113,6 +116,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Generate(command) => generate::generate(&command),
         Command::Selector(arguments) => selector::selector(arguments),
         Command::Config(arguments) => schema::config(&arguments),
     };

@@ -33,6 +33,7 @@ mod fleet;
 mod hand;
 mod kubernetes;
 mod lease;
+mod permission;
 mod simulated;
 mod split;
 mod target;
@@ -58,6 +59,7 @@ pub use kubernetes::{
     KubernetesSettings, NodesSettings, ObjectRef, ObjectRefError, ScaledAs, drain_nodes,
 };
 pub use lease::{Candidate, Keeper, LeasePlace, LeaseRecord, LeaseSettings, Tenure, TenureWatch};
+pub use permission::{AwsResource, Permission};
 pub use simulated::{Simulated, SimulatedSettings};
 pub use target::{Target, TargetSettings};
 pub use webhook::{Secret, Webhook, WebhookSettings};

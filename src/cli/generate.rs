@@ -1,0 +1,187 @@
+//! `prescale generate`: manifests and policies for what is configured, ready to apply. Rule: pure text from the
+//! configuration; every field is one that the served API knows.
+
+mod hpa;
+mod iam;
+mod karpenter;
+mod keda;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use prescale_actuate::{ObjectRef, TargetSettings};
+use serde_json::Value;
+
+use super::{Failure, say};
+use crate::config::{self, Config, ServiceConfig};
+
+/// Manifests and policies for what is configured, ready to apply.
+#[derive(Subcommand)]
+#[command(
+    after_help = "Examples:\n  prescale generate keda -c prescale.toml --scaler prescale.ops:9443 | kubectl apply -f -\n  prescale generate hpa -c prescale.toml --service checkout\n  prescale generate iam -c prescale.toml > policy.json"
+)]
+pub(crate) enum Command {
+    /// ScaledObjects: the forecast through Prescale's external scaler, beside a trigger on what is measured.
+    Keda(KedaArguments),
+    /// HorizontalPodAutoscalers (v2) on the external metric that Prescale serves.
+    Hpa(Of),
+    /// A spot-first NodePool, and a CapacityBuffer that has nodes ready before the pods come.
+    Karpenter(Of),
+    /// The least that AWS must allow for the configured targets, as an IAM policy.
+    Iam(IamArguments),
+}
+
+/// For which services.
+#[derive(Args)]
+pub(crate) struct Of {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only this service; default: all.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Of services whose target names none.
+    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    namespace: String,
+}
+
+#[derive(Args)]
+pub(crate) struct KedaArguments {
+    #[command(flatten)]
+    of: Of,
+    /// Where Prescale's scaler is, as KEDA reaches it.
+    #[arg(long, value_name = "HOST:PORT", default_value = "prescale.prescale:9443")]
+    scaler: String,
+    /// What the pods do, for the trigger on what is measured: celery (length of a RabbitMQ queue), vllm (requests, latency and
+    /// GPU; from zero), training (GPU); kafka, cpu and memory name one trigger each.
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Where the presets ask for metrics.
+    #[arg(long, value_name = "URL", default_value = "http://prometheus.monitoring:9090")]
+    prometheus: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preset {
+    Celery,
+    Vllm,
+    Training,
+    Kafka,
+    Cpu,
+    Memory,
+}
+
+#[derive(Args)]
+pub(crate) struct IamArguments {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Number of the account; `*` = any.
+    #[arg(long, value_name = "NUMBER", default_value = "*")]
+    account: String,
+    /// Region of targets that name none.
+    #[arg(long, value_name = "REGION", default_value = "*")]
+    region: String,
+}
+
+pub(crate) fn generate(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Keda(arguments) => {
+            let config = load(&arguments.of.config)?;
+            let Config { kafka, .. } = &config;
+            let settings = keda::Settings {
+                scaler: &arguments.scaler,
+                preset: arguments.preset,
+                prometheus: &arguments.prometheus,
+                bootstrap_servers: &kafka.bootstrap_servers,
+            };
+            print(&each(&config, &arguments.of, |workload| vec![keda::scaled_object(workload, &settings)])?)
+        }
+        Command::Hpa(of) => print(&each(&load(&of.config)?, of, |workload| vec![hpa::autoscaler(workload)])?),
+        Command::Karpenter(of) => print(&each(&load(&of.config)?, of, karpenter::ahead)?),
+        Command::Iam(arguments) => {
+            let config = load(&arguments.config)?;
+            let targets: Vec<&TargetSettings> = config.services.iter().map(|service| &service.target).collect();
+            let policy = iam::policy(&targets, &arguments.region, &arguments.account).ok_or_else(|| {
+                Failure::Invalid("no target of the configuration is in AWS: nothing need be allowed".to_owned())
+            })?;
+            // Text, numbers and lists: serialising can't fail.
+            say(&serde_json::to_string_pretty(&policy).unwrap_or_default());
+            Ok(())
+        }
+    }
+}
+
+/// A workload that a manifest is for.
+struct Workload<'a> {
+    service: &'a ServiceConfig,
+    namespace: &'a str,
+    /// Kubernetes' own form.
+    api_version: String,
+    kind: String,
+    name: String,
+    min: u32,
+    max: u32,
+}
+
+impl<'a> Workload<'a> {
+    fn of(service: &'a ServiceConfig, namespace: &'a str) -> Self {
+        let (namespace, reference) = match &service.target {
+            TargetSettings::Kubernetes(settings) => (settings.namespace.as_str(), settings.workload.clone()),
+            _ => {
+                let kind = "Deployment".to_owned();
+                (namespace, ObjectRef { group: None, version: None, kind, name: service.name.clone() })
+            }
+        };
+        // The usual kinds are all of `apps/v1`; of others the version is what is configured, or the first.
+        let group = reference.group.unwrap_or_else(|| "apps".to_owned());
+        let version = reference.version.unwrap_or_else(|| if group == "apps" { "v1" } else { "v1alpha1" }.to_owned());
+        Self {
+            service,
+            namespace,
+            api_version: format!("{group}/{version}"),
+            kind: reference.kind,
+            name: reference.name,
+            min: service.target.min(),
+            max: service.target.max(),
+        }
+    }
+
+    /// Names of objects are no longer than 63 characters.
+    fn object_name(&self, suffix: &str) -> String {
+        let room = 63_usize.saturating_sub(suffix.len());
+        let name: String = self.name.chars().take(room).collect();
+        format!("{}{suffix}", name.trim_end_matches(['-', '.']))
+    }
+}
+
+fn load(path: &std::path::Path) -> Result<Config, Failure> {
+    Ok(config::load(path).map_err(Failure::invalid)?.config)
+}
+
+fn each(
+    config: &Config,
+    of: &Of,
+    make: impl Fn(&Workload<'_>) -> Vec<Value>,
+) -> Result<Vec<Value>, Failure> {
+    let named = |service: &&ServiceConfig| of.service.as_ref().is_none_or(|name| service.name == *name);
+    let services: Vec<&ServiceConfig> = config.services.iter().filter(named).collect();
+    if let (Some(name), true) = (&of.service, services.is_empty()) {
+        return Err(Failure::Invalid(format!("service `{name}` is not in the configuration")));
+    }
+    Ok(services.into_iter().flat_map(|service| make(&Workload::of(service, &of.namespace))).collect())
+}
+
+fn print(documents: &[Value]) -> Result<(), Failure> {
+    for document in documents {
+        let text = yaml(document)?;
+        say(&format!("---\n{}", text.trim_end()));
+    }
+    Ok(())
+}
+
+fn yaml(document: &Value) -> Result<String, Failure> {
+    serde_saphyr::to_string(document).map_err(|error| Failure::Bug(format!("a manifest that is no YAML: {error}")))
+}
