@@ -18,6 +18,7 @@
 //! - [`score`]: the score card as data and as a terminal table.
 //! - [`queueing`]: a fleet that serves requests one by one: latency, drops, cost, drains, lost spot units.
 //! - [`market`]: the spot market, generated or recorded.
+//! - [`spot`]: strategies that buy the same wish of the same spot market, Prescale's among them.
 //! - [`profile`]: loads of a kind, for `prescale simulate`.
 //! - [`acceptance`]: scenarios with an objective, and whether a run reached it.
 //! - [`report`]: a back-test as JSON, as a terminal table and as one HTML page.
@@ -42,6 +43,7 @@ pub mod score;
 mod seeded;
 pub mod selector;
 pub mod shadow;
+pub mod spot;
 pub mod stream;
 pub mod sweep;
 pub mod workload;

@@ -20,6 +20,8 @@ pub struct NoticeSettings {
     pub recommendation_expires: Span,
     /// A unit that is still there so long after it should have been lost was not taken.
     pub interruption_expires: Span,
+    /// A replacement that has not shown up after this is asked for again.
+    pub ask_again: Span,
     /// A notice of a unit that nobody knows is kept for so long: it may have been launched a moment ago.
     pub unknown_expires: Span,
 }
@@ -96,7 +98,8 @@ struct Noticed {
     lost_at: Option<Timestamp>,
     /// It was among the units once.
     seen: bool,
-    replaced: bool,
+    /// When a replacement was asked for last.
+    asked_at: Option<Timestamp>,
     /// Its replacement, once that is known.
     replacement: Option<String>,
     drained: bool,
@@ -109,6 +112,7 @@ impl Default for NoticeSettings {
             drain_limit: Span::from_secs(60),
             recommendation_expires: Span::from_minutes(30),
             interruption_expires: Span::from_minutes(5),
+            ask_again: Span::from_minutes(3),
             unknown_expires: Span::from_minutes(10),
         }
     }
@@ -164,7 +168,7 @@ impl Notices {
                     at: notice.at,
                     lost_at,
                     seen: false,
-                    replaced: false,
+                    asked_at: None,
                     replacement: None,
                     drained: false,
                 };
@@ -182,13 +186,19 @@ impl Notices {
                 && noticed.replacement.is_none()
             {
                 noticed.replacement = Some(unit.id.clone());
-                noticed.replaced = true;
+                noticed.asked_at = noticed.asked_at.or(Some(at));
                 actions.push(NoticeAction::Protect { instance: unit.id.clone() });
             }
         }
         self.noticed.retain(|instance, noticed| {
             let is_there = units.contains_key(instance.as_str());
             noticed.seen |= is_there;
+            // A replacement that never came, or is gone itself, is asked for again.
+            let came = noticed.replacement.as_ref().map(|id| units.contains_key(id.as_str()));
+            let overdue = noticed.asked_at.is_some_and(|asked| at >= asked + settings.ask_again);
+            if came == Some(false) || (came.is_none() && overdue) {
+                (noticed.replacement, noticed.asked_at) = (None, None);
+            }
             let over = |since: Timestamp, limit: Span| at >= since + limit;
             let because = if !is_there && noticed.seen {
                 Passed::Gone
@@ -198,7 +208,7 @@ impl Notices {
                 Passed::NotTaken
             } else if is_there
                 && noticed.kind == SpotNoticeKind::Rebalance
-                && !noticed.replaced
+                && noticed.replacement.is_none()
                 && over(noticed.at, settings.recommendation_expires)
             {
                 Passed::FalseAlarm
@@ -213,7 +223,7 @@ impl Notices {
 
     /// Replacements, the surest losses first, as far as there is room.
     fn replace(&mut self, input: &NoticeInput, units: &BTreeMap<&str, &LiveUnit>, actions: &mut Vec<NoticeAction>) {
-        let asked_only = |noticed: &Noticed| noticed.replaced && noticed.replacement.is_none();
+        let asked_only = |noticed: &Noticed| noticed.asked_at.is_some() && noticed.replacement.is_none();
         let on_the_way = self.noticed.values().filter(|noticed| asked_only(noticed)).count();
         let mut alive = input.units.len() + on_the_way;
         // Those that are going to be lost count until they are gone; what stays are the others.
@@ -223,12 +233,12 @@ impl Notices {
         let mut open: Vec<(&String, &mut Noticed)> = self
             .noticed
             .iter_mut()
-            .filter(|(instance, noticed)| !noticed.replaced && units.contains_key(instance.as_str()))
+            .filter(|(instance, noticed)| noticed.asked_at.is_none() && units.contains_key(instance.as_str()))
             .collect();
         open.sort_by_key(|(_, noticed)| (std::cmp::Reverse(noticed.kind), noticed.lost_at, noticed.at));
         for (instance, noticed) in open {
             if alive < most && staying < input.desired.min(input.max) as usize {
-                noticed.replaced = true;
+                noticed.asked_at = Some(input.at);
                 (alive, staying) = (alive + 1, staying + 1);
                 actions.push(NoticeAction::Replace { instance: instance.clone() });
             }
@@ -247,7 +257,7 @@ impl Notices {
             let Some(unit) = units.get(instance.as_str()).filter(|_| !noticed.drained) else { continue };
             let replacement = noticed.replacement.as_ref().and_then(|id| units.get(id.as_str()));
             let replaced = replacement.is_some_and(|unit| unit.in_service);
-            let unwanted = !noticed.replaced && staying >= input.desired as usize;
+            let unwanted = noticed.replacement.is_none() && staying >= input.desired as usize;
             let time_is_up = noticed.lost_at.is_some_and(|lost| input.at + limit >= lost);
             let after = serving.saturating_sub(usize::from(unit.in_service));
             let keeps_minimum = !unit.in_service || after >= input.min as usize;

@@ -45,12 +45,11 @@ pub fn plan(inputs: &SpotInputs) -> SpotPlan {
     let (wanted, held) = kept(inputs);
     binding.extend(held);
     let bench = Bench::new(inputs, wanted, &mut binding);
-    let (best, mut rejected) = bench.best();
-    let on_demand = bench.paced(&best, &mut binding);
-    let mut chosen = if on_demand.0 == best.on_demand { best } else { bench.split(on_demand.0, &mut rejected) };
-    bench.release_slowly(&mut chosen, &mut binding);
+    let (best, mut rejected) = bench.best(&mut binding);
+    let (on_demand, memory) = bench.paced(&best, &mut binding);
+    let chosen = if on_demand == best.on_demand { best } else { bench.halfway(on_demand, best, &mut rejected) };
     bench.explain(&chosen, &rejected, &mut binding);
-    bench.told(chosen, on_demand.1, binding, rejected)
+    bench.told(chosen, memory, binding, rejected)
 }
 
 /// The wish, or what runs where demand is back before an end and a start have paid.
@@ -138,8 +137,31 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The cheapest split that is within the risk, and what else was looked at.
-    fn best(&self) -> (Split, Vec<Rejected>) {
+    /// What runs, where it is enough and within the risk.
+    fn incumbent(&self) -> Option<Split> {
+        let instances: Vec<u32> = self.pools.iter().map(|pool| pool.offer.running.min(pool.limit)).collect();
+        let units = self.pools.iter().zip(&instances).map(|(pool, count)| count.saturating_mul(pool.offer.weight));
+        let units = units.fold(0, u32::saturating_add);
+        let on_demand = self.inputs.on_demand_running;
+        let total = on_demand.saturating_add(units);
+        if on_demand < self.least || on_demand > self.wanted || total < self.wanted {
+            return None;
+        }
+        let spread = Spread { instances, units, concentrated: false };
+        let short = self.short(&spread, total - self.wanted);
+        let usd_hour = self.usd_hour(on_demand, &spread);
+        (short <= self.allowed).then_some(Split { on_demand, spread, short, usd_hour })
+    }
+
+    /// A step of the way to the best split; where what lies between would be riskier than both ends, the whole way.
+    fn halfway(&self, on_demand: u32, best: Split, rejected: &mut Vec<Rejected>) -> Split {
+        let step = self.split(on_demand, rejected);
+        if step.on_demand > self.inputs.on_demand_running.max(best.on_demand) { best } else { step }
+    }
+
+    /// The cheapest split that is within the risk, and what else was looked at. What runs is kept until another is cheaper by
+    /// more than the hysteresis: what is believed of pools changes with each event.
+    fn best(&self, binding: &mut Vec<Binding>) -> (Split, Vec<Rejected>) {
         let mut rejected = Vec::new();
         let (from, to) = (self.least.min(self.wanted), self.wanted);
         let step = (to - from).div_ceil(SPLITS).max(1);
@@ -151,7 +173,14 @@ impl<'a> Bench<'a> {
                 best = Some(split);
             }
         }
-        let best = best.unwrap_or_else(|| self.split(to, &mut rejected));
+        let mut best = best.unwrap_or_else(|| self.split(to, &mut rejected));
+        let kept = 1.0 - self.inputs.settings.hysteresis.clamp(0.0, 1.0);
+        if let Some(incumbent) = self.incumbent().filter(|incumbent| incumbent.usd_hour * kept <= best.usd_hour) {
+            if incumbent.usd_hour > best.usd_hour {
+                binding.push(Binding::Hysteresis);
+            }
+            best = incumbent;
+        }
         rejected.retain(|each| (each.on_demand, each.spot) != (best.on_demand, best.spread.units));
         rejected.sort_by(|a, b| a.usd_hour.total_cmp(&b.usd_hour));
         (best, rejected)
@@ -166,14 +195,17 @@ impl<'a> Bench<'a> {
         let settings = &self.inputs.settings;
         let even = 1.0 / self.pools.len().max(1) as f64;
         let shares = [even, (2.0 * even).min(settings.pool_share_max), settings.pool_share_max];
-        for (turn, share) in shares.into_iter().enumerate() {
-            if spot == 0 || self.pools.is_empty() || (turn > 0 && share <= even) {
+        // Where what runs stays first; elsewhere, where that is too risky.
+        let tries = [true, false].into_iter().flat_map(|stays| shares.map(|share| (stays, share)));
+        for (turn, (stays, share)) in tries.enumerate() {
+            let again = turn % shares.len() > 0 && share <= even;
+            if spot == 0 || self.pools.is_empty() || again || (!stays && best.is_some()) {
                 continue;
             }
             let step = (spot / 16).max(1);
             let mut last = None;
             for spare in (0..=spot.max(2)).step_by(step as usize) {
-                let spread = spread(&self.pools, spot + spare, share, settings.zone_share_max);
+                let spread = spread(&self.pools, spot + spare, (share, settings.zone_share_max), stays);
                 // On-demand units stand in for what pools do not have, and no spare is made of those.
                 let missing = spot.saturating_sub(spread.units);
                 let over = spread.units.saturating_sub(spot);
@@ -296,35 +328,6 @@ impl<'a> Bench<'a> {
         let start = self.inputs.replacement.max(self.inputs.settings.minimum_billing);
         let costs_usd = hours(start) * usd / units;
         (saves_usd <= costs_usd).then_some(Binding::SwapDoesNotPay { saves_usd, costs_usd })
-    }
-
-    /// Spot units beyond the split go a step at a time where the wish did not fall: what is believed of pools changes with
-    /// each event, and a spare unit is cheaper than its start.
-    fn release_slowly(&self, chosen: &mut Split, binding: &mut Vec<Binding>) {
-        let inputs = self.inputs;
-        let spot = spot_running(inputs);
-        let total = chosen.on_demand.saturating_add(chosen.spread.units);
-        if self.pools.is_empty() || spot <= chosen.spread.units || total >= running(inputs) {
-            return;
-        }
-        let usable: u32 = self
-            .pools
-            .iter()
-            .map(|pool| pool.offer.running.saturating_mul(pool.offer.weight))
-            .fold(0, u32::saturating_add);
-        let close = (f64::from(total) * (1.0 + inputs.settings.hysteresis.max(0.0))).floor() as u32;
-        let kept = usable.min(close.saturating_sub(chosen.on_demand));
-        if kept > chosen.spread.units {
-            let settings = &inputs.settings;
-            let spread = spread(&self.pools, kept, settings.pool_share_max, settings.zone_share_max);
-            let over = spread.units.saturating_add(chosen.on_demand).saturating_sub(self.wanted);
-            let short = self.short(&spread, over);
-            if short <= self.allowed.max(chosen.short) {
-                chosen.usd_hour = self.usd_hour(chosen.on_demand, &spread);
-                (chosen.spread, chosen.short) = (spread, short);
-                binding.push(Binding::Hysteresis);
-            }
-        }
     }
 
     fn explain(&self, chosen: &Split, rejected: &[Rejected], binding: &mut Vec<Binding>) {

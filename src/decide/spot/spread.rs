@@ -46,8 +46,9 @@ pub(super) fn hours(span: Span) -> f64 {
     span.seconds().max(0.0) / 3600.0
 }
 
-/// `wanted` units, or as many as there are: `pool_share` of them in one pool at most, `zone_share` in one zone.
-pub(super) fn spread(pools: &[Usable], wanted: u32, pool_share: f64, zone_share: f64) -> Spread {
+/// `wanted` units, or as many as there are: the first share of them in one pool at most, the second in one zone. What runs
+/// comes first where it `stays`.
+pub(super) fn spread(pools: &[Usable], wanted: u32, (pool_share, zone_share): (f64, f64), stays: bool) -> Spread {
     let mut found = Spread { instances: vec![0; pools.len()], units: 0, concentrated: false };
     let share = |share: f64| ((f64::from(wanted) * share.clamp(0.0, 1.0)).ceil() as u32).max(1);
     let (pool_units, zone_units) = (share(pool_share), share(zone_share));
@@ -55,7 +56,7 @@ pub(super) fn spread(pools: &[Usable], wanted: u32, pool_share: f64, zone_share:
     let mut order: Vec<usize> = (0..pools.len()).collect();
     order.sort_by(|a, b| pools[*a].unit_usd_hour.total_cmp(&pools[*b].unit_usd_hour).then(a.cmp(b)));
     // What runs first, then what is cheapest within the shares, then whatever there is.
-    for pass in 0..3 {
+    for pass in if stays { 0..3 } else { 1..3 } {
         for index in &order {
             let (pool, weight) = (&pools[*index], pools[*index].offer.weight.max(1));
             let limit = if pass == 0 { pool.limit.min(pool.offer.running) } else { pool.limit };

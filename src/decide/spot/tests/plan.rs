@@ -167,8 +167,10 @@ fn a_refusal_is_covered_at_once_and_left_behind_in_steps() {
 fn a_swap_that_does_not_pay_is_not_made() {
     let mut inputs = inputs(10, offers(10, 3));
     inputs.on_demand_running = 10;
-    // Cheaper by 2 %, while starting takes four minutes of an hour.
+    // Cheaper by 4 %, while starting takes four minutes of an hour.
     inputs.settings.wish.discount = Some(0.04);
+    assert!(plan(&inputs).binding.contains(&Binding::Hysteresis));
+    inputs.settings.hysteresis = 0.0;
     let kept = plan(&inputs);
     assert_eq!(kept.on_demand, 10);
     assert!(kept.binding.iter().any(|each| matches!(each, Binding::SwapDoesNotPay { .. })), "{kept:?}");

@@ -1,0 +1,1 @@
+//! What the proof says, pinned on generated traces.
