@@ -37,7 +37,7 @@ pub struct LearningSettings {
     pub prior_hours: f64,
     /// Share of launches that are refused, before any.
     pub prior_refusal: f64,
-    /// A pool that refused is not asked again for so long, doubled with each refusal in a row …
+    /// A pool that refused, or took a unit away, is not asked for so long, doubled with each refusal in a row …
     pub retry_after: Span,
     /// … up to this.
     pub retry_after_max: Span,
@@ -59,6 +59,8 @@ struct PoolKnowledge {
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<Timestamp>,
     running: u32,
+    /// Of those, noticed and not gone yet.
+    leaving: u32,
     unit_hours: f64,
     pool_hours: f64,
     lost: f64,
@@ -71,6 +73,8 @@ struct PoolKnowledge {
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_at: Option<Timestamp>,
     refusals_in_a_row: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     price_usd_hour: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,7 +120,7 @@ pub struct PoolBelief {
     pub burst_share: f64,
     /// Probability that a launch is refused.
     pub refusal: f64,
-    /// It refused a short while ago: no more instances than these. `None` = no limit is known.
+    /// It refused, or took units away, a short while ago: no more instances than these. `None` = no limit is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// Average over time, in USD an hour.
@@ -163,7 +167,10 @@ pub fn learn(knowledge: &mut SpotKnowledge, event: &SpotEvent) {
     let pool = knowledge.pools.entry(event.pool.clone()).or_default();
     pool.fade(event.at, &settings);
     match event.what {
-        SpotHappening::Running(units) => pool.running = units,
+        SpotHappening::Running(units) => {
+            pool.leaving = pool.leaving.saturating_sub(pool.running.saturating_sub(units)).min(units);
+            pool.running = units;
+        }
         SpotHappening::Granted(units) => {
             pool.granted += f64::from(units);
             if units > 0 {
@@ -180,6 +187,8 @@ pub fn learn(knowledge: &mut SpotKnowledge, event: &SpotEvent) {
         SpotHappening::Price(usd_hour) => pool.price_usd_hour = Some(usd_hour).filter(|price| is_amount(*price)),
         SpotHappening::Lost(0) => {}
         SpotHappening::Lost(units) => {
+            pool.leaving = pool.leaving.saturating_add(units).min(pool.running);
+            pool.lost_at = Some(event.at);
             if pool.lose(event.at, units) {
                 knowledge.try_kin(&event.pool, event.at);
             }
@@ -204,14 +213,16 @@ impl SpotKnowledge {
         let share = |prior: f64, hits: f64, trials: f64| (prior * TRIALS + hits) / (TRIALS + trials);
         let row = known.refusals_in_a_row.saturating_sub(1).min(16);
         let wait = settings.retry_after.millis().max(0).saturating_mul(1 << row).min(settings.retry_after_max.millis());
-        let closed = known.refused_at.is_some_and(|refused| at < refused + Span::from_millis(wait));
+        // What has just been taken away is short; a unit launched there now may go the same way.
+        let closed = known.refused_at.is_some_and(|refused| at < refused + Span::from_millis(wait))
+            || known.lost_at.is_some_and(|lost| at < lost + settings.retry_after);
         PoolBelief {
             loss_per_hour: rate(known.lost, known.unit_hours),
             burst_per_hour: rate(known.bursts, known.pool_hours),
             burst_whole: share(0.5, known.whole, known.bursts),
             burst_share: share(0.75, known.burst_shares, known.bursts),
             refusal: share(settings.prior_refusal.clamp(0.0, 1.0), known.refused, known.granted + known.refused),
-            limit: closed.then_some(known.running),
+            limit: closed.then(|| known.running.saturating_sub(known.leaving)),
             price_level_usd_hour: known.price_level_usd_hour,
         }
     }

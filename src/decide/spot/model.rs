@@ -24,7 +24,7 @@ pub struct SpotSettings {
     pub types_wanted: u32,
     /// A pool that loses a unit more often than this by hour is not used.
     pub loss_per_hour_max: f64,
-    /// Share of the losses that are noticed; AWS's notice is "best effort".
+    /// Share of the losses that are noticed: AWS says "best effort", and no figure.
     pub noticed: f64,
     /// Over this time a change must pay.
     pub horizon: Span,
@@ -100,7 +100,7 @@ pub struct SpotInputs {
     pub on_demand_running: u32,
     /// Launch → serving at full speed, the p90.
     pub replacement: Span,
-    /// From a notice to the loss.
+    /// From a notice until the unit has to be drained.
     pub notice: Span,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning: Option<Returning>,
@@ -242,7 +242,7 @@ impl Default for SpotSettings {
             zone_share_max: 0.6,
             types_wanted: 10,
             loss_per_hour_max: 2.0,
-            noticed: 0.95,
+            noticed: 0.99,
             horizon: Span::from_minutes(60),
             return_after: Span::from_minutes(10),
             step_every: Span::from_minutes(5),

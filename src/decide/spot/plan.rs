@@ -87,7 +87,8 @@ impl<'a> Bench<'a> {
         for offer in sound {
             let spot_usd_hour = spot_price(offer, inputs);
             let losses = losses_usd_hour(&offer.belief, offer.on_demand_usd_hour, inputs);
-            let unit_usd = unit(offer, spot_usd_hour + losses);
+            let level = offer.belief.price_level_usd_hour.filter(|level| level.is_finite());
+            let unit_usd = unit(offer, level.map_or(spot_usd_hour, |level| level.max(spot_usd_hour)) + losses);
             let limit = offer.belief.limit.unwrap_or(u32::MAX);
             if offer.belief.limit.is_some() {
                 refused.push(offer.pool.clone());

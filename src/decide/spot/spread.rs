@@ -14,7 +14,8 @@ pub(super) struct Usable<'a> {
     pub offer: &'a PoolOffer,
     /// Of one instance.
     pub spot_usd_hour: f64,
-    /// Of one unit, with overhead and expected losses.
+    /// Of one unit, with overhead and expected losses, at the price of now or the usual one, whichever is higher: what is cheap
+    /// for a moment is no reason to move.
     pub unit_usd_hour: f64,
     /// Most instances that it has for us, as far as is known.
     pub limit: u32,
@@ -54,7 +55,9 @@ pub(super) fn spread(pools: &[Usable], wanted: u32, (pool_share, zone_share): (f
     let (pool_units, zone_units) = (share(pool_share), share(zone_share));
     let mut zones: BTreeMap<&str, u32> = BTreeMap::new();
     let mut order: Vec<usize> = (0..pools.len()).collect();
-    order.sort_by(|a, b| pools[*a].unit_usd_hour.total_cmp(&pools[*b].unit_usd_hour).then(a.cmp(b)));
+    // Price and capacity: a pool that refuses comes later.
+    let rank = |index: usize| pools[index].unit_usd_hour * (1.0 + pools[index].offer.belief.refusal.clamp(0.0, 1.0));
+    order.sort_by(|a, b| rank(*a).total_cmp(&rank(*b)).then(a.cmp(b)));
     // What runs first, then what is cheapest within the shares, then whatever there is.
     for pass in if stays { 0..3 } else { 1..3 } {
         for index in &order {

@@ -93,6 +93,15 @@ fn a_pool_that_refused_is_left_alone_for_longer_each_time() {
 }
 
 #[test]
+fn a_pool_that_takes_units_away_gets_no_new_ones_for_a_while() {
+    let (mut knowledge, pool) = taught(&[(0, SpotHappening::Running(8)), (100, SpotHappening::Lost(3))]);
+    assert_eq!(knowledge.belief(&pool, at(100)).limit, Some(5));
+    learn(&mut knowledge, &event(102, &pool, SpotHappening::Running(5)));
+    assert_eq!(knowledge.belief(&pool, at(104)).limit, Some(5), "those three are gone now");
+    assert_eq!(knowledge.belief(&pool, at(105)).limit, None);
+}
+
+#[test]
 fn a_price_level_follows_the_price() {
     let (knowledge, pool) = taught(&[(0, SpotHappening::Price(0.1)), (60, SpotHappening::Price(0.3))]);
     let level = |minute| knowledge.belief(&pool, at(minute)).price_level_usd_hour.unwrap();
@@ -148,6 +157,7 @@ proptest! {
         let before = rates(&mut minutes);
         minutes.push(extra);
         let after = rates(&mut minutes);
+        // A burst may be counted up to five minutes earlier, and fade for that long.
         prop_assert!(after.0 > before.0 && after.1 >= before.1 * (1.0 - 1e-2), "{:?} then {:?}", before, after);
     }
 

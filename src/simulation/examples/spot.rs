@@ -1,12 +1,13 @@
 //! Prints what strategies of buying spot capacity come to, on recorded markets and a generated one:
-//! `PRESCALE_TRACES=… cargo run -p prescale-simulation --example spot`. Options, each alone: `--quick` takes one seed and two
-//! markets, `--slow` launches that take longer than the notice.
+//! `PRESCALE_TRACES=… cargo run -p prescale-simulation --example spot`. Options: `--quick` takes one seed and two markets,
+//! `--slow` launches that take longer than the notice; `--risk=`, `--noticed=`, `--step=` and `--headroom=` set what they name.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 use std::error::Error;
 use std::io::Read;
 use std::path::PathBuf;
 
+use prescale_decide::spot::SpotSettings;
 use prescale_domain::{Span, Timestamp};
 use prescale_simulation::spot::{
     FleetSettings, LoadShape, Outcome, RecordedPool, Row, Scenario, Strategy, generated, limit, play, render,
@@ -19,9 +20,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let has = |name: &str| options.iter().any(|option| option == name);
     let seeds: &[u64] = if has("--quick") { &[1] } else { &[1, 2, 3] };
     let (median, p90) = if has("--slow") { (150, 240) } else { (75, 110) };
+    let number = |name: &str| options.iter().find_map(|option| option.strip_prefix(name)?.parse::<f64>().ok());
+    let usual = SpotSettings::default();
+    let spot = SpotSettings {
+        risk: number("--risk=").unwrap_or(usual.risk),
+        noticed: number("--noticed=").unwrap_or(usual.noticed),
+        step_share: number("--step=").unwrap_or(usual.step_share),
+        ..usual
+    };
+    let load = |seed| {
+        let usual = LoadShape::usual(seed);
+        LoadShape { headroom: number("--headroom=").unwrap_or(usual.headroom), ..usual }
+    };
     let scenarios = |seed| -> Result<Vec<Scenario>, Box<dyn Error>> {
-        let mut all = recorded(seed)?;
-        all.push(generated("generated", 10, 14, LoadShape::usual(seed)));
+        let mut all = recorded(load(seed))?;
+        all.push(generated("generated", 10, 14, load(seed)));
         if has("--quick") {
             all.retain(|scenario| scenario.name.starts_with("16-node") || scenario.name.starts_with("4-node"));
         }
@@ -44,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 seed: *seed,
             };
             for (strategy, outcomes) in Strategy::ALL.into_iter().zip(&mut outcomes) {
-                outcomes.push(play(scenario, &fleet, strategy)?);
+                outcomes.push(play(scenario, &fleet, strategy, &spot)?);
             }
             if name.is_empty() {
                 name = scenario.name.clone();
@@ -61,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The recorded markets; none where `PRESCALE_TRACES` names no folder.
-fn recorded(seed: u64) -> Result<Vec<Scenario>, Box<dyn Error>> {
+fn recorded(load: LoadShape) -> Result<Vec<Scenario>, Box<dyn Error>> {
     let Some(folder) = std::env::var_os("PRESCALE_TRACES").map(|folder| PathBuf::from(folder).join("spot")) else {
         return Ok(Vec::new());
     };
@@ -110,14 +123,14 @@ fn recorded(seed: u64) -> Result<Vec<Scenario>, Box<dyn Error>> {
             let (zone, instance_type) = (zone.to_owned(), instance_type.to_owned());
             settings.push(RecordedPool { instance_type, zone, instances, prices: None });
         }
-        found.extend(Scenario::recorded(name, settings, units, LoadShape::usual(seed)));
+        found.extend(Scenario::recorded(name, settings, units, load));
     }
-    found.extend(bid_market(&folder, seed)?);
+    found.extend(bid_market(&folder, load)?);
     Ok(found)
 }
 
 /// The market of 2015, when a unit was lost as soon as the price passed its bid: the on-demand price.
-fn bid_market(folder: &std::path::Path, seed: u64) -> Result<Option<Scenario>, Box<dyn Error>> {
+fn bid_market(folder: &std::path::Path, load: LoadShape) -> Result<Option<Scenario>, Box<dyn Error>> {
     let on_demand = [("c3.xlarge", 0.21), ("d2.8xlarge", 5.52), ("m3.medium", 0.067), ("r3.large", 0.175)];
     let mut pools = Vec::new();
     for (instance_type, usd_hour) in on_demand {
@@ -133,7 +146,7 @@ fn bid_market(folder: &std::path::Path, seed: u64) -> Result<Option<Scenario>, B
             });
         }
     }
-    let whole = Scenario::recorded("bid market 2015", pools, 16, LoadShape::usual(seed));
+    let whole = Scenario::recorded("bid market 2015", pools, 16, load);
     // A month of the five.
     Ok(whole.map(|whole| Scenario { end: whole.end.min(whole.start + Span::from_minutes(30 * 24 * 60)), ..whole }))
 }

@@ -46,8 +46,8 @@ pub struct Lived {
     pub launches: u64,
     pub spot_launches: u64,
     pub refusals: u64,
-    /// Units taken by the market while they served or started.
-    pub lost: u64,
+    /// Units that the market noticed or took, while they served or started.
+    pub interrupted: u64,
     pub spot_hours: f64,
     pub on_demand_hours: f64,
 }
@@ -103,15 +103,15 @@ impl Fleet {
         fleet
     }
 
-    /// Moves on to `now`; how many units were lost on the way.
+    /// Moves on to `now`; how many units were noticed on the way, or lost without that.
     pub(super) fn advance(&mut self, now: Timestamp) -> u64 {
         self.now = now;
-        let before = self.lived.lost;
+        let before = self.lived.interrupted;
         let mut index = 0;
         while index < self.units.len() {
             let lost = self.hidden[index].tenancy.and_then(|tenancy| tenancy.lost_at).filter(|lost| *lost <= now);
             if let Some(lost) = lost {
-                self.lived.lost += 1;
+                self.lived.interrupted += u64::from(!matches!(self.units[index].notice, Some(Notice::Lost(_))));
                 self.end(index, lost);
                 continue;
             }
@@ -125,7 +125,7 @@ impl Fleet {
             }
             index += 1;
         }
-        self.lived.lost - before
+        self.lived.interrupted - before
     }
 
     pub(super) fn now(&self) -> Timestamp {

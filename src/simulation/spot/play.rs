@@ -31,8 +31,9 @@ pub struct Outcome {
     /// Share of time in which the load was more than what served, and share of the load that was.
     pub short: f64,
     pub missed: f64,
-    /// Times at which units were lost, and those of them after which no time was short until a replacement could be there.
-    pub losses: u64,
+    /// Times at which units were noticed, and those of them after which no time was short until what replaces a lost unit
+    /// could be there.
+    pub interruptions: u64,
     pub survived: u64,
     /// What ran while some pool had a unit to give.
     pub usd_while_obtainable: f64,
@@ -69,11 +70,16 @@ enum Buyer {
     SpotFirst(Box<SpotFirst>),
 }
 
-/// Plays a strategy over a scenario.
+/// Plays a strategy over a scenario; `spot` is how Prescale's is set.
 ///
 /// # Errors
 /// A market that cannot be.
-pub fn play(scenario: &Scenario, fleet: &FleetSettings, strategy: Strategy) -> Result<Outcome, MarketError> {
+pub fn play(
+    scenario: &Scenario,
+    fleet: &FleetSettings,
+    strategy: Strategy,
+    spot: &SpotSettings,
+) -> Result<Outcome, MarketError> {
     let Scenario { start, end, load, market: settings, .. } = scenario;
     let empty = Market::new(settings, *start, *end, fleet.seed)?;
     let mut buyer = match strategy {
@@ -83,7 +89,7 @@ pub fn play(scenario: &Scenario, fleet: &FleetSettings, strategy: Strategy) -> R
         Strategy::SpreadWithNotices => Buyer::FailOver(FailOver::new(Order::Spread, true)),
         Strategy::Prescale => {
             let pools = settings.pools.iter().map(|pool| PoolId::new(&pool.instance_type, &pool.zone)).collect();
-            Buyer::SpotFirst(Box::new(SpotFirst::new(SpotSettings::default(), *fleet, pools)))
+            Buyer::SpotFirst(Box::new(SpotFirst::new(*spot, *fleet, pools)))
         }
     };
     let lead = fleet.launch_p90;
@@ -94,7 +100,7 @@ pub fn play(scenario: &Scenario, fleet: &FleetSettings, strategy: Strategy) -> R
     let mut shaken: Option<prescale_domain::Timestamp> = None;
     let mut at = *start;
     while at < *end {
-        let lost = units.advance(at);
+        let interrupted = units.advance(at);
         let wanted = load.wanted(at, lead);
         match &mut buyer {
             Buyer::OnDemand => all_on_demand(&mut units, wanted),
@@ -107,10 +113,10 @@ pub fn play(scenario: &Scenario, fleet: &FleetSettings, strategy: Strategy) -> R
         short_ticks += u64::from(short);
         demanded += needed;
         missed += (needed - serving).max(0.0);
-        if lost > 0 {
-            outcome.losses += 1;
+        if interrupted > 0 {
+            outcome.interruptions += 1;
             outcome.survived += 1;
-            shaken = Some(at + fleet.launch_p90);
+            shaken = Some(at + settings.notice + fleet.launch_p90);
         }
         if short && shaken.is_some_and(|until| at <= until) {
             outcome.survived -= 1;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prescale_decide::spot::{
-    LiveUnit, NoticeAction, NoticeInput, Notices, PoolOffer, SpotInputs, SpotKnowledge, SpotMemory, SpotPlan,
-    SpotSettings, learn, plan,
+    LiveUnit, NoticeAction, NoticeInput, NoticeSettings, Notices, PoolOffer, SpotInputs, SpotKnowledge, SpotMemory,
+    SpotPlan, SpotSettings, learn, plan,
 };
 use prescale_domain::{PoolId, SPOT_NOTICE, Span, SpotEvent, SpotHappening, SpotNotice, SpotNoticeKind, Timestamp};
 
@@ -12,6 +12,9 @@ use super::fleet::{Fleet, FleetSettings, Notice};
 
 /// A plan is made again after this time, whatever happened.
 const PLAN_EVERY: Span = Span::from_minutes(5);
+
+/// A unit is out of service so long before it is lost: enough for short requests.
+const DRAIN: Span = Span::from_secs(15);
 
 /// State of a fleet that is bought spot first.
 pub(super) struct SpotFirst {
@@ -39,7 +42,7 @@ impl SpotFirst {
             fleet,
             pools,
             knowledge: SpotKnowledge::default(),
-            notices: Notices::default(),
+            notices: Notices::new(NoticeSettings { drain_limit: DRAIN, ..NoticeSettings::default() }),
             memory: SpotMemory::default(),
             planned: None,
             running: vec![0; count],
@@ -167,7 +170,7 @@ impl SpotFirst {
         let mut inputs = SpotInputs::new(now, wanted, offers.collect(), self.fleet.launch_p90);
         inputs.kinship = self.knowledge.kinship();
         inputs.on_demand_running = count(None);
-        inputs.notice = SPOT_NOTICE;
+        inputs.notice = Span::from_millis(SPOT_NOTICE.millis() - DRAIN.millis() - self.fleet.tick.millis());
         inputs.settings = self.settings;
         inputs.settings.minimum_billing = self.fleet.minimum_billing;
         inputs.memory = self.memory;

@@ -39,7 +39,7 @@ impl Row {
 /// As text. `limits` has the limit of each market, by name.
 pub fn render(rows: &[Row], limits: &[(String, Limit)]) -> String {
     let mut text = format!(
-        "{:<22} {:<16} {:>9} {:>8} {:>10} {:>8} {:>8} {:>15} {:>9} {:>9}\n",
+        "{:<22} {:<16} {:>9} {:>8} {:>10} {:>8} {:>8} {:>16} {:>9} {:>9}\n",
         "market",
         "strategy",
         "cost USD",
@@ -47,7 +47,7 @@ pub fn render(rows: &[Row], limits: &[(String, Limit)]) -> String {
         "obtain. %",
         "short %",
         "missed %",
-        "losses survived",
+        "notices survived",
         "launches",
         "refused"
     );
@@ -73,7 +73,7 @@ pub fn render(rows: &[Row], limits: &[(String, Limit)]) -> String {
         }
         let _written = writeln!(
             text,
-            "{:<22} {:<16} {:>9.0} {:>8} {:>10} {:>8.3} {:>8.4} {:>15} {:>9.0} {:>9.0}",
+            "{:<22} {:<16} {:>9.0} {:>8} {:>10} {:>8.3} {:>8.4} {:>16} {:>9.0} {:>9.0}",
             row.market,
             row.strategy.name(),
             row.mean(|outcome| outcome.lived.cost_usd),
@@ -81,7 +81,7 @@ pub fn render(rows: &[Row], limits: &[(String, Limit)]) -> String {
             percent(row.saved_while_obtainable()),
             100.0 * row.mean(|outcome| outcome.short),
             100.0 * row.mean(|outcome| outcome.missed),
-            format!("{:.0} of {:.0}", row.mean(|o| o.survived as f64), row.mean(|o| o.losses as f64)),
+            format!("{:.0} of {:.0}", row.mean(|o| o.survived as f64), row.mean(|o| o.interruptions as f64)),
             row.mean(|outcome| outcome.lived.launches as f64),
             row.mean(|outcome| outcome.lived.refusals as f64),
         );
