@@ -39,7 +39,8 @@
 //! say which units go and how.
 //!
 //! Beside the decision: [`experiment`] tells which of two policies or models is better, and [`selector`] learns which policy
-//! suits which service.
+//! suits which service. [`spot`] splits the units of a decision into on-demand and spot ones, and says what to do before a spot
+//! unit is lost.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
 
@@ -71,6 +72,7 @@ mod rules;
 mod scale_in;
 mod schedule;
 pub mod selector;
+pub mod spot;
 #[cfg(test)]
 mod tests;
 mod window;

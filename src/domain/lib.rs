@@ -26,6 +26,7 @@ mod series;
 mod service;
 mod shadow;
 mod signals;
+mod spot;
 mod target;
 mod time;
 mod zone;
@@ -73,6 +74,11 @@ pub use shadow::{Saved, ShadowReport, ShadowScore};
 pub use signals::{
     API_REDUCE, API_THROTTLE, ERROR_RATE_MIN, ERROR_RATE_RISE, EventSettings, ExternalSignal, SPIKE_MAGNITUDE,
     SignalColumns, Signals, Throttle, ThrottleLevel,
+};
+pub use spot::{
+    CapacityKind, CapacityRecord, PoolId, PoolIdError, SPOT_ANNOTATION, SPOT_DISCOUNT, SPOT_DISCOUNT_ANNOTATION,
+    SPOT_MAX_SHARE_ANNOTATION, SPOT_NOTICE, SpotAnnotationError, SpotEvent, SpotHappening, SpotNotice, SpotNoticeKind,
+    SpotPreference, SpotWish,
 };
 pub use target::{LeadTime, TargetState};
 pub use time::{Clock, Span, SpanError, SystemClock, TimeError, Timestamp};

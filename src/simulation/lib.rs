@@ -19,6 +19,7 @@
 //! - [`queueing`]: a fleet that serves requests one by one: latency, drops, cost, drains, lost spot units.
 //! - [`market`]: the spot market, generated or recorded.
 //! - [`aws`]: an AWS account that speaks AWS's protocols, on that market.
+//! - [`spot`]: strategies that buy the same wish of the same spot market, Prescale's among them.
 //! - [`profile`]: loads of a kind, for `prescale simulate`.
 //! - [`acceptance`]: scenarios with an objective, and whether a run reached it.
 //! - [`report`]: a back-test as JSON, as a terminal table and as one HTML page.
@@ -44,6 +45,7 @@ pub mod score;
 mod seeded;
 pub mod selector;
 pub mod shadow;
+pub mod spot;
 pub mod stream;
 pub mod sweep;
 pub mod workload;

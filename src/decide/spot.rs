@@ -1,0 +1,25 @@
+//! Spot first: how much of a wish is spot, where, and what to do when a unit is going to be lost. Rule: pure; what is learnt
+//! and remembered is handed in and out, so that a plan can be made again from what was recorded.
+//!
+//! - [`learn()`] takes in what happens in pools; [`SpotKnowledge`] says what is believed of each.
+//! - [`plan()`] splits a wish; its [`SpotPlan`] has the cost, what was binding and what was rejected.
+//! - [`Notices`] turns interruption notices and rebalance recommendations into replacements and drains.
+//! - [`eventbridge`] reads those out of AWS's envelope.
+
+pub mod eventbridge;
+mod learn;
+mod loss;
+mod model;
+mod notices;
+mod plan;
+mod spread;
+#[cfg(test)]
+mod tests;
+
+pub use learn::{Kinship, LearningSettings, PoolBelief, SpotKnowledge, learn};
+pub use model::{
+    AwsMix, Binding, Commitment, PoolOffer, PoolShare, Rejected, RejectedBecause, Returning, SpotCost, SpotInputs,
+    SpotMemory, SpotPlan, SpotSettings,
+};
+pub use notices::{LiveUnit, NoticeAction, NoticeInput, NoticeSettings, Notices, Passed};
+pub use plan::plan;

@@ -1,0 +1,295 @@
+//! What the spot planner is told and what it tells. Rule: units are units of capacity; an instance carries `weight` of them.
+
+use prescale_domain::{PoolId, SPOT_NOTICE, Span, SpotWish, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::learn::{Kinship, PoolBelief};
+
+/// How a service's capacity may be split.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpotSettings {
+    pub wish: SpotWish,
+    /// Units that are never spot.
+    pub on_demand_floor: u32,
+    /// Share of time that lost spot units may leave short, for a service of criticality 1.
+    pub risk: f64,
+    /// What the service weighs; the risk is divided by it.
+    pub criticality: f64,
+    /// Most of the spot units that one pool, and one zone, may have while there are others.
+    pub pool_share_max: f64,
+    pub zone_share_max: f64,
+    /// Instance types below which diversification is called poor (AWS's advice: at least 10).
+    pub types_wanted: u32,
+    /// A pool that loses a unit more often than this by hour is not used.
+    pub loss_per_hour_max: f64,
+    /// Share of the losses that are noticed: AWS says "best effort", and no figure.
+    pub noticed: f64,
+    /// Over this time a change must pay.
+    pub horizon: Span,
+    /// From a fall back to on-demand to the first step back …
+    pub return_after: Span,
+    /// … from one step back to the next …
+    pub step_every: Span,
+    /// … and the share of the units that is one step.
+    pub step_share: f64,
+    /// A split that runs is kept until another is cheaper by this share.
+    pub hysteresis: f64,
+    pub minimum_billing: Span,
+    /// What each instance costs beside its price: agent, load balancer, volume.
+    pub overhead_usd_hour: f64,
+    /// What the loss of a unit costs beside its replacement: requests in flight, cold caches.
+    pub interruption_usd: f64,
+}
+
+/// One pool as it is offered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolOffer {
+    pub pool: PoolId,
+    /// Units that one instance carries.
+    pub weight: u32,
+    /// Of one instance.
+    pub on_demand_usd_hour: f64,
+    /// `None` = no price feed: the on-demand price less the discount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spot_usd_hour: Option<f64>,
+    /// Spot instances that run or start, those that are going to be lost left out.
+    pub running: u32,
+    pub belief: PoolBelief,
+}
+
+/// Capacity that is paid for in any case: reserved instances, savings plans.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Commitment {
+    pub units: u32,
+    /// What it costs an hour, all units together, used or not.
+    pub usd_hour: f64,
+}
+
+/// Demand that is coming back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Returning {
+    pub within: Span,
+    pub units: u32,
+}
+
+/// What a plan remembers of the ones before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SpotMemory {
+    /// When on-demand units last stood in for spot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fell_back_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stepped_at: Option<Timestamp>,
+}
+
+/// All that a plan depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpotInputs {
+    pub at: Timestamp,
+    /// Units that are wanted.
+    pub units: u32,
+    pub pools: Vec<PoolOffer>,
+    #[serde(default)]
+    pub kinship: Kinship,
+    #[serde(default)]
+    pub commitments: Vec<Commitment>,
+    /// On-demand units that run or start, those that commitments cover included.
+    pub on_demand_running: u32,
+    /// Launch → serving at full speed, the p90.
+    pub replacement: Span,
+    /// From a notice until the unit has to be drained.
+    pub notice: Span,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returning: Option<Returning>,
+    #[serde(default)]
+    pub settings: SpotSettings,
+    #[serde(default)]
+    pub memory: SpotMemory,
+}
+
+/// Spot instances of one pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolShare {
+    pub pool: PoolId,
+    pub instances: u32,
+    pub units: u32,
+}
+
+/// What a plan costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpotCost {
+    /// Commitments, used or not.
+    pub committed_usd_hour: f64,
+    pub on_demand_usd_hour: f64,
+    pub spot_usd_hour: f64,
+    /// Per-instance overhead.
+    pub overhead_usd_hour: f64,
+    /// Expected losses: the replacement's start and what a loss costs beside it.
+    pub interruptions_usd_hour: f64,
+    /// Launches that the plan asks for: paid while they start.
+    pub start_up_usd: f64,
+    /// What is paid at least for those launches, however soon they end.
+    pub minimum_billing_usd: f64,
+}
+
+/// What decided the split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Binding {
+    /// The workload refuses spot.
+    Never,
+    /// No pool can be used: none is offered, or the next three say why not.
+    NoPool,
+    Refused(Vec<PoolId>),
+    LostTooOften(Vec<PoolId>),
+    DearerThanOnDemand(Vec<PoolId>),
+    /// Units that are on-demand whatever spot costs.
+    Floor(u32),
+    Committed(u32),
+    MaxShare(f64),
+    /// With less spare, or fewer on-demand units, this share of time would be short; that much is allowed.
+    Risk {
+        short: f64,
+        allowed: f64,
+    },
+    /// Pools have more than their share: there are too few.
+    Concentrated,
+    /// Instance types offered, of those wanted.
+    FewTypes {
+        types: u32,
+        wanted: u32,
+    },
+    /// On-demand units that are to be spot later: the first step back comes then.
+    Waiting(Timestamp),
+    /// Only so many units are moved at a time.
+    Step(u32),
+    /// What a move saves over the horizon, and what it costs.
+    SwapDoesNotPay {
+        saves_usd: f64,
+        costs_usd: f64,
+    },
+    /// Demand is back before an end and a start have paid; within that time nothing is removed.
+    BreakEven(Span),
+    /// What runs is nearly as cheap.
+    Hysteresis,
+}
+
+/// A split that was looked at and not taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rejected {
+    pub on_demand: u32,
+    pub spot: u32,
+    pub usd_hour: f64,
+    /// Share of time that it would leave short.
+    pub short: f64,
+    pub because: RejectedBecause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RejectedBecause {
+    Risk,
+    Cost,
+}
+
+/// The same as settings of an Auto Scaling group with mixed instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AwsMix {
+    /// In units, as weights are given.
+    pub desired_capacity: u32,
+    pub on_demand_base_capacity: u32,
+    pub on_demand_percentage_above_base: u32,
+    /// Types with their weights, the preferred first.
+    pub instance_types: Vec<(String, u32)>,
+    pub zones: Vec<String>,
+    pub spot_allocation_strategy: String,
+    pub capacity_rebalance: bool,
+}
+
+/// A split, its cost and why it is this one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpotPlan {
+    /// On-demand units, those that commitments cover included.
+    pub on_demand: u32,
+    pub committed: u32,
+    pub spot: Vec<PoolShare>,
+    /// Units beyond the wish, against losses.
+    pub spare: u32,
+    /// Share of time that losses leave short, and what is allowed.
+    pub short: f64,
+    pub allowed: f64,
+    pub cost: SpotCost,
+    /// The wish as on-demand units alone.
+    pub all_on_demand_usd_hour: f64,
+    pub binding: Vec<Binding>,
+    pub rejected: Vec<Rejected>,
+    pub aws: AwsMix,
+    pub memory: SpotMemory,
+}
+
+impl Default for SpotSettings {
+    /// A tenth of a violation budget of 1 % may be due to spot; the rest is as AWS advises or a careful guess.
+    fn default() -> Self {
+        Self {
+            wish: SpotWish::default(),
+            on_demand_floor: 0,
+            risk: 0.001,
+            criticality: 1.0,
+            pool_share_max: 0.5,
+            zone_share_max: 0.6,
+            types_wanted: 10,
+            loss_per_hour_max: 2.0,
+            noticed: 0.99,
+            horizon: Span::from_minutes(60),
+            return_after: Span::from_minutes(10),
+            step_every: Span::from_minutes(5),
+            step_share: 0.25,
+            hysteresis: 0.05,
+            minimum_billing: Span::from_secs(60),
+            overhead_usd_hour: 0.0,
+            interruption_usd: 0.0,
+        }
+    }
+}
+
+impl SpotInputs {
+    /// With the usual notice, and all else at its default.
+    pub fn new(at: Timestamp, units: u32, pools: Vec<PoolOffer>, replacement: Span) -> Self {
+        Self {
+            at,
+            units,
+            pools,
+            kinship: Kinship::PRIOR,
+            commitments: Vec::new(),
+            on_demand_running: 0,
+            replacement,
+            notice: SPOT_NOTICE,
+            returning: None,
+            settings: SpotSettings::default(),
+            memory: SpotMemory::default(),
+        }
+    }
+}
+
+impl SpotCost {
+    /// By hour, with what is paid once spread over the horizon.
+    pub fn usd_hour(&self, horizon: Span) -> f64 {
+        let hours = (horizon.seconds() / 3600.0).max(1.0 / 60.0);
+        let once = self.start_up_usd.max(self.minimum_billing_usd);
+        self.committed_usd_hour
+            + self.on_demand_usd_hour
+            + self.spot_usd_hour
+            + self.overhead_usd_hour
+            + self.interruptions_usd_hour
+            + once / hours
+    }
+}
+
+impl SpotPlan {
+    pub fn spot_units(&self) -> u32 {
+        self.spot.iter().map(|share| share.units).fold(0, u32::saturating_add)
+    }
+}

@@ -1,0 +1,441 @@
+//! The split of a wish into on-demand and spot units. Rule: the cheapest split whose losses leave no more time short than is
+//! allowed; towards on-demand it is followed at once, back to spot in steps and only where that pays.
+//!
+//! Splits are looked at by their number of on-demand units, from what must be on-demand to all; for each the spot part is
+//! spread more or less evenly, and made larger by the fewest spare units with which the losses of one replacement time
+//! ([`super::loss`]) fit the risk. Spare units lie in pools that are lost as well, which is reckoned with.
+
+use prescale_domain::{PoolId, Span, SpotPreference};
+
+use super::loss::{Held, share_short};
+use super::model::{AwsMix, Binding, PoolShare, Rejected, RejectedBecause, SpotCost, SpotInputs, SpotMemory, SpotPlan};
+use super::spread::{Spread, Usable, hours, losses_usd_hour, spot_price, spread};
+
+/// Numbers of on-demand units that are looked at between the fewest and all.
+const SPLITS: u32 = 8;
+/// Alternatives that are told.
+const REJECTED_MAX: usize = 6;
+
+/// A split that was looked at.
+#[derive(Clone, Debug)]
+struct Split {
+    on_demand: u32,
+    spread: Spread,
+    short: f64,
+    usd_hour: f64,
+}
+
+/// What all splits have in common.
+struct Bench<'a> {
+    inputs: &'a SpotInputs,
+    pools: Vec<Usable<'a>>,
+    /// Of one unit, on-demand, in the type for which it is least.
+    unit_usd_hour: f64,
+    committed: u32,
+    wanted: u32,
+    /// On-demand whatever it costs.
+    least: u32,
+    allowed: f64,
+    missing_hours: f64,
+}
+
+/// Splits the wish.
+pub fn plan(inputs: &SpotInputs) -> SpotPlan {
+    let mut binding = Vec::new();
+    let (wanted, held) = kept(inputs);
+    binding.extend(held);
+    let bench = Bench::new(inputs, wanted, &mut binding);
+    let (best, mut rejected) = bench.best(&mut binding);
+    let (on_demand, memory) = bench.paced(&best, &mut binding);
+    let chosen = if on_demand == best.on_demand { best } else { bench.halfway(on_demand, best, &mut rejected) };
+    bench.explain(&chosen, &rejected, &mut binding);
+    bench.told(chosen, memory, binding, rejected)
+}
+
+/// The wish, or what runs where demand is back before an end and a start have paid.
+fn kept(inputs: &SpotInputs) -> (u32, Option<Binding>) {
+    let running = running(inputs);
+    // Started again, a unit is paid for while it starts, and at least for the minimum.
+    let break_even = inputs.replacement + inputs.settings.minimum_billing;
+    match inputs.returning {
+        Some(returning) if inputs.units < running && returning.within <= break_even => {
+            let kept = running.min(returning.units).max(inputs.units);
+            (kept, (kept > inputs.units).then_some(Binding::BreakEven(break_even)))
+        }
+        _ => (inputs.units, None),
+    }
+}
+
+fn spot_running(inputs: &SpotInputs) -> u32 {
+    inputs.pools.iter().map(|offer| offer.running.saturating_mul(offer.weight)).fold(0, u32::saturating_add)
+}
+
+fn running(inputs: &SpotInputs) -> u32 {
+    spot_running(inputs).saturating_add(inputs.on_demand_running)
+}
+
+impl<'a> Bench<'a> {
+    fn new(inputs: &'a SpotInputs, wanted: u32, binding: &mut Vec<Binding>) -> Self {
+        let settings = &inputs.settings;
+        let sound = inputs.pools.iter().filter(|offer| offer.weight > 0 && offer.on_demand_usd_hour.is_finite());
+        let overhead = settings.overhead_usd_hour.max(0.0);
+        let unit = |offer: &super::PoolOffer, price: f64| (price + overhead) / f64::from(offer.weight);
+        let unit_usd_hour =
+            sound.clone().map(|offer| unit(offer, offer.on_demand_usd_hour)).fold(f64::INFINITY, f64::min);
+        let (mut pools, mut refused, mut risky, mut dear) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let requires = settings.wish.preference == SpotPreference::Require;
+        for offer in sound {
+            let spot_usd_hour = spot_price(offer, inputs);
+            let losses = losses_usd_hour(&offer.belief, offer.on_demand_usd_hour, inputs);
+            let level = offer.belief.price_level_usd_hour.filter(|level| level.is_finite());
+            let unit_usd = unit(offer, level.map_or(spot_usd_hour, |level| level.max(spot_usd_hour)) + losses);
+            let limit = offer.belief.limit.unwrap_or(u32::MAX);
+            if offer.belief.limit.is_some() {
+                refused.push(offer.pool.clone());
+            }
+            if offer.belief.loss_per_hour > settings.loss_per_hour_max && !requires {
+                risky.push(offer.pool.clone());
+            } else if unit_usd >= unit_usd_hour && !requires {
+                dear.push(offer.pool.clone());
+            } else if limit > 0 {
+                pools.push(Usable { offer, spot_usd_hour, unit_usd_hour: unit_usd, limit });
+            }
+        }
+        let told = |pools: Vec<PoolId>, kind: fn(Vec<PoolId>) -> Binding| (!pools.is_empty()).then(|| kind(pools));
+        binding.extend(told(refused, Binding::Refused));
+        binding.extend(told(risky, Binding::LostTooOften));
+        binding.extend(told(dear, Binding::DearerThanOnDemand));
+        if settings.wish.preference == SpotPreference::Never {
+            pools.clear();
+            binding.push(Binding::Never);
+        } else if pools.is_empty() {
+            binding.push(Binding::NoPool);
+        }
+        let committed = inputs.commitments.iter().map(|each| each.units).fold(0, u32::saturating_add).min(wanted);
+        let share = settings.wish.max_share.filter(|share| (0.0..=1.0).contains(share));
+        let by_share = share.map_or(0, |share| wanted - (f64::from(wanted) * share).floor() as u32);
+        let floor = settings.on_demand_floor.min(wanted);
+        let least = committed.max(by_share).max(floor);
+        if least > 0 && !pools.is_empty() {
+            binding.push(match least {
+                least if least == committed => Binding::Committed(committed),
+                least if least == floor => Binding::Floor(floor),
+                _ => Binding::MaxShare(share.unwrap_or(1.0)),
+            });
+        }
+        let weight = if settings.criticality > 0.0 { settings.criticality } else { 1.0 };
+        let noticed = settings.noticed.clamp(0.0, 1.0);
+        let after_notice = Span::from_millis((inputs.replacement.millis() - inputs.notice.millis()).max(0));
+        Self {
+            inputs,
+            pools,
+            unit_usd_hour: if unit_usd_hour.is_finite() { unit_usd_hour } else { 0.0 },
+            committed,
+            wanted,
+            least,
+            allowed: (settings.risk / weight).clamp(0.0, 1.0),
+            missing_hours: noticed * hours(after_notice) + (1.0 - noticed) * hours(inputs.replacement),
+        }
+    }
+
+    /// What runs, where it is enough and within the risk.
+    fn incumbent(&self) -> Option<Split> {
+        let instances: Vec<u32> = self.pools.iter().map(|pool| pool.offer.running.min(pool.limit)).collect();
+        let units = self.pools.iter().zip(&instances).map(|(pool, count)| count.saturating_mul(pool.offer.weight));
+        let units = units.fold(0, u32::saturating_add);
+        let on_demand = self.inputs.on_demand_running;
+        let total = on_demand.saturating_add(units);
+        if on_demand < self.least || on_demand > self.wanted || total < self.wanted {
+            return None;
+        }
+        let spread = Spread { instances, units, concentrated: false };
+        let short = self.short(&spread, total - self.wanted);
+        let usd_hour = self.usd_hour(on_demand, &spread);
+        (short <= self.allowed).then_some(Split { on_demand, spread, short, usd_hour })
+    }
+
+    /// A step of the way to the best split; where what lies between would be riskier than both ends, the whole way.
+    fn halfway(&self, on_demand: u32, best: Split, rejected: &mut Vec<Rejected>) -> Split {
+        let step = self.split(on_demand, rejected);
+        if step.on_demand > self.inputs.on_demand_running.max(best.on_demand) { best } else { step }
+    }
+
+    /// The cheapest split that is within the risk, and what else was looked at. What runs is kept until another is cheaper by
+    /// more than the hysteresis: what is believed of pools changes with each event.
+    fn best(&self, binding: &mut Vec<Binding>) -> (Split, Vec<Rejected>) {
+        let mut rejected = Vec::new();
+        let (from, to) = (self.least.min(self.wanted), self.wanted);
+        let step = (to - from).div_ceil(SPLITS).max(1);
+        let numbers = (from..to).step_by(step as usize).chain([to]);
+        let mut best: Option<Split> = None;
+        for number in numbers {
+            let split = self.split(number, &mut rejected);
+            if best.as_ref().is_none_or(|best| split.usd_hour < best.usd_hour) {
+                best = Some(split);
+            }
+        }
+        let mut best = best.unwrap_or_else(|| self.split(to, &mut rejected));
+        let kept = 1.0 - self.inputs.settings.hysteresis.clamp(0.0, 1.0);
+        if let Some(incumbent) = self.incumbent().filter(|incumbent| incumbent.usd_hour * kept <= best.usd_hour) {
+            if incumbent.usd_hour > best.usd_hour {
+                binding.push(Binding::Hysteresis);
+            }
+            best = incumbent;
+        }
+        rejected.retain(|each| (each.on_demand, each.spot) != (best.on_demand, best.spread.units));
+        rejected.sort_by(|a, b| a.usd_hour.total_cmp(&b.usd_hour));
+        (best, rejected)
+    }
+
+    /// With so many on-demand units the cheapest spread within the risk; on-demand units take the place of what spot cannot
+    /// give or must not.
+    fn split(&self, on_demand: u32, rejected: &mut Vec<Rejected>) -> Split {
+        let spot = self.wanted.saturating_sub(on_demand);
+        let requires = self.inputs.settings.wish.preference == SpotPreference::Require;
+        let mut best: Option<Split> = None;
+        let settings = &self.inputs.settings;
+        let even = 1.0 / self.pools.len().max(1) as f64;
+        let shares = [even, (2.0 * even).min(settings.pool_share_max), settings.pool_share_max];
+        // Where what runs stays first; elsewhere, where that is too risky.
+        let tries = [true, false].into_iter().flat_map(|stays| shares.map(|share| (stays, share)));
+        for (turn, (stays, share)) in tries.enumerate() {
+            let again = turn % shares.len() > 0 && share <= even;
+            if spot == 0 || self.pools.is_empty() || again || (!stays && best.is_some()) {
+                continue;
+            }
+            let step = (spot / 16).max(1);
+            let mut last = None;
+            for spare in (0..=spot.max(2)).step_by(step as usize) {
+                let spread = spread(&self.pools, spot + spare, (share, settings.zone_share_max), stays);
+                // On-demand units stand in for what pools do not have, and no spare is made of those.
+                let missing = spot.saturating_sub(spread.units);
+                let over = spread.units.saturating_sub(spot);
+                if spare > 0 && last == Some(spread.units) {
+                    break;
+                }
+                last = Some(spread.units);
+                let short = self.short(&spread, over);
+                let on_demand = on_demand + missing;
+                let usd_hour = self.usd_hour(on_demand, &spread);
+                let dearer = best.as_ref().is_some_and(|best| best.usd_hour <= usd_hour);
+                if short <= self.allowed || requires {
+                    if !dearer {
+                        best = Some(Split { on_demand, spread, short, usd_hour });
+                    } else {
+                        rejected.push(Self::rejection(on_demand, &spread, usd_hour, short, RejectedBecause::Cost));
+                    }
+                    break;
+                }
+                if spare == 0 {
+                    rejected.push(Self::rejection(on_demand, &spread, usd_hour, short, RejectedBecause::Risk));
+                }
+                if dearer {
+                    break;
+                }
+            }
+        }
+        best.unwrap_or_else(|| {
+            let spread = Spread { instances: vec![0; self.pools.len()], units: 0, concentrated: false };
+            let usd_hour = self.usd_hour(self.wanted, &spread);
+            Split { on_demand: self.wanted, spread, short: 0.0, usd_hour }
+        })
+    }
+
+    fn rejection(on_demand: u32, spread: &Spread, usd_hour: f64, short: f64, because: RejectedBecause) -> Rejected {
+        Rejected { on_demand, spot: spread.units, usd_hour, short, because }
+    }
+
+    fn short(&self, spread: &Spread, spare: u32) -> f64 {
+        let held: Vec<Held> = self
+            .pools
+            .iter()
+            .zip(&spread.instances)
+            .map(|(pool, instances)| Held {
+                pool: &pool.offer.pool,
+                instances: *instances,
+                weight: pool.offer.weight,
+                belief: &pool.offer.belief,
+            })
+            .collect();
+        share_short(&held, &self.inputs.kinship, self.missing_hours, spare)
+    }
+
+    /// Without what is paid once: that would hold on to any split.
+    fn usd_hour(&self, on_demand: u32, spread: &Spread) -> f64 {
+        let spot: f64 = self
+            .pools
+            .iter()
+            .zip(&spread.instances)
+            .map(|(pool, instances)| f64::from(*instances) * f64::from(pool.offer.weight) * pool.unit_usd_hour)
+            .sum();
+        f64::from(on_demand.saturating_sub(self.committed)) * self.unit_usd_hour + spot
+    }
+
+    /// On-demand units now, on the way to those of the best split.
+    fn paced(&self, best: &Split, binding: &mut Vec<Binding>) -> (u32, SpotMemory) {
+        let (inputs, settings) = (self.inputs, &self.inputs.settings);
+        let mut memory = inputs.memory;
+        let now = inputs.on_demand_running;
+        if best.on_demand >= now {
+            if best.on_demand > now.max(self.least) && running(inputs) > 0 {
+                memory.fell_back_at = Some(inputs.at);
+            }
+            return (best.on_demand, memory);
+        }
+        // What is removed anyway is on-demand first.
+        let total = best.on_demand.saturating_add(best.spread.units);
+        let freed = running(inputs).saturating_sub(total).min(now - best.on_demand);
+        let free = now - freed;
+        let most = |units: u32| units.min(self.wanted).max(best.on_demand);
+        if free <= best.on_demand {
+            return (best.on_demand, memory);
+        }
+        let ready = |since: Option<prescale_domain::Timestamp>, wait: Span| since.map(|since| since + wait);
+        let wait = ready(memory.fell_back_at, settings.return_after)
+            .max(ready(memory.stepped_at, settings.step_every))
+            .filter(|moment| *moment > inputs.at);
+        if let Some(until) = wait {
+            binding.push(Binding::Waiting(until));
+            return (most(free), memory);
+        }
+        if let Some(worthless) = self.swap(best) {
+            binding.push(worthless);
+            return (most(free), memory);
+        }
+        let step = ((f64::from(self.wanted) * settings.step_share.clamp(0.0, 1.0)).ceil() as u32).max(1);
+        memory.stepped_at = Some(inputs.at);
+        if free - best.on_demand > step {
+            binding.push(Binding::Step(step));
+        }
+        (most(free.saturating_sub(step)), memory)
+    }
+
+    /// `Some` if one unit's move from on-demand to spot costs more than it saves while it is likely to stay there.
+    fn swap(&self, best: &Split) -> Option<Binding> {
+        let used = self.pools.iter().zip(&best.spread.instances).filter(|(_, instances)| **instances > 0);
+        let (mut usd, mut lost, mut units) = (0.0, 0.0, 0.0);
+        for (pool, instances) in used {
+            let of_pool = f64::from(*instances) * f64::from(pool.offer.weight);
+            usd += of_pool * pool.unit_usd_hour;
+            lost += of_pool * pool.offer.belief.loss_per_hour;
+            units += of_pool;
+        }
+        if units <= 0.0 {
+            return None;
+        }
+        let stays = hours(self.inputs.settings.horizon).min(units / lost.max(1e-9));
+        let saves_usd = (self.unit_usd_hour - usd / units) * stays;
+        // Both are paid while the new one starts.
+        let start = self.inputs.replacement.max(self.inputs.settings.minimum_billing);
+        let costs_usd = hours(start) * usd / units;
+        (saves_usd <= costs_usd).then_some(Binding::SwapDoesNotPay { saves_usd, costs_usd })
+    }
+
+    fn explain(&self, chosen: &Split, rejected: &[Rejected], binding: &mut Vec<Binding>) {
+        let cheaper =
+            rejected.iter().find(|each| each.because == RejectedBecause::Risk && each.usd_hour < chosen.usd_hour);
+        binding.extend(cheaper.map(|each| Binding::Risk { short: each.short, allowed: self.allowed }));
+        if chosen.spread.concentrated {
+            binding.push(Binding::Concentrated);
+        }
+        let wanted = self.inputs.settings.types_wanted;
+        let types = types(self.inputs).len() as u32;
+        if !self.pools.is_empty() && types < wanted {
+            binding.push(Binding::FewTypes { types, wanted });
+        }
+    }
+
+    fn told(&self, chosen: Split, memory: SpotMemory, binding: Vec<Binding>, mut rejected: Vec<Rejected>) -> SpotPlan {
+        rejected.truncate(REJECTED_MAX);
+        let mut spot = Vec::new();
+        for (pool, instances) in self.pools.iter().zip(&chosen.spread.instances).filter(|(_, n)| **n > 0) {
+            let units = instances.saturating_mul(pool.offer.weight);
+            spot.push(PoolShare { pool: pool.offer.pool.clone(), instances: *instances, units });
+        }
+        let total = chosen.on_demand.saturating_add(chosen.spread.units);
+        SpotPlan {
+            on_demand: chosen.on_demand,
+            committed: self.committed,
+            spare: total.saturating_sub(self.wanted),
+            short: chosen.short,
+            allowed: self.allowed,
+            cost: self.cost(&chosen),
+            all_on_demand_usd_hour: self.committed_usd_hour()
+                + f64::from(self.wanted - self.committed) * self.unit_usd_hour,
+            aws: self.aws(&chosen, total),
+            spot,
+            binding,
+            rejected,
+            memory,
+        }
+    }
+
+    fn committed_usd_hour(&self) -> f64 {
+        self.inputs
+            .commitments
+            .iter()
+            .map(|each| each.usd_hour)
+            .filter(|usd| usd.is_finite())
+            .fold(0.0, |sum, usd| sum + usd)
+    }
+
+    fn cost(&self, chosen: &Split) -> SpotCost {
+        let (inputs, settings) = (self.inputs, &self.inputs.settings);
+        let paid = chosen.on_demand.saturating_sub(self.committed);
+        let started = chosen.on_demand.saturating_sub(inputs.on_demand_running.max(self.committed));
+        let (start, least) = (hours(inputs.replacement), hours(settings.minimum_billing));
+        let overhead = settings.overhead_usd_hour.max(0.0);
+        let mut cost = SpotCost {
+            committed_usd_hour: self.committed_usd_hour(),
+            // The price of a unit holds its share of the overhead.
+            on_demand_usd_hour: f64::from(paid) * self.unit_usd_hour,
+            start_up_usd: f64::from(started) * self.unit_usd_hour * start,
+            minimum_billing_usd: f64::from(started) * self.unit_usd_hour * least,
+            ..SpotCost::default()
+        };
+        for (pool, instances) in self.pools.iter().zip(&chosen.spread.instances) {
+            let count = f64::from(*instances);
+            let launched = f64::from(instances.saturating_sub(pool.offer.running));
+            cost.spot_usd_hour += count * pool.spot_usd_hour;
+            cost.overhead_usd_hour += count * overhead;
+            cost.interruptions_usd_hour +=
+                count * losses_usd_hour(&pool.offer.belief, pool.offer.on_demand_usd_hour, inputs);
+            cost.start_up_usd += launched * pool.spot_usd_hour * start;
+            cost.minimum_billing_usd += launched * pool.spot_usd_hour * least;
+        }
+        cost
+    }
+
+    /// Types of the pools that are used and usable first, then all others: the more a group may choose from, the better.
+    fn aws(&self, chosen: &Split, total: u32) -> AwsMix {
+        let mut order: Vec<(usize, &Usable)> = self.pools.iter().enumerate().collect();
+        order.sort_by(|(a, one), (b, other)| {
+            let by_use = chosen.spread.instances[*b].cmp(&chosen.spread.instances[*a]);
+            by_use.then(one.unit_usd_hour.total_cmp(&other.unit_usd_hour)).then(a.cmp(b))
+        });
+        let mut instance_types: Vec<(String, u32)> = Vec::new();
+        let used = order.iter().map(|(_, pool)| pool.offer);
+        for offer in used.chain(self.inputs.pools.iter()) {
+            if instance_types.iter().all(|(known, _)| *known != offer.pool.instance_type) {
+                instance_types.push((offer.pool.instance_type.clone(), offer.weight));
+            }
+        }
+        let mut zones: Vec<String> = self.inputs.pools.iter().map(|offer| offer.pool.zone.clone()).collect();
+        zones.sort();
+        zones.dedup();
+        let spot = chosen.spread.units > 0;
+        AwsMix {
+            desired_capacity: total,
+            on_demand_base_capacity: chosen.on_demand,
+            on_demand_percentage_above_base: if spot { 0 } else { 100 },
+            instance_types,
+            zones,
+            spot_allocation_strategy: "price-capacity-optimized".to_owned(),
+            capacity_rebalance: spot,
+        }
+    }
+}
+
+fn types(inputs: &SpotInputs) -> std::collections::BTreeSet<&str> {
+    inputs.pools.iter().map(|offer| offer.pool.instance_type.as_str()).collect()
+}
