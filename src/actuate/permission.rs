@@ -85,9 +85,10 @@ fn of_nodegroups(settings: &EksSettings) -> Vec<Permission> {
     for name in names {
         let (cluster, region) = (settings.cluster.clone(), settings.region.clone());
         let resource = AwsResource::Nodegroup { cluster, name: name.clone(), region };
-        permissions.extend(["eks:DescribeNodegroup", "eks:UpdateNodegroupConfig", "eks:DescribeUpdate"].map(|action| {
-            Permission { action, resource: Some(resource.clone()) }
-        }));
+        permissions.extend(
+            ["eks:DescribeNodegroup", "eks:UpdateNodegroupConfig", "eks:DescribeUpdate"]
+                .map(|action| Permission { action, resource: Some(resource.clone()) }),
+        );
     }
     permissions
 }

@@ -161,11 +161,7 @@ fn load(path: &std::path::Path) -> Result<Config, Failure> {
     Ok(config::load(path).map_err(Failure::invalid)?.config)
 }
 
-fn each(
-    config: &Config,
-    of: &Of,
-    make: impl Fn(&Workload<'_>) -> Vec<Value>,
-) -> Result<Vec<Value>, Failure> {
+fn each(config: &Config, of: &Of, make: impl Fn(&Workload<'_>) -> Vec<Value>) -> Result<Vec<Value>, Failure> {
     let named = |service: &&ServiceConfig| of.service.as_ref().is_none_or(|name| service.name == *name);
     let services: Vec<&ServiceConfig> = config.services.iter().filter(named).collect();
     if let (Some(name), true) = (&of.service, services.is_empty()) {
