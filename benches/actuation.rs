@@ -135,7 +135,9 @@ fn wire(names: &[String], arrivals: Arrivals) -> Wire {
         let inner = if operation == "DescribeAutoScalingGroups" {
             let asked = |name: &&String| body.contains(&format!("={name}"));
             let groups: String = names.iter().filter(asked).map(|name| group(name)).collect();
-            format!("<DescribeAutoScalingGroupsResult><AutoScalingGroups>{groups}</AutoScalingGroups></DescribeAutoScalingGroupsResult>")
+            format!(
+                "<DescribeAutoScalingGroupsResult><AutoScalingGroups>{groups}</AutoScalingGroups></DescribeAutoScalingGroupsResult>"
+            )
         } else {
             String::new()
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use prescale_actuate::{
     Actuator, AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, Keeper, KubernetesLease,
-    KubernetesSettings, LeaseSettings, NodesSettings, ScaledAs, Standing, Target, TargetSettings, drain_nodes,
+    KubernetesSettings, LeaseSettings, NodesSettings, ScaledAs, Target, TargetSettings, drain_nodes,
 };
 use prescale_domain::{Clock, Decision, Mode, Outcome, Span, SystemClock, Timestamp};
 use serde_json::{Value, json};

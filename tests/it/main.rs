@@ -38,6 +38,7 @@ mod shadow;
 mod shared;
 mod sources;
 mod state;
+mod surge;
 mod tidy;
 mod trouble;
 mod udf;
