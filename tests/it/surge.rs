@@ -227,6 +227,6 @@ fn apply(objects: &[Value], space: &str, port: u16, replicas: u32) {
     );
     std::fs::write(&file, config).unwrap();
     let printed = kit::run(&["generate", "hpa", "-c", file.to_str().unwrap()]);
-    assert!(printed.status.success(), "{}", printed.stderr);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     kubectl_with(&["apply", "--server-side", "-f", "-"], &printed.stdout);
 }
