@@ -92,7 +92,7 @@ async fn a_trigger_says_what_is_asked_for() {
 #[tokio::test]
 async fn what_can_not_be_meant_is_refused() {
     let fixture = fixture();
-    let mut table = String::new();
+    let mut table = Vec::new();
     for metadata in [
         vec![],
         vec![("service", "")],
@@ -107,9 +107,9 @@ async fn what_can_not_be_meant_is_refused() {
         vec![("service", "web"), ("ahead", "-5m")],
     ] {
         let status = fixture.value(&metadata).await.unwrap_err();
-        table += &format!("{metadata:?}\n  {:?}: {}\n", status.code(), status.message());
+        table.push(format!("{metadata:?}\n  {:?}: {}\n", status.code(), status.message()));
     }
-    insta::assert_snapshot!("refusals", table);
+    insta::assert_snapshot!("refusals", table.concat());
     let request =
         GetMetricsRequest { scaled_object_ref: Some(reference(&[("service", "web")])), metric_name: "cpu".to_owned() };
     let status = fixture.scaler.get_metrics(Request::new(request)).await.unwrap_err();

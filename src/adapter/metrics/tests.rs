@@ -140,7 +140,7 @@ async fn a_stale_answer_is_an_error_and_spoils_the_sum() {
 
 #[tokio::test]
 async fn errors_are_status_objects() {
-    let mut table = String::new();
+    let mut table = Vec::new();
     for path in [
         "/",
         "/openapi/v2",
@@ -157,9 +157,9 @@ async fn errors_are_status_objects() {
         &format!("{CUSTOM}/deployments.apps/web/prescale_desired_units?metricLabelSelector=team%3Dred"),
     ] {
         let (reason, message) = refusal(path).await;
-        table += &format!("{path}\n  {reason}: {message}\n");
+        table.push(format!("{path}\n  {reason}: {message}\n"));
     }
-    insta::assert_snapshot!("errors", table);
+    insta::assert_snapshot!("errors", table.concat());
     insta::assert_json_snapshot!("not_found", get(&format!("{EXTERNAL}/cpu")).await.1);
     let request = Request::delete(format!("{EXTERNAL}/prescale_desired_units")).body(Body::empty()).unwrap();
     insta::assert_json_snapshot!("method", ask(request, false).await.1);
