@@ -9,9 +9,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::primitives::DateTime;
-use aws_sdk_cloudwatch::types::{
-    Dimension, Metric, MetricDataQuery, MetricDatum, MetricStat, ScanBy, StandardUnit,
-};
+use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricDatum, MetricStat, ScanBy, StandardUnit};
 use prescale_domain::{Decision, Span, Timestamp};
 use prescale_telemetry::actuate::CloudCall;
 use schemars::JsonSchema;
@@ -153,7 +151,8 @@ impl CloudWatch {
         let client = self.client().await;
         let data: Vec<_> = measures.iter().filter(|measure| takes(measure.value)).map(|m| self.datum(m)).collect();
         for some in data.chunks(DATA_MAX) {
-            let call = client.put_metric_data().namespace(&self.settings.namespace).set_metric_data(Some(some.to_vec()));
+            let call =
+                client.put_metric_data().namespace(&self.settings.namespace).set_metric_data(Some(some.to_vec()));
             let answer =
                 call.send().await.map_err(|error| from_sdk(&error, self.failure("put metrics", String::new())));
             CloudCall { operation: "PutMetricData", failure: answer.as_ref().err().map(ActuateError::code) }.emit();
@@ -252,8 +251,11 @@ fn dimension(name: &str, value: &str) -> Dimension {
 
 fn asked(number: usize, query: &MetricQuery) -> MetricDataQuery {
     let dimensions: Vec<_> = query.dimensions.iter().map(|(name, value)| dimension(name, value)).collect();
-    let metric =
-        Metric::builder().namespace(&query.namespace).metric_name(&query.metric).set_dimensions(Some(dimensions)).build();
+    let metric = Metric::builder()
+        .namespace(&query.namespace)
+        .metric_name(&query.metric)
+        .set_dimensions(Some(dimensions))
+        .build();
     let seconds = i32::try_from(query.period.millis() / 1000).unwrap_or(i32::MAX);
     let stat = MetricStat::builder().metric(metric).period(seconds).stat(&query.statistic).build();
     MetricDataQuery::builder().id(format!("q{number}")).metric_stat(stat).build()
@@ -275,13 +277,15 @@ mod tests {
         let median = found.iter().find(|measure| measure.name == "ForecastMedian").unwrap();
         assert_eq!(median.value, forecast.median[forecast.effective_index]);
         assert!(median.at > forecast.from);
-        (decision.need, decision.inputs.load, decision.inputs.target, decision.inputs.forecast) = (None, None, None, None);
+        (decision.need, decision.inputs.load, decision.inputs.target, decision.inputs.forecast) =
+            (None, None, None, None);
         assert_eq!(names(&decision), ["DesiredUnits"]);
     }
 
     #[test]
     fn what_cloudwatch_refuses_is_known() {
-        for (value, expected) in [(0.0, true), (-5.5, true), (f64::NAN, false), (f64::INFINITY, false), (1e200, false)] {
+        for (value, expected) in [(0.0, true), (-5.5, true), (f64::NAN, false), (f64::INFINITY, false), (1e200, false)]
+        {
             assert_eq!(takes(value), expected, "{value}");
         }
         let wrong = CloudWatchSettings { namespace: "AWS/EC2".to_owned(), timeout: Span::ZERO, ..Default::default() };

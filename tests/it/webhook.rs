@@ -39,10 +39,8 @@ impl Receiver {
     }
 
     fn target(&self, secret: &str) -> Target {
-        let settings = WebhookSettings {
-            observe_url: Some(self.url.clone()),
-            ..WebhookSettings::new(&self.url, secret, 1, 50)
-        };
+        let settings =
+            WebhookSettings { observe_url: Some(self.url.clone()), ..WebhookSettings::new(&self.url, secret, 1, 50) };
         TargetSettings::Webhook(settings).build().unwrap()
     }
 
