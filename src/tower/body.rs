@@ -11,6 +11,7 @@ use crate::Line;
 
 pin_project! {
     /// A body that completes its request's log line with its last byte. Dropped before that, it says that the caller was gone.
+    #[derive(Debug)]
     pub struct LoggedBody<B> {
         #[pin]
         inner: B,

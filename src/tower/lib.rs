@@ -235,6 +235,12 @@ struct Line {
     shared: Arc<Shared>,
 }
 
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
 impl Line {
     fn count(&mut self, bytes: u64) {
         if let Some(record) = &mut self.record {
