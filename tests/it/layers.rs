@@ -11,6 +11,7 @@ use crate::kit;
 const LAYERS: [(&str, u8); 13] = [
     ("domain", 0),
     ("telemetry", 1),
+    ("tower", 1),
     ("store", 1),
     ("ingest", 2),
     ("features", 2),

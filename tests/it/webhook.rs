@@ -1,7 +1,7 @@
 //! A webhook against a receiver that is written in another language, by what the documents say. Rule: the receiver has the last
 //! word on signatures and on how often something came.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use prescale_actuate::{Actuator, Target, TargetSettings, WebhookSettings};

@@ -273,9 +273,9 @@ impl ContainerGroup {
 
     /// Makes one with `number`, or where a stranger has its name with the next number that none of its `siblings` tries.
     async fn create_free(&self, blueprint: &Blueprint, number: u32, siblings: u32) -> Result<(), ActuateError> {
-        let mut tries = (0..NAMES_TRIED).map(|again| number.saturating_add(again.saturating_mul(siblings)));
+        let tries = (0..NAMES_TRIED).map(|again| number.saturating_add(again.saturating_mul(siblings)));
         let mut result = Ok(());
-        while let Some(number) = tries.next() {
+        for number in tries {
             result = self.create(blueprint.numbered(number)).await;
             let Err(ActuateError::Conflict(failure)) = &result else { break };
             if !failure.detail.contains("already in use by container") {

@@ -50,19 +50,21 @@ async fn engine(script: Vec<Reply>) -> FakeHttp {
 }
 
 fn usual(what: &str) -> Reply {
+    // bollard leaves the version out of its paths.
+    let what = what.replace("/v1.41", "");
     let path = what.split('?').next().unwrap_or_default();
     match path {
-        "GET /v1.41/containers/json" => says(json!([container("web-1", "running", 10)])),
-        "GET /v1.41/containers/id-of-web-1/json" => says(json!({
+        "GET /containers/json" => says(json!([container("web-1", "running", 10)])),
+        "GET /containers/id-of-web-1/json" => says(json!({
             "Id": "id-of-web-1", "Name": "/web-1", "Image": "sha256:1", "HostConfig": {"NetworkMode": "default"},
             "Config": {"Image": "web", "Labels": {"app": "web"}}, "NetworkSettings": {"Networks": {"bridge": {}}}})),
-        "GET /v1.41/images/web/json" => says(json!({"Id": "sha256:1"})),
-        "POST /v1.41/containers/create" => Reply::Answer(201, None, json!({"Id": "new", "Warnings": []}).to_string()),
-        "GET /v1.41/services/web" => says(json!({
+        "GET /images/web/json" => says(json!({"Id": "sha256:1"})),
+        "POST /containers/create" => Reply::Answer(201, None, json!({"Id": "new", "Warnings": []}).to_string()),
+        "GET /services/web" => says(json!({
             "ID": "s", "Version": {"Index": 7},
             "Spec": {"Name": "web", "Mode": {"Replicated": {"Replicas": 4}}, "TaskTemplate": {"Unheard": {"Of": 1}}}})),
-        "GET /v1.41/tasks" => says(json!([{"Status": {"State": "running"}}, {"Status": {"State": "preparing"}}])),
-        "POST /v1.41/services/web/update" => says(json!({"Warnings": null})),
+        "GET /tasks" => says(json!([{"Status": {"State": "running"}}, {"Status": {"State": "preparing"}}])),
+        "POST /services/web/update" => says(json!({"Warnings": null})),
         _ => Reply::Answer(204, None, String::new()),
     }
 }
@@ -161,12 +163,9 @@ async fn a_container_that_can_not_start_does_not_stay() {
     let error = group(&engine).apply(&decision(2, Mode::Act), NOW).await.unwrap_err();
     assert!(error.code() == "other" && error.to_string().contains("start container"), "{error}");
     let heard = engine.heard();
-    assert_eq!(
-        heard[4..6],
-        ["POST /v1.41/containers/create?name=web-2", "POST /v1.41/containers/new/start?"][..],
-        "{heard:?}"
-    );
-    assert!(heard[6].starts_with("DELETE /v1.41/containers/new?"), "{heard:?}");
+    assert!(heard[4].starts_with("POST /containers/create?name=web-2"), "{heard:?}");
+    assert_eq!(heard[5], "POST /containers/new/start");
+    assert!(heard[6].starts_with("DELETE /containers/new?"), "{heard:?}");
 }
 
 #[tokio::test]
