@@ -1,10 +1,10 @@
 //! HTTP: the API, the dashboard, metrics and health.
 //!
 //! **Owns** the wire types of the API, its OpenAPI document, the JSON Schemas in `schemas/`, and the page embedded in
-//! the binary. **May depend on** `domain`, `telemetry`, the wire of `actuate` and the controller's `view`, which is all that it sees
-//! of the loop: each read clones the `Arc` of the present view or asks the archive on a blocking thread, so that no reader can
-//! hold the loop up. What a caller changes goes to Kafka, from where the loop learns of it; only the kill switch
-//! reaches the loop itself.
+//! the binary. **May depend on** `domain`, `telemetry`, the wire of `actuate` (for [`serve_wire`]) and the controller's
+//! `view`, which is all that it sees of the loop: each read clones the `Arc` of the present view or asks the archive on a
+//! blocking thread, so that no reader can hold the loop up. What a caller changes goes to Kafka, from where the loop learns
+//! of it; only the kill switch reaches the loop itself.
 //!
 //! ```text
 //! router   routes, security headers, request metrics      problem  errors as RFC 9457

@@ -52,7 +52,7 @@ use bucket::Bucket;
 use fault::Faults;
 use instance::Lifecycle;
 use log::Call;
-use world::{Happening, World};
+use world::{Happening, World, request_id};
 
 /// A service of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +119,7 @@ impl Aws {
         if request.path.starts_with("/__") {
             return self.control(request);
         }
-        let request_id = self.world.uuid();
+        let request_id = request_id(self.world.settings.seed, self.log.len());
         let now = self.world.now;
         let Some(call) = Call::of(request) else {
             let body = json!({"message": "Missing Authentication Token"}).to_string().into_bytes();

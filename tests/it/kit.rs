@@ -323,6 +323,16 @@ pub(crate) fn boto3(snippet: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Runs `tests/kit/aws_witness.py` against a server, and against the moto server for what both must answer alike.
+pub(crate) fn aws_witness(url: &str, moto: &str) -> Finished {
+    let python = env::var("PRESCALE_TEST_PYTHON").expect("a moto server comes with its Python");
+    let mut command = Command::new(python);
+    command.arg(root().join("tests/kit/aws_witness.py")).args([url, "--agree", moto]).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Finished { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
 /// Makes a spot-first group with a mixed-instances policy.
 #[track_caller]
 pub(crate) fn create_group(name: &str, min: u32, max: u32, desired: u32) {

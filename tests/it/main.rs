@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for other processes and are told of them by the environment")]
 
 mod aws;
+mod aws_simulator;
 mod backtest;
 mod browser;
 mod calendars;

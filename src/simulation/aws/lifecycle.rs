@@ -376,6 +376,10 @@ impl World {
 
     pub(super) fn noticed(&mut self, number: u64) {
         let Some(instance) = self.instances.get(&number).filter(|one| one.ended_at.is_none()) else { return };
+        // Of two plans the one that its tenancy names counts.
+        if instance.tenancy.and_then(|tenancy| tenancy.noticed_at).is_some_and(|at| at > self.now) {
+            return;
+        }
         let (id, group, live) = (instance.id.clone(), instance.group.clone(), instance.lifecycle.is_live());
         let detail = json!({"instance-id": id, "instance-action": "terminate"});
         self.tell_spot("EC2 Spot Instance Interruption Warning", &id, &detail);
@@ -386,7 +390,6 @@ impl World {
 
     pub(super) fn lost(&mut self, number: u64) {
         let Some(instance) = self.instances.get(&number).filter(|one| one.ended_at.is_none()) else { return };
-        // Of two plans for its loss the one that its tenancy names counts.
         if instance.tenancy.and_then(|tenancy| tenancy.lost_at).is_some_and(|at| at > self.now) {
             return;
         }

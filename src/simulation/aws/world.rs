@@ -136,28 +136,18 @@ impl World {
     }
 
     /// Hexadecimal digits that nobody had before.
-    fn fresh(&mut self) -> u128 {
+    fn fresh(&mut self) -> String {
         self.ids += 1;
-        // Not secret, only different and the same for the same seed: SplitMix64's finaliser twice.
-        let mix = |value: u64| {
-            let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            value ^ (value >> 31)
-        };
-        let high = mix(self.settings.seed.wrapping_add(self.ids.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let low = mix(high.wrapping_add(self.ids));
-        (u128::from(high) << 64) | u128::from(low)
+        digits(self.settings.seed, self.ids)
     }
 
     pub(super) fn uuid(&mut self) -> String {
-        let digits = format!("{:032x}", self.fresh());
-        let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
-        parts.join("-")
+        uuid(&self.fresh())
     }
 
     /// An id such as `i-0123456789abcdef0`.
     pub(super) fn id(&mut self, prefix: &str) -> String {
-        format!("{prefix}-{}", &format!("{:032x}", self.fresh())[..17])
+        format!("{prefix}-{}", &self.fresh()[..17])
     }
 
     pub(super) fn arn(&self, service: &str, resource: &str) -> String {
@@ -217,4 +207,25 @@ impl World {
     pub(super) fn activity(&self, group: &str, id: &str) -> Option<&Activity> {
         self.activities.get(group)?.iter().rev().find(|one| one.id == id)
     }
+}
+
+/// The id of the request of that number. Not of the same row as other ids, so that a look changes nobody's name.
+pub(super) fn request_id(seed: u64, number: usize) -> String {
+    uuid(&digits(!seed, number as u64))
+}
+
+fn uuid(digits: &str) -> String {
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
+/// Not secret, only different and the same for the same seed.
+fn digits(seed: u64, number: u64) -> String {
+    // SplitMix64 (Steele, Lea and Flood 2014).
+    let mix = |value: u64| {
+        let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    };
+    let high = mix(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    format!("{high:016x}{:016x}", mix(high.wrapping_add(number)))
 }
