@@ -1,22 +1,27 @@
-
 //! The account, call by call, as a client sees it. Rule: expectations are what AWS documents, worked by hand.
+
 mod eks;
 mod faults;
 mod groups;
 mod laws;
 mod spot;
 mod waits;
+
 use prescale_actuate::wire::{WireAnswer, WireRequest};
 use prescale_domain::{Span, Timestamp};
 use serde_json::Value;
+
 use super::{Aws, AwsSettings, Rate};
+
 /// A client at a desk, with a clock that it moves itself.
 struct Desk {
     aws: Aws,
     now: Timestamp,
 }
+
 /// What a service answered: its body, or status and code.
 type Answered = Result<String, (u16, String)>;
+
 impl Desk {
     /// An account whose launches take 100 s sharp and whose buckets never empty.
     fn new() -> Self {
@@ -30,17 +35,21 @@ impl Desk {
             ..AwsSettings::default()
         })
     }
+
     fn of(settings: AwsSettings) -> Self {
         let now = settings.start;
         Self { aws: Aws::new(settings).unwrap(), now }
     }
+
     fn wait(&mut self, secs: i64) {
         self.now = self.now + Span::from_secs(secs);
         self.aws.advance(self.now);
     }
+
     fn send(&mut self, request: &WireRequest) -> WireAnswer {
         self.aws.call(self.now, request)
     }
+
     #[track_caller]
     fn answered(&mut self, request: &WireRequest) -> Answered {
         match self.send(request) {
@@ -51,15 +60,18 @@ impl Desk {
             other => panic!("{other:?}"),
         }
     }
+
     /// A call of Auto Scaling with parameters as in a URL.
     #[track_caller]
     fn asg(&mut self, operation: &str, parameters: &str) -> Answered {
         self.answered(&query("2011-01-01", operation, parameters))
     }
+
     #[track_caller]
     fn ec2(&mut self, operation: &str, parameters: &str) -> Answered {
         self.answered(&query("2016-11-15", operation, parameters))
     }
+
     /// Status and message of a refusal of Auto Scaling.
     #[track_caller]
     fn refusal(&mut self, operation: &str, parameters: &str) -> String {
@@ -71,6 +83,7 @@ impl Desk {
             other => panic!("{other:?}"),
         }
     }
+
     #[track_caller]
     fn rest(&mut self, method: &str, path: &str, body: &Value) -> Result<Value, (u16, Value)> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -89,6 +102,7 @@ impl Desk {
             other => panic!("{other:?}"),
         }
     }
+
     #[track_caller]
     fn sqs(&mut self, operation: &str, body: &Value) -> Value {
         let request = WireRequest {
@@ -100,6 +114,7 @@ impl Desk {
         };
         serde_json::from_str(&self.answered(&request).unwrap()).unwrap()
     }
+
     /// Events of that kind that came since the last look: the instances they are about.
     #[track_caller]
     fn events(&mut self, kind: &str) -> Vec<String> {
@@ -121,6 +136,7 @@ impl Desk {
             }
         }
     }
+
     #[track_caller]
     fn create(&mut self, name: &str, (min, max, desired): (u32, u32, u32), more: &str) {
         let launches =
@@ -130,19 +146,23 @@ impl Desk {
         );
         self.asg("CreateAutoScalingGroup", &parameters).unwrap();
     }
+
     #[track_caller]
     fn set_desired(&mut self, name: &str, desired: u32) {
         self.asg("SetDesiredCapacity", &format!("AutoScalingGroupName={name}&DesiredCapacity={desired}")).unwrap();
     }
+
     #[track_caller]
     fn describe(&mut self, name: &str) -> String {
         self.asg("DescribeAutoScalingGroups", &format!("AutoScalingGroupNames.member.1={name}")).unwrap()
     }
+
     /// Lifecycle states of a group's instances, counted.
     #[track_caller]
     fn states(&mut self, name: &str) -> std::collections::BTreeMap<String, usize> {
         counted(all(&self.describe(name), "LifecycleState"))
     }
+
     /// Ids of the group's instances in service.
     #[track_caller]
     fn serving(&mut self, name: &str) -> Vec<String> {
@@ -151,6 +171,7 @@ impl Desk {
         let ids = all(&described, "InstanceId");
         ids.into_iter().zip(states).filter(|(_, state)| state == "InService").map(|(id, _)| id).collect()
     }
+
     /// Instances that EC2 runs: on demand, spot.
     #[track_caller]
     fn bought(&mut self) -> (usize, usize) {
@@ -163,8 +184,10 @@ impl Desk {
         (all(&body, "instanceId").len() - spot, spot)
     }
 }
+
 const ZONES: &str = "&AvailabilityZones.member.1=eu-west-1a&AvailabilityZones.member.2=eu-west-1b\
                      &AvailabilityZones.member.3=eu-west-1c";
+
 /// Four types, so much on demand, at the recommended strategy.
 fn mixed(base: u32, percent_above: u32) -> String {
     let kinds = ["m5.large", "m5a.large", "m6i.large", "c5.large"].iter().enumerate();
@@ -180,6 +203,7 @@ fn mixed(base: u32, percent_above: u32) -> String {
          &MixedInstancesPolicy.InstancesDistribution.SpotAllocationStrategy=price-capacity-optimized"
     )
 }
+
 fn query(version: &str, operation: &str, parameters: &str) -> WireRequest {
     WireRequest {
         method: "POST".to_owned(),
@@ -189,12 +213,14 @@ fn query(version: &str, operation: &str, parameters: &str) -> WireRequest {
         body: format!("Action={operation}&Version={version}&{parameters}").into_bytes(),
     }
 }
+
 /// The contents of all elements of a name, in order.
 fn all(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let parts = xml.split(open.as_str()).skip(1);
     parts.filter_map(|part| part.split_once(close.as_str()).map(|(text, _)| text.to_owned())).collect()
 }
+
 fn counted(words: Vec<String>) -> std::collections::BTreeMap<String, usize> {
     let mut counts = std::collections::BTreeMap::new();
     for word in words {
@@ -202,6 +228,7 @@ fn counted(words: Vec<String>) -> std::collections::BTreeMap<String, usize> {
     }
     counts
 }
+
 /// Counts by name, for comparisons.
 fn counts<const N: usize>(expected: [(&str, usize); N]) -> std::collections::BTreeMap<String, usize> {
     expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
