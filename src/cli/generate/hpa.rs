@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::Workload;
 
 /// The wish of Prescale as the number of pods: a metric of the units wanted with one unit as the target of each pod. A wish
-/// grows at once; the HPA's own patience on the way down is switched off, since Prescale has its own.
+/// grows at once; the HPA's own patience on the way down is switched off, since Prescale has its own, and so is the tolerance by
+/// which an HPA ignores a tenth more or less.
 pub(super) fn autoscaler(workload: &Workload<'_>) -> Value {
     json!({
         "apiVersion": "autoscaling/v2",
@@ -29,10 +30,12 @@ pub(super) fn autoscaler(workload: &Workload<'_>) -> Value {
             "behavior": {
                 "scaleUp": {
                     "stabilizationWindowSeconds": 0,
+                    "tolerance": "0",
                     "policies": [{"type": "Percent", "value": 900, "periodSeconds": 15}],
                 },
                 "scaleDown": {
                     "stabilizationWindowSeconds": 0,
+                    "tolerance": "0",
                     "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
                 },
             },
