@@ -1,5 +1,5 @@
 //! Prints what strategies of buying spot capacity come to, on recorded markets and a generated one:
-//! `PRESCALE_TRACES=… cargo run -p prescale-simulation --example spot`. Options: `--quick` takes one seed and two markets,
+//! `PRESCALE_TRACES=… cargo run -p prescale-simulation --example spot`. Options: `--quick` takes one seed and two markets, `--one-seed` one seed,
 //! `--slow` launches that take longer than the notice; `--risk=`, `--noticed=`, `--step=` and `--headroom=` set what they name.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
@@ -18,7 +18,7 @@ type Series = Vec<(Timestamp, f64)>;
 fn main() -> Result<(), Box<dyn Error>> {
     let options: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| options.iter().any(|option| option == name);
-    let seeds: &[u64] = if has("--quick") { &[1] } else { &[1, 2, 3] };
+    let seeds: &[u64] = if has("--quick") || has("--one-seed") { &[1] } else { &[1, 2, 3] };
     let (median, p90) = if has("--slow") { (150, 240) } else { (75, 110) };
     let number = |name: &str| options.iter().find_map(|option| option.strip_prefix(name)?.parse::<f64>().ok());
     let usual = SpotSettings::default();

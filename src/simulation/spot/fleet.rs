@@ -120,6 +120,8 @@ impl Fleet {
             if let Some(tenancy) = hidden.tenancy {
                 let noticed = tenancy.noticed_at.zip(tenancy.lost_at).filter(|(noticed, _)| *noticed <= now);
                 let recommended = tenancy.recommended_at.is_some_and(|moment| moment <= now);
+                let known = matches!(unit.notice, Some(Notice::Lost(_)));
+                self.lived.interrupted += u64::from(noticed.is_some() && !known);
                 unit.notice =
                     noticed.map(|(_, lost)| Notice::Lost(lost)).or_else(|| recommended.then_some(Notice::Recommended));
             }
