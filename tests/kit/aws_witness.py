@@ -162,6 +162,8 @@ def waits(url):
     create(url, name, (0, 6, 0), AvailabilityZones=ZONES[:1], LaunchTemplate={"LaunchTemplateName": name})
     autoscaling.put_lifecycle_hook(AutoScalingGroupName=name, LifecycleHookName="in", HeartbeatTimeout=7200,
                                    LifecycleTransition="autoscaling:EC2_INSTANCE_LAUNCHING", DefaultResult="ABANDON")
+    check("a name that is taken", refusal(autoscaling.create_auto_scaling_group, AutoScalingGroupName=name, MinSize=0, MaxSize=1,
+                                          AvailabilityZones=ZONES[:1], LaunchTemplate={"LaunchTemplateName": name})[0], "AlreadyExists")
     hook = autoscaling.describe_lifecycle_hooks(AutoScalingGroupName=name)["LifecycleHooks"][0]
     check("48 hours are the longest wait", hook["GlobalTimeout"], 172800)
     autoscaling.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=1)
@@ -314,9 +316,6 @@ def script_of_both(url, run):
     answers["a maximum below desired moves it"] = group_of(autoscaling, b)["DesiredCapacity"]
     autoscaling.suspend_processes(AutoScalingGroupName=c, ScalingProcesses=["Launch"])
     answers["suspended"] = [one["ProcessName"] for one in group_of(autoscaling, c)["SuspendedProcesses"]]
-    taken = refusal(autoscaling.create_auto_scaling_group, AutoScalingGroupName=c, MinSize=0, MaxSize=1,
-                    AvailabilityZones=ZONES[:1], LaunchTemplate={"LaunchTemplateName": c})
-    answers["a name that is taken"] = taken and taken[0]
     queue = sqs.create_queue(QueueName=f"both-{run}", Attributes={"VisibilityTimeout": "1"})["QueueUrl"]
     answers["sent"] = shape(sqs.send_message(QueueUrl=queue, MessageBody="{}"))
     first = sqs.receive_message(QueueUrl=queue, AttributeNames=["ApproximateReceiveCount"])["Messages"][0]

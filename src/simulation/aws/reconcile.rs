@@ -3,7 +3,7 @@
 
 use super::group::Group;
 use super::instance::{Instance, Lifecycle};
-use super::world::World;
+use super::world::{Happening, World};
 
 /// Capacity of a group, in its unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,8 +135,15 @@ impl World {
         }
         self.tally.refused += 1;
         self.tell_lifecycle("EC2 Instance Launch Unsuccessful", &group.name, "");
-        let retry = super::world::Happening::Reconcile(group.name.clone());
-        self.plan(self.now + self.settings.retry, retry);
+        // One next try, however many launches fail in this one.
+        let (now, at) = (self.now, self.now + self.settings.retry);
+        let Some(group) = self.groups.get_mut(&group.name).filter(|group| group.retry_at.is_none_or(|at| at <= now))
+        else {
+            return;
+        };
+        group.retry_at = Some(at);
+        let name = group.name.clone();
+        self.plan(at, Happening::Reconcile(name));
     }
 
     fn scale_in(&mut self, name: &str) {
