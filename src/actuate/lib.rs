@@ -26,6 +26,7 @@ mod eks;
 mod error;
 #[cfg(test)]
 mod fake_aws;
+#[cfg(test)]
 mod fake_http;
 #[cfg(test)]
 mod fake_kubernetes;
