@@ -1,7 +1,8 @@
 //! Targets: what capacity is asked of. Each observes and applies; each failure is told apart by what the operator can do.
 //!
-//! **Owns** the simulated fleet (its physics, in `fleet`, are pure) and AWS Auto Scaling groups, Kubernetes
-//! workloads and nodes; the only home of cloud SDKs. **May depend on** `domain` and `telemetry`.
+//! **Owns** the simulated fleet (its physics, in `fleet`, are pure), AWS Auto Scaling groups and EKS node groups, Kubernetes
+//! workloads and nodes, containers and swarm services, webhooks; how a decision is carried out, and the lease that says who
+//! may; the only home of cloud SDKs. **May depend on** `domain` and `telemetry`.
 //!
 //! The contract of an [`Actuator`], kept by one suite over all of them:
 //!

@@ -263,6 +263,11 @@ proptest! {
         let text = serde_json::to_string(&found).unwrap();
         prop_assert_eq!(&serde_json::from_str::<SpotPlan>(&text).unwrap(), &found);
     }
+}
+
+proptest! {
+    // Each case is forty plans.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_that_is_carried_out_stays(units in 1u32..40, pools in prop::collection::vec(offer(), 1..9)) {
