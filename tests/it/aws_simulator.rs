@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prescale_actuate::wire::{Wire, WireAnswer, WireRequest};
-use prescale_actuate::{Actuator, AsgSettings, AwsAsg};
+use prescale_actuate::{Actuator, AsgSettings, AwsAsg, Connections};
 use prescale_domain::{Decision, Mode, Outcome, Span, Timestamp};
 use prescale_serve::serve_wire;
 use prescale_simulation::aws::{Aws, AwsSettings, CallRecord, Fault, FaultKind};
@@ -88,9 +88,9 @@ impl Account {
     }
 
     fn group(&self) -> AwsAsg {
-        AwsAsg::over(
+        AwsAsg::new(
             AsgSettings { region: Some("eu-west-1".to_owned()), ..AsgSettings::new("web", 1, 100) },
-            &self.wire,
+            &Connections::over(&self.wire),
         )
     }
 

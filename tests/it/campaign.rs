@@ -185,7 +185,7 @@ impl World {
         let minute = Span::from_secs(15).millis();
         let mut end = Span::from_millis(self.passed().millis() / minute * minute);
         while self.blind.iter().any(|(from, until)| *from <= end && end < *until) {
-            end = end - Span::from_millis(minute);
+            end = Span::from_millis(end.millis() - minute);
         }
         (end > Span::ZERO).then(|| {
             let load = self.loads.iter().rev().find(|(from, _)| *from < end).map_or(0.0, |(_, load)| *load);

@@ -263,7 +263,8 @@ async fn a_crash_between_call_and_record_is_settled_by_looking() {
         let mut journal: Vec<Actuation> = Vec::new();
         // The record of the end fails, as when the process dies between call and record.
         let mut records = 0;
-        let crashed = carry_out(&[(&decided, &target)], at, &TenureWatch::default(), Order::Together, |batch| {
+        let (due, alone) = ([(&decided, &target)], TenureWatch::default());
+        let crashed = carry_out(&due, at, &alone, Order::Together, |batch| {
             records += 1;
             if records == 2 {
                 return Err("killed");

@@ -8,7 +8,7 @@ use prescale_actuate::{
     Actuator, AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, Keeper, KubernetesLease,
     KubernetesSettings, LeaseSettings, NodesSettings, ScaledAs, Target, TargetSettings, drain_nodes,
 };
-use prescale_domain::{Clock, Decision, Mode, Outcome, Span, SystemClock, Timestamp};
+use prescale_domain::{Decision, Mode, Outcome, Span, Timestamp};
 use serde_json::{Value, json};
 
 use crate::kit::{self, kubectl, kubectl_with, wait_for};

@@ -8,7 +8,7 @@ use toml::Table;
 
 use crate::kit;
 
-const LAYERS: [(&str, u8); 13] = [
+const LAYERS: [(&str, u8); 14] = [
     ("domain", 0),
     ("telemetry", 1),
     ("tower", 1),
