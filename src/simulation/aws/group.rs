@@ -134,6 +134,8 @@ pub(super) struct Group {
     pub(super) reason: String,
     /// When the last activity ended.
     pub(super) settled_at: Option<Timestamp>,
+    /// When it will look at itself next, so that it does so once.
+    pub(super) woken_at: Option<Timestamp>,
     /// When it will try again to launch what could not be had.
     pub(super) retry_at: Option<Timestamp>,
     pub(super) deleting: bool,

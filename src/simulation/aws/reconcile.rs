@@ -22,6 +22,9 @@ const DIFFERENCE: &str = "a difference between desired and actual capacity";
 
 impl World {
     pub(super) fn reconcile(&mut self, name: &str) {
+        if let Some(group) = self.groups.get_mut(name) {
+            group.woken_at = None;
+        }
         if self.groups.get(name).is_some_and(|group| group.deleting) {
             self.take_down(name);
             return;

@@ -99,7 +99,10 @@ impl World {
 
     /// The group of that name looks at itself after its reaction time.
     pub(super) fn wake(&mut self, group: &str) {
-        self.plan(self.now + self.settings.reaction, Happening::Reconcile(group.to_owned()));
+        let at = self.now + self.settings.reaction;
+        let Some(known) = self.groups.get_mut(group).filter(|known| known.woken_at != Some(at)) else { return };
+        known.woken_at = Some(at);
+        self.plan(at, Happening::Reconcile(group.to_owned()));
     }
 
     /// The next happening up to `until`, if there is one.

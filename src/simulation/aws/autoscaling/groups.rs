@@ -107,6 +107,7 @@ impl World {
             members: BTreeSet::new(),
             reason,
             settled_at: None,
+            woken_at: None,
             retry_at: None,
             deleting: false,
             launched_by_token: BTreeMap::new(),
