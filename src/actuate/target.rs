@@ -163,13 +163,14 @@ impl Target {
     }
 }
 
+// Boxed: in each loop that waits for a target there would otherwise be room for the largest of all kinds of calls.
 impl Actuator for Target {
     async fn observe(&self, now: Timestamp) -> Result<TargetState, ActuateError> {
-        each!(self, target => target.observe(now).await)
+        each!(self, target => Box::pin(target.observe(now)).await)
     }
 
     async fn apply(&self, decision: &Decision, now: Timestamp) -> Result<Outcome, ActuateError> {
-        each!(self, target => target.apply(decision, now).await)
+        each!(self, target => Box::pin(target.apply(decision, now)).await)
     }
 
     fn tends(&self) -> bool {
