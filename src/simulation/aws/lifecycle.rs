@@ -120,7 +120,8 @@ impl World {
         }
         match instance.lifecycle {
             Lifecycle::Pending => {
-                if !self.await_hooks(number, LAUNCHING, Lifecycle::PendingWait) {
+                let waits = self.await_hooks(number, LAUNCHING, Lifecycle::PendingWait);
+                if !waits {
                     self.arrive(number);
                 }
             }

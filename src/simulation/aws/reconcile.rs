@@ -227,10 +227,9 @@ impl World {
         let warm: Vec<u64> = self.members(&group).filter(|one| one.lifecycle.is_warm()).map(|one| one.number).collect();
         let leaving = self.members(&group).any(|one| one.lifecycle == Lifecycle::WarmedTerminating);
         if pool.deleting {
-            if warm.is_empty() && !leaving {
-                if let Some(group) = self.groups.get_mut(name) {
-                    group.warm_pool = None;
-                }
+            let empty = warm.is_empty() && !leaving;
+            if let Some(group) = self.groups.get_mut(name).filter(|_| empty) {
+                group.warm_pool = None;
             }
             for number in warm {
                 self.terminate(number, "a user request to delete the warm pool");

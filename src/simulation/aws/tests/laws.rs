@@ -103,13 +103,8 @@ fn hold(desk: &Desk, rebalance: bool) {
     let live = world.members(group).filter(|one| one.lifecycle.is_live()).count();
     // A tenth of the largest capacity that any of these scripts asks for.
     let extra = if rebalance { 3 } else { 0 };
-    let newest = world
-        .activities
-        .get("web")
-        .into_iter()
-        .flatten()
-        .filter(|one| one.description.starts_with("Launching"))
-        .next_back();
+    let mut activities = world.activities.get("web").into_iter().flatten();
+    let newest = activities.rfind(|one| one.description.starts_with("Launching"));
     // Bounds may have been lowered since; what is launched never passes them.
     if newest.is_some_and(|one| one.start == world.now) {
         assert!(live <= group.max as usize + extra, "{live} of at most {}", group.max);
