@@ -157,9 +157,6 @@ async fn a_deployment_is_scaled_and_its_pods_come() {
     assert_eq!(outcomes, [Outcome::Applied { units: 12, clamped: false }, Outcome::Unchanged { units: 12 }]);
     wait_ready(&space, "web", 12);
     assert_eq!(target.observe(NOW).await.unwrap().ready, Some(12));
-    assert_eq!(target.apply(&decision(0), NOW).await.unwrap(), Outcome::Applied { units: 0, clamped: false });
-    wait_ready(&space, "web", 0);
-    assert_eq!(target.observe(NOW).await.unwrap().ready, Some(0));
     let after = get(&space, "deployment/web");
     assert_eq!(after["spec"]["template"], before["spec"]["template"]);
     let shown = kubectl(&["get", "deployment/web", "--namespace", &space, "--output", "json", "--show-managed-fields"]);
@@ -172,6 +169,9 @@ async fn a_deployment_is_scaled_and_its_pods_come() {
         .collect();
     let owned: Vec<&Value> = mine.iter().map(|field| &field["fieldsV1"]).collect();
     assert_eq!(owned, [&json!({"f:spec": {"f:replicas": {}}})], "nothing else was ever written");
+    assert_eq!(target.apply(&decision(0), NOW).await.unwrap(), Outcome::Applied { units: 0, clamped: false });
+    wait_ready(&space, "web", 0);
+    assert_eq!(target.observe(NOW).await.unwrap().ready, Some(0));
 }
 
 #[tokio::test]
