@@ -61,6 +61,9 @@ fn namespace(name: &str) -> String {
 }
 
 fn apply(objects: &[Value]) {
+    if objects.is_empty() {
+        return; // kubectl takes that for a mistake
+    }
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
     kubectl_with(&["apply", "--server-side", "-f", "-"], &list.to_string());
 }
@@ -157,9 +160,6 @@ async fn a_deployment_is_scaled_and_its_pods_come() {
     assert_eq!(outcomes, [Outcome::Applied { units: 12, clamped: false }, Outcome::Unchanged { units: 12 }]);
     wait_ready(&space, "web", 12);
     assert_eq!(target.observe(NOW).await.unwrap().ready, Some(12));
-    assert_eq!(target.apply(&decision(0), NOW).await.unwrap(), Outcome::Applied { units: 0, clamped: false });
-    wait_ready(&space, "web", 0);
-    assert_eq!(target.observe(NOW).await.unwrap().ready, Some(0));
     let after = get(&space, "deployment/web");
     assert_eq!(after["spec"]["template"], before["spec"]["template"]);
     let shown = kubectl(&["get", "deployment/web", "--namespace", &space, "--output", "json", "--show-managed-fields"]);
@@ -172,6 +172,9 @@ async fn a_deployment_is_scaled_and_its_pods_come() {
         .collect();
     let owned: Vec<&Value> = mine.iter().map(|field| &field["fieldsV1"]).collect();
     assert_eq!(owned, [&json!({"f:spec": {"f:replicas": {}}})], "nothing else was ever written");
+    assert_eq!(target.apply(&decision(0), NOW).await.unwrap(), Outcome::Applied { units: 0, clamped: false });
+    wait_ready(&space, "web", 0);
+    assert_eq!(target.observe(NOW).await.unwrap().ready, Some(0));
 }
 
 #[tokio::test]
@@ -416,11 +419,12 @@ async fn a_drain_waits_for_the_budget_and_keeps_it() {
     assert_eq!(get("default", &format!("node/{victim}"))["spec"]["unschedulable"], true);
     wait_ready(&space, "web", 10);
     // No room elsewhere: of the pods on the last node one may go and is never replaced, so the drain ends at its time.
-    let limits = DrainLimits { per_node: Span::from_secs(3), ..limits };
+    let limits = DrainLimits { per_node: Span::from_secs(5), ..limits };
     let last = fleet.names[1].clone();
     let outcomes = drain_nodes(&client, std::slice::from_ref(&last), limits).await;
     let [(_, DrainOutcome::Unfinished { evicted: 1, left })] = &outcomes[..] else { panic!("{outcomes:?}") };
-    assert!(left.iter().all(|pod| pod.contains("would violate the pod's disruption budget")), "{left:?}");
+    let kept = left.iter().filter(|pod| pod.contains("would violate the pod's disruption budget")).count();
+    assert_eq!(kept, 9, "{left:?}");
     assert_ne!(get("default", &format!("node/{last}"))["spec"]["unschedulable"], true, "it is open again");
     wait_ready(&space, "web", 10);
 }

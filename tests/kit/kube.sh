@@ -155,7 +155,8 @@ start() {
   launch kube-scheduler --kubeconfig "$dir/kubeconfig" --leader-elect=false --secure-port 0 \
     --kube-api-qps 200 --kube-api-burst 400
   launch kwok --kubeconfig "$dir/kubeconfig" --config "$made/stages.yaml" --manage-all-nodes=false \
-    --manage-nodes-with-annotation-selector kwok.x-k8s.io/node=fake --server-address "127.0.0.1:$((api + 1))"
+    --manage-nodes-with-annotation-selector kwok.x-k8s.io/node=fake --server-address "127.0.0.1:$((api + 1))" \
+    --node-lease-duration-seconds 40 # it renews them; by default it does not, and a node is NotReady after 50 s
   kubectl apply --server-side -f "$made/crds" >"$dir/crds.log" 2>&1 || {
     tail -n 5 "$dir/crds.log" >&2
     fail "the kinds of KEDA and Karpenter were refused"
