@@ -3,6 +3,7 @@
 
 mod check;
 mod experiment;
+mod lease;
 mod merge;
 mod selector;
 mod shape;
@@ -15,11 +16,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 pub(crate) use check::refusal;
+pub(crate) use lease::LeaseConfig;
 pub(crate) use merge::Resolved;
 pub(crate) use selector::SelectorConfig;
-pub(crate) use shape::{
-    Config, FallbackSource, HistorySource, LeaseConfig, ServiceConfig, State, TableFormat, service,
-};
+pub(crate) use shape::{Config, FallbackSource, HistorySource, ServiceConfig, State, TableFormat, service};
 
 /// The embedded defaults, the only home of them.
 pub(crate) const DEFAULTS: &str = include_str!("../config/default.toml");

@@ -108,6 +108,8 @@ struct Seen {
     /// Which tick it belongs to, and when it was.
     at: Option<(Timestamp, Instant)>,
     groups: Option<Result<BTreeMap<String, Group>, ActuateError>>,
+    /// Groups that were asked for.
+    names: BTreeSet<String>,
     /// Groups that were told of it: who asks again wants another look.
     told: BTreeSet<String>,
 }
@@ -165,12 +167,11 @@ impl Account {
     /// The group as it is at the tick `now`: one look serves all groups of a tick, and each of them once.
     pub(crate) async fn look(&self, group: &str, target: &str, now: Timestamp) -> Result<Group, ActuateError> {
         let mut seen = self.seen.lock().await;
-        if seen.at.is_none_or(|(at, _)| at != now) || seen.told.contains(group) {
-            *seen = Seen {
-                at: Some((now, Instant::now())),
-                groups: Some(self.describe(target).await),
-                told: BTreeSet::new(),
-            };
+        let is_new = seen.at.is_none_or(|(at, _)| at != now) || !seen.names.contains(group);
+        if is_new || seen.told.contains(group) {
+            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let groups = Some(self.describe(&names, target).await);
+            *seen = Seen { at: Some((now, Instant::now())), groups, names, told: BTreeSet::new() };
         }
         seen.told.insert(group.to_owned());
         self.of(&seen, group, target)
@@ -212,8 +213,8 @@ impl Account {
         })
     }
 
-    async fn describe(&self, target: &str) -> Result<BTreeMap<String, Group>, ActuateError> {
-        let names: Vec<String> = self.names.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+    async fn describe(&self, names: &BTreeSet<String>, target: &str) -> Result<BTreeMap<String, Group>, ActuateError> {
+        let names: Vec<String> = names.iter().cloned().collect();
         let client = self.autoscaling(target).await?;
         let mut found = BTreeMap::new();
         for names in names.chunks(NAMES_PER_CALL) {

@@ -313,9 +313,11 @@ impl EksNodegroups {
 
     /// Nodes in service, by the Auto Scaling groups beneath; `None` where those can't be seen.
     async fn ready(&self, groups: &[Group], now: Timestamp) -> Option<u32> {
+        let names: Vec<&String> = groups.iter().flat_map(|group| &group.scaling_groups).collect();
+        // All are known before the first is looked at, so that one look is enough.
+        names.iter().for_each(|name| self.account.register(name));
         let mut ready = 0_u32;
-        for name in groups.iter().flat_map(|group| &group.scaling_groups) {
-            self.account.register(name);
+        for name in names {
             let group = self.account.look(name, &self.settings.describe(), now).await.ok()?;
             ready = ready.saturating_add(group.ready());
         }

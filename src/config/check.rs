@@ -76,15 +76,11 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         let (forecast, features) = (config.forecast.step, config.features.step);
         fault("forecast.step".into(), format!("{forecast} differs from features.step, {features}"));
     }
-    for wrong in config.lease.settings().faults() {
-        fault("lease".to_owned(), wrong);
+    for (key, wrong) in config.lease.faults() {
+        fault(key.to_owned(), wrong);
     }
     for (key, wrong) in config.adapter.faults() {
         fault(format!("adapter.{key}"), wrong);
-    }
-    let place = config.lease.place.as_str();
-    if !place.is_empty() && !["kubernetes://", "s3://", "file://"].iter().any(|kind| place.starts_with(kind)) {
-        fault("lease.place".to_owned(), format!("`{place}` is none of kubernetes://, s3:// and file://"));
     }
     for wrong in config.forecast.faults() {
         fault(

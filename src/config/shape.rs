@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_actuate::{ClusterSettings, LeaseSettings, TargetSettings};
+use prescale_actuate::TargetSettings;
 use prescale_adapter::AdapterSettings;
 use prescale_decide::{ScheduleFault, Timetable};
 use prescale_domain::{
@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::experiment::ExperimentConfig;
+use super::lease::LeaseConfig;
 use super::selector::SelectorConfig;
 use super::size::ByteSize;
 
@@ -206,32 +207,6 @@ pub(crate) struct State {
     /// Where versions of models are, if not in `models` of `dir`: `s3://bucket/prefix` or `file:///folder`.
     pub(crate) models: String,
     pub(crate) snapshot_windows: u32,
-}
-
-/// Which of several replicas acts.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LeaseConfig {
-    /// Where the lease is: empty = this is the only replica; `kubernetes://namespace/name`, `s3://bucket/prefix` or
-    /// `file:///folder`.
-    pub(crate) place: String,
-    /// What replicas of one fleet have in common.
-    pub(crate) name: String,
-    /// Of a lease in a cluster: which one.
-    #[serde(default)]
-    pub(crate) cluster: ClusterSettings,
-    /// After this long without a renewal another replica takes over.
-    pub(crate) duration: Span,
-    /// How often it is renewed, and looked at by those who wait.
-    pub(crate) renew: Span,
-    /// The holder stops this long before the lease ends.
-    pub(crate) margin: Span,
-}
-
-impl LeaseConfig {
-    pub(crate) fn settings(&self) -> LeaseSettings {
-        LeaseSettings { duration: self.duration, renew: self.renew, margin: self.margin }
-    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

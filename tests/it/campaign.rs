@@ -21,7 +21,7 @@ use prescale_simulation::aws::{Aws, AwsSettings, Fault, FaultKind, Shortage};
 use tokio::time::Instant;
 
 /// Scenarios without being asked for more: `PRESCALE_CAMPAIGN=10000` is the whole campaign.
-const SCENARIOS: u64 = 1000;
+const SCENARIOS: u64 = 60;
 const TICK: Duration = Duration::from_secs(15);
 /// Things go wrong for so long, and then all is well for so long.
 const TROUBLE: Span = Span::from_minutes(6);
@@ -474,9 +474,13 @@ fn check_end(world: &World, journals: &[Arc<Mutex<Vec<(Actuation, u32)>>>; 2]) {
         world
             .wrong(format!("the group ends with {desired} units for a load of {load}: {least} to {most} are expected"));
     }
-    let serving = world.aws.lock().unwrap().in_service("web");
+    let (serving, changed) = {
+        let aws = world.aws.lock().unwrap();
+        let set = aws.log().iter().rev().find(|call| call.operation == "SetDesiredCapacity" && call.error.is_none());
+        (aws.in_service("web"), set.map(|call| call.at.since(world.start)))
+    };
     if serving != desired {
-        world.wrong(format!("{desired} units are wanted in the end and {serving} serve"));
+        world.wrong(format!("{desired} units are wanted in the end, last changed {changed:?} in, and {serving} serve"));
     }
     for journal in journals {
         // What was begun has an end, but for what a death cut off for good.

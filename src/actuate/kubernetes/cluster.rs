@@ -106,7 +106,7 @@ impl Cluster {
 
     #[cfg(test)]
     pub(crate) fn connected(settings: ClusterSettings, target: &str, config: Config) -> Self {
-        let client = connect(config, &settings).unwrap();
+        let client = connect(config, &settings).expect("the configuration of a test");
         Self { settings: Arc::new(settings), target: target.into(), client: Arc::new(OnceCell::new_with(Some(client))) }
     }
 
