@@ -18,6 +18,7 @@ state=$(mktemp -d "${TMPDIR:-/tmp}/prescale-tests.XXXXXX")
 lacks=()
 proxy_pid=
 kube_job=
+cbor_pid=
 
 say() { echo "tests/run.sh: $*"; }
 lack() {
@@ -31,6 +32,7 @@ finish() {
   [ -z "$proxy_pid" ] || kill "$proxy_pid" 2>/dev/null || true
   [ -z "$kube_job" ] || kill "$kube_job" 2>/dev/null || true
   "$kit/kube.sh" stop "$state/kube" || true
+  [ -z "$cbor_pid" ] || kill "$cbor_pid" 2>/dev/null || true
   "$kit/moto.sh" stop "$state/moto" || true
   "$kit/docker.sh" stop "$state/docker" || true
   "$kit/registry.sh" stop "$state/registry" || true
@@ -98,8 +100,8 @@ start_docker() {
 }
 
 start_services() {
-  local kafka_port moto_port proxy_port registry_port etcd_port kube_port
-  read -r kafka_port moto_port proxy_port registry_port etcd_port kube_port <<<"$(free_ports 6)"
+  local kafka_port moto_port proxy_port registry_port cbor_port etcd_port kube_port
+  read -r kafka_port moto_port proxy_port registry_port cbor_port etcd_port kube_port <<<"$(free_ports 7)"
   # Everything that is slow to fetch or to start goes at once.
   "$kit/kube.sh" start "$state/kube" "$etcd_port" "$kube_port" >"$state/kube.out" 2>&1 &
   kube_job=$!
@@ -126,6 +128,16 @@ start_services() {
       say "recording proxy at $PRESCALE_TEST_AWS_PROXY"
     else
       lack "the recording proxy: $(tail -n 1 "$state/proxy.log")"
+    fi
+    AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing AWS_DEFAULT_REGION=eu-west-1 "$PRESCALE_TEST_PYTHON" \
+      "$kit/cbor.py" --listen "$cbor_port" --upstream "$moto_port" >"$state/cbor.log" 2>&1 </dev/null &
+    cbor_pid=$!
+    # It loads boto3 first, which takes seconds on a busy machine.
+    if await_port "$cbor_port" || await_port "$cbor_port" || await_port "$cbor_port"; then
+      export PRESCALE_TEST_CLOUDWATCH=http://127.0.0.1:$cbor_port
+      say "CloudWatch at $PRESCALE_TEST_CLOUDWATCH"
+    else
+      lack "CloudWatch before moto: $(tail -n 1 "$state/cbor.log")"
     fi
   else
     lack "moto: $(tail -n 3 "$state/moto.out" | tr '\n' ' ')"

@@ -1,15 +1,16 @@
-//! CloudWatch through a real AWS-protocol server. Rule: what was put is read back, by its own call and by boto3.
+//! CloudWatch through a real AWS-protocol server. Rule: what was put is read back; boto3, which passes each call on, checks that
+//! it is one of CloudWatch's.
 
 use prescale_actuate::{CloudWatch, CloudWatchSettings, Measure, MetricQuery, Sent, measures};
 use prescale_domain::{Clock, Decision, Span, SystemClock, Timestamp};
 
 use crate::kit;
 
-fn cloudwatch(moto: &str, namespace: &str) -> CloudWatch {
+fn cloudwatch(endpoint: &str, namespace: &str) -> CloudWatch {
     CloudWatch::new(CloudWatchSettings {
         namespace: namespace.to_owned(),
         dimensions: [("Stage".to_owned(), "test".to_owned())].into(),
-        endpoint_url: Some(moto.to_owned()),
+        endpoint_url: Some(endpoint.to_owned()),
         region: Some("eu-west-1".to_owned()),
         timeout: Span::from_secs(30),
     })
@@ -33,14 +34,14 @@ fn an_hour_ago() -> Timestamp {
 
 #[tokio::test]
 async fn what_was_decided_and_forecast_is_read_back() {
-    let Some(moto) = kit::moto() else { return };
+    let Some(endpoint) = kit::cloudwatch() else { return };
     let namespace = kit::unique("Prescale");
     let samples: Vec<Decision> = serde_json::from_str(include_str!("../../schemas/samples/decisions.json")).unwrap();
     let start = an_hour_ago();
     let sample = measures(&samples[0]);
     let shift = start.since(samples[0].at);
     let moved: Vec<_> = sample.iter().map(|measure| Measure { at: measure.at + shift, ..measure.clone() }).collect();
-    let cloudwatch = cloudwatch(&moto, &namespace);
+    let cloudwatch = cloudwatch(&endpoint, &namespace);
     assert_eq!(cloudwatch.put(&moved).await.unwrap(), Sent { sent: moved.len(), left_out: 0 });
     let day = Span::from_secs(86_400);
     for measure in &moved {
@@ -55,7 +56,7 @@ async fn what_was_decided_and_forecast_is_read_back() {
 
 #[tokio::test]
 async fn many_measures_go_in_calls_that_are_allowed() {
-    let Some(moto) = kit::moto() else { return };
+    let Some(endpoint) = kit::cloudwatch() else { return };
     let namespace = kit::unique("Many");
     let start = an_hour_ago();
     let measure = |second: i64, value: f64| Measure {
@@ -66,7 +67,7 @@ async fn many_measures_go_in_calls_that_are_allowed() {
     };
     let mut all: Vec<_> = (0..2500).map(|second| measure(second, 1.0)).collect();
     all.push(measure(0, f64::NAN));
-    let cloudwatch = cloudwatch(&moto, &namespace);
+    let cloudwatch = cloudwatch(&endpoint, &namespace);
     assert_eq!(cloudwatch.put(&all).await.unwrap(), Sent { sent: 2500, left_out: 1 });
     let queries = [query(&namespace, "web", "Load", "Sum"), query(&namespace, "nobody", "Load", "Sum")];
     let found = cloudwatch.get(&queries, start, start + Span::from_secs(3000)).await.unwrap();
@@ -79,7 +80,7 @@ async fn many_measures_go_in_calls_that_are_allowed() {
 
 #[tokio::test]
 async fn a_cloudwatch_that_is_not_there_is_unreachable() {
-    let Some(_) = kit::moto() else { return };
+    let Some(_) = kit::cloudwatch() else { return };
     let settings = CloudWatchSettings {
         endpoint_url: Some(format!("http://127.0.0.1:{}", kit::free_port())),
         region: Some("eu-west-1".to_owned()),

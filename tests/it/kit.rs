@@ -48,6 +48,11 @@ pub(crate) fn moto() -> Option<String> {
     given("PRESCALE_TEST_MOTO", "moto server")
 }
 
+/// URL of a CloudWatch that today's SDKs can ask: a translator before the moto server.
+pub(crate) fn cloudwatch() -> Option<String> {
+    given("PRESCALE_TEST_CLOUDWATCH", "CloudWatch")
+}
+
 /// URL of the recording proxy before the moto server.
 pub(crate) fn aws_proxy() -> Option<String> {
     given("PRESCALE_TEST_AWS_PROXY", "recording proxy")

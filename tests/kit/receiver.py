@@ -18,6 +18,8 @@ class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self, status, body=None, headers=()):
+        # Before the answer: whoever has it may end us.
+        print(json.dumps({"method": self.command, "status": status, "key": self.headers.get("idempotency-key")}), flush=True)
         data = b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         for name, value in headers:
@@ -25,7 +27,6 @@ class Receiver(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-        print(json.dumps({"method": self.command, "status": status, "key": self.headers.get("idempotency-key")}), flush=True)
 
     def signed(self, body):
         stamp = self.headers.get("prescale-timestamp", "")
