@@ -33,7 +33,7 @@ impl Leading {
         }
         let objects = Objects::open(place).map_err(CliFailure::outside)?;
         let name = format!("lease-{}.json", config.name);
-        Ok(Self::keep(config, ObjectLease { objects: Arc::new(objects), name }))
+        Ok(Self::keep(config, ObjectLease { objects: Some(Arc::new(objects)), name }))
     }
 
     fn keep<P: LeasePlace>(config: &LeaseConfig, place: P) -> Self {
@@ -61,8 +61,16 @@ fn replica() -> String {
 
 /// A lease as an object of a bucket or a folder.
 struct ObjectLease {
-    objects: Arc<Objects>,
+    /// Taken at the end: objects have a runtime of their own, which may not end where async code runs.
+    objects: Option<Arc<Objects>>,
     name: String,
+}
+
+impl Drop for ObjectLease {
+    fn drop(&mut self) {
+        let objects = self.objects.take();
+        drop(std::thread::spawn(move || drop(objects)));
+    }
 }
 
 impl ObjectLease {
@@ -72,8 +80,10 @@ impl ObjectLease {
         operation: &'static str,
         does: impl FnOnce(&Objects, &str) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ActuateError> {
-        let (objects, name) = (Arc::clone(&self.objects), self.name.clone());
+        let (objects, name) = (self.objects.clone(), self.name.clone());
         let failure = move |detail: String| Failure { operation, target: "lease".to_owned(), detail };
+        // It is only taken where nobody can ask any more.
+        let Some(objects) = objects else { return Err(ActuateError::Other(failure("it is ended".to_owned()))) };
         match tokio::task::spawn_blocking(move || does(&objects, &name)).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) if error.is_passing() => Err(ActuateError::Unreachable(failure(error.to_string()))),
@@ -104,6 +114,7 @@ impl LeasePlace for ObjectLease {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails")]
 mod tests {
     use prescale_actuate::LeaseSettings;
 
@@ -118,7 +129,7 @@ mod tests {
             ..LeaseConfig::default()
         };
         let lease = |_| ObjectLease {
-            objects: Arc::new(Objects::open(&config.place).unwrap()),
+            objects: Some(Arc::new(Objects::open(&config.place).unwrap())),
             name: format!("lease-{}.json", config.name),
         };
         let mut first = Keeper::new("first", LeaseSettings::default(), lease(()));

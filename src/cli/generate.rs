@@ -6,6 +6,7 @@ mod iam;
 mod karpenter;
 mod keda;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails")]
 mod tests;
 
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use prescale_actuate::{ObjectRef, TargetSettings};
 use serde_json::Value;
 
-use super::{Failure, say};
+use super::{Failure, print};
 use crate::config::{self, Config, ServiceConfig};
 
 /// Manifests and policies for what is configured, ready to apply.
@@ -97,10 +98,10 @@ pub(crate) fn generate(command: &Command) -> Result<(), Failure> {
                 prometheus: &arguments.prometheus,
                 bootstrap_servers: &kafka.bootstrap_servers,
             };
-            print(&each(&config, &arguments.of, |workload| vec![keda::scaled_object(workload, &settings)])?)
+            print_all(&each(&config, &arguments.of, |workload| vec![keda::scaled_object(workload, &settings)])?)
         }
-        Command::Hpa(of) => print(&each(&load(&of.config)?, of, |workload| vec![hpa::autoscaler(workload)])?),
-        Command::Karpenter(of) => print(&each(&load(&of.config)?, of, karpenter::ahead)?),
+        Command::Hpa(of) => print_all(&each(&load(&of.config)?, of, |workload| vec![hpa::autoscaler(workload)])?),
+        Command::Karpenter(of) => print_all(&each(&load(&of.config)?, of, karpenter::ahead)?),
         Command::Iam(arguments) => {
             let config = load(&arguments.config)?;
             let targets: Vec<&TargetSettings> = config.services.iter().map(|service| &service.target).collect();
@@ -108,7 +109,7 @@ pub(crate) fn generate(command: &Command) -> Result<(), Failure> {
                 Failure::Invalid("no target of the configuration is in AWS: nothing need be allowed".to_owned())
             })?;
             // Text, numbers and lists: serialising can't fail.
-            say(&serde_json::to_string_pretty(&policy).unwrap_or_default());
+            print(&serde_json::to_string_pretty(&policy).unwrap_or_default());
             Ok(())
         }
     }
@@ -170,10 +171,10 @@ fn each(config: &Config, of: &Of, make: impl Fn(&Workload<'_>) -> Vec<Value>) ->
     Ok(services.into_iter().flat_map(|service| make(&Workload::of(service, &of.namespace))).collect())
 }
 
-fn print(documents: &[Value]) -> Result<(), Failure> {
+fn print_all(documents: &[Value]) -> Result<(), Failure> {
     for document in documents {
         let text = yaml(document)?;
-        say(&format!("---\n{}", text.trim_end()));
+        print(&format!("---\n{}", text.trim_end()));
     }
     Ok(())
 }

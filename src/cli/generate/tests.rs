@@ -11,7 +11,7 @@ mode = "recommend"
 bootstrap_servers = "kafka:9092"
 
 [features]
-pipelines = ["p.sql"]
+pipelines = []
 
 [[services]]
 name = "checkout"
