@@ -288,8 +288,11 @@ impl LeasePlace for Way {
     }
 }
 
+/// What a replica has recorded: attempts, and the units that each asked for.
+type Journal = Arc<Mutex<Vec<(Actuation, u32)>>>;
+
 /// A life of a replica; its journal outlives it.
-async fn live(world: Arc<World>, replica: usize, life: u32, journal: Arc<Mutex<Vec<(Actuation, u32)>>>) {
+async fn live(world: Arc<World>, replica: usize, life: u32, journal: Journal) {
     let tied = Arc::clone(&world);
     let wire = Wire::new(move |request: WireRequest| {
         let world = Arc::clone(&tied);
@@ -408,7 +411,7 @@ fn fault(dice: &mut Dice, start: Timestamp) -> Fault {
 async fn play(seed: u64) -> Vec<String> {
     let world = Arc::new(World::of(seed));
     let mut dice = Dice(seed ^ 0x5eed);
-    let journals: [Arc<Mutex<Vec<(Actuation, u32)>>>; 2] = Default::default();
+    let journals: [Journal; 2] = Default::default();
     let begin = |replica: usize, life: u32| {
         tokio::spawn(live(Arc::clone(&world), replica, life, Arc::clone(&journals[replica])))
     };
@@ -463,7 +466,7 @@ fn interrupt_all(world: &World) {
 }
 
 /// All has been well for a while: the group wants what the load needs. What the account launches for it is its own affair.
-fn check_end(world: &World, journals: &[Arc<Mutex<Vec<(Actuation, u32)>>>; 2]) {
+fn check_end(world: &World, journals: &[Journal; 2]) {
     let (load, _) = world.told().unwrap();
     let desired = *world.desired.lock().unwrap();
     let least = ((load / UNIT_CAPACITY).ceil() as u32).max(world.min).min(world.max);

@@ -2,6 +2,7 @@
 //! such a system is skipped by name where it is absent; `tests/run.sh` brings all of them.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails")]
+#![allow(clippy::print_stdout, reason = "a test tells what it measured")]
 #![allow(clippy::disallowed_methods, reason = "tests wait for other processes and are told of them by the environment")]
 
 mod aws;
