@@ -21,7 +21,7 @@ use prescale_simulation::aws::{Aws, AwsSettings, Fault, FaultKind, Shortage};
 use tokio::time::Instant;
 
 /// Scenarios without being asked for more: `PRESCALE_CAMPAIGN=10000` is the whole campaign.
-const SCENARIOS: u64 = 60;
+const SCENARIOS: u64 = 20;
 const TICK: Duration = Duration::from_secs(15);
 /// Things go wrong for so long, and then all is well for so long.
 const TROUBLE: Span = Span::from_minutes(6);

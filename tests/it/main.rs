@@ -40,7 +40,6 @@ mod shadow;
 mod shared;
 mod sources;
 mod state;
-mod surge;
 mod tidy;
 mod trouble;
 mod udf;
