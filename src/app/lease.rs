@@ -114,8 +114,9 @@ impl LeasePlace for ObjectLease {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails")]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails")]
+
     use prescale_actuate::LeaseSettings;
 
     use super::*;
