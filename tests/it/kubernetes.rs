@@ -186,9 +186,14 @@ async fn who_may_not_and_what_is_not_there_are_told_apart() {
     let cluster = ClusterSettings { context: Some("nobody".to_owned()), ..cluster(&kubeconfig) };
     let nobody = KubernetesSettings { namespace: space.clone(), cluster, ..new };
     let nobody = TargetSettings::Kubernetes(nobody).build().unwrap();
-    let error = nobody.apply(&decision(3), NOW).await.unwrap_err();
-    assert_eq!(error.code(), "denied", "{error}");
-    assert!(error.to_string().contains("cannot get resource \"deployments\""), "{error}");
+    // A change asks first whether somebody has paused it.
+    for (error, told) in [
+        (nobody.observe(NOW).await.unwrap_err(), "cannot get resource \"deployments\""),
+        (nobody.apply(&decision(3), NOW).await.unwrap_err(), "cannot list resource \"scaledobjects\""),
+    ] {
+        assert_eq!(error.code(), "denied", "{error}");
+        assert!(error.to_string().contains(told), "{error}");
+    }
     let missing = workload(&kubeconfig, &space, "Deployment/other", ScaledAs::Replicas);
     let error = missing.observe(NOW).await.unwrap_err();
     assert_eq!(error.code(), "not-found", "{error}");

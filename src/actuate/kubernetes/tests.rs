@@ -132,7 +132,7 @@ async fn a_change_between_look_and_write_is_looked_at_again_once() {
     let api = FakeKubernetes::start(&[(WEB, deployment(4, 3))], &[]).await;
     let web = replicas(&api);
     web.observe(NOW).await.unwrap();
-    // An apply reads object, scale and KEDA; then somebody writes before the patch arrives; then all again.
+    // An apply asks for KEDA, object and scale; then somebody writes before the patch arrives; then all again.
     let before = api.requests().len();
     api.fail(&[None, None, None, Some(KubeFault::Meddle)]);
     assert_eq!(web.apply(&decision(9), NOW).await.unwrap(), applied(9));

@@ -23,11 +23,13 @@ pub(super) struct Workload<'a> {
 impl Workload<'_> {
     /// Its replicas as the number to set.
     pub(super) async fn replicas(self, purpose: Purpose) -> Result<Look, ActuateError> {
-        let (object, Size { desired, version }) = self.read().await?;
-        let mut marked = vec![Marked::new(self.reference, object.metadata.annotations.as_ref())];
+        let mut marked = Vec::new();
         if purpose == Purpose::Change {
             marked.extend(scaled_objects(self.cluster, self.namespace, self.reference).await?);
         }
+        // Last: a rollout or an autoscaler writes to it all the time, and what is older than that is refused.
+        let (object, Size { desired, version }) = self.read().await?;
+        marked.push(Marked::new(self.reference, object.metadata.annotations.as_ref()));
         let ready = self.ready(&object);
         let number = Number { place: self.place(), name: self.reference.name.clone(), field: Field::Scale, version };
         Ok(Look { desired, ready, min: None, max: None, elsewhere: 0, number, marked })
@@ -37,6 +39,13 @@ impl Workload<'_> {
     /// HPA has there.
     pub(super) async fn floor(self, hpa: &str, purpose: Purpose) -> Result<Look, ActuateError> {
         const CALL: Call = Call { operation: "read HPA", name: "GetHpa" };
+        let mut marked = Vec::new();
+        if purpose == Purpose::Change {
+            let object = read(self.cluster, &self.place(), &self.reference.name).await?;
+            marked.push(Marked::new(self.reference, object.metadata.annotations.as_ref()));
+            marked.extend(scaled_objects(self.cluster, self.namespace, self.reference).await?);
+        }
+        // Last: its controller writes to it every few seconds.
         let place = Place::of::<HorizontalPodAutoscaler>(Some(self.namespace));
         let found: HorizontalPodAutoscaler =
             self.cluster.ask(CALL, place.request().get(hpa, &GetParams::default())).await?;
@@ -55,12 +64,7 @@ impl Workload<'_> {
             return Err(invalid(format!("it scales {}/{}, not {}", scaled.kind, scaled.name, self.reference)));
         }
         let floor = spec.min_replicas.map_or(1, |number| count(Some(number)));
-        let mut marked = vec![Marked::new(&format!("HPA/{hpa}"), found.metadata.annotations.as_ref())];
-        if purpose == Purpose::Change {
-            let object = read(self.cluster, &self.place(), &self.reference.name).await?;
-            marked.push(Marked::new(self.reference, object.metadata.annotations.as_ref()));
-            marked.extend(scaled_objects(self.cluster, self.namespace, self.reference).await?);
-        }
+        marked.push(Marked::new(&format!("HPA/{hpa}"), found.metadata.annotations.as_ref()));
         Ok(Look {
             desired: floor,
             ready: found.status.map(|status| count(status.current_replicas)),
