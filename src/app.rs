@@ -305,6 +305,8 @@ pub(crate) fn rules(config: &Config, service: &ServiceConfig, timetable: &Arc<Ti
         price_usd_hour: service.target.price_usd_hour(),
         unit: service.unit,
         fleet: config.fleet_limits,
+        criticality: service.criticality,
+        partitions: service.partitions,
     }
 }
 

@@ -195,6 +195,12 @@ find_programs() {
   else
     lack "the clients of KEDA and Envoy: $(tail -n 1 "$state/grpc_client.log")"
   fi
+  local validate
+  if validate=$("$kit/venv.sh" manifests "$kit/manifests.txt" 2>"$state/manifests.log"); then
+    export PRESCALE_TEST_KUBERNETES_VALIDATE=${validate%/python}/kubernetes-validate
+  else
+    lack "kubernetes-validate: $(tail -n 1 "$state/manifests.log")"
+  fi
   if debian_package docker-compose docker-compose; then
     PRESCALE_TEST_COMPOSE=$(command -v docker-compose)
     export PRESCALE_TEST_COMPOSE

@@ -1,6 +1,7 @@
 //! `prescale generate`: manifests and policies for what is configured, ready to apply. Rule: pure text from the
 //! configuration; every field is one that the served API knows.
 
+mod alerts;
 mod hpa;
 mod iam;
 mod karpenter;
@@ -21,7 +22,7 @@ use crate::config::{self, Config, ServiceConfig};
 /// Manifests and policies for what is configured, ready to apply.
 #[derive(Subcommand)]
 #[command(
-    after_help = "Examples:\n  prescale generate keda -c prescale.toml --scaler prescale.ops:9443 | kubectl apply -f -\n  prescale generate hpa -c prescale.toml --service checkout\n  prescale generate iam -c prescale.toml > policy.json"
+    after_help = "Examples:\n  prescale generate keda -c prescale.toml --scaler prescale.ops:9443 | kubectl apply -f -\n  prescale generate hpa -c prescale.toml --service checkout\n  prescale generate iam -c prescale.toml > policy.json\n  prescale generate alerts -c prescale.toml > prescale.rules.yaml"
 )]
 pub(crate) enum Command {
     /// ScaledObjects: the forecast through Prescale's external scaler, beside a trigger on what is measured.
@@ -32,6 +33,15 @@ pub(crate) enum Command {
     Karpenter(Of),
     /// The least that AWS must allow for the configured targets, as an IAM policy.
     Iam(IamArguments),
+    /// Alerting rules for Prometheus, on Prescale's own metrics.
+    Alerts(AlertsArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct AlertsArguments {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 /// For which services.
@@ -102,6 +112,10 @@ pub(crate) fn generate(command: &Command) -> Result<(), Failure> {
         }
         Command::Hpa(of) => print_all(&each(&load(&of.config)?, of, |workload| vec![hpa::autoscaler(workload)])?),
         Command::Karpenter(of) => print_all(&each(&load(&of.config)?, of, karpenter::ahead)?),
+        Command::Alerts(arguments) => {
+            print(yaml(&alerts::rules(&load(&arguments.config)?))?.trim_end());
+            Ok(())
+        }
         Command::Iam(arguments) => {
             let config = load(&arguments.config)?;
             let targets: Vec<&TargetSettings> = config.services.iter().map(|service| &service.target).collect();

@@ -230,6 +230,12 @@ fn service_faults(service: &ServiceConfig, config: &Config) -> Vec<(&'static str
     if !(service.unit_capacity.is_finite() && service.unit_capacity > 0.0) {
         faults.push(("unit_capacity", format!("{} is not above 0", service.unit_capacity)));
     }
+    if !(service.criticality.is_finite() && service.criticality > 0.0) {
+        faults.push(("criticality", format!("{} is not above 0", service.criticality)));
+    }
+    if service.partitions == Some(0) {
+        faults.push(("partitions", "0 is no number of partitions; leave it out where there are none".to_owned()));
+    }
     if service.signals.latency.is_some() && service.objective.latency.is_none() {
         let text = "is read to learn what a unit carries within objective.latency, which is missing";
         faults.push(("signals.latency", text.to_owned()));

@@ -309,6 +309,12 @@ pub(crate) struct ServiceConfig {
     /// What one unit takes of the limits.
     #[serde(default)]
     pub(crate) unit: Resources,
+    /// Its weight where `fleet_limits` have not enough for all: of twice the weight, twice the part.
+    #[serde(default = "default_criticality")]
+    pub(crate) criticality: f64,
+    /// Its units are members of one consumer group, and share so many partitions.
+    #[serde(default)]
+    pub(crate) partitions: Option<u32>,
     /// The IANA zone of its users; default: calendars.time_zone.
     #[serde(default)]
     pub(crate) time_zone: Option<String>,
@@ -572,6 +578,10 @@ impl ServiceConfig {
     }
 }
 
+fn default_criticality() -> f64 {
+    1.0
+}
+
 /// A service with nothing but what has no default.
 pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) -> ServiceConfig {
     ServiceConfig {
@@ -588,6 +598,8 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         allow_reactive_only: false,
         rules: None,
         unit: Resources::default(),
+        criticality: default_criticality(),
+        partitions: None,
         time_zone: None,
         business_hours: None,
         history: None,

@@ -7,13 +7,14 @@ use prescale_decide::{Around, Moment, decided, urgent};
 use prescale_domain::{Circumstances, Decision, FeatureRow, Timestamp};
 
 use crate::Controller;
+use crate::contention::Fleet;
 use crate::settings::ServiceSettings;
 use crate::state::ServiceState;
 use crate::units::learnt;
 
 impl Controller {
-    /// `fleet_units` are [those of all services](Self::fleet_units), counted once for all that are decided for.
-    pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp, fleet_units: u64) -> Decision {
+    /// `fleet` is [what all have](Self::fleet), looked at once for all that are decided for.
+    pub(crate) fn decide_one(&mut self, service: &ServiceSettings, now: Timestamp, fleet: &Fleet) -> Decision {
         let forecast = self.forecast(&service.name, now);
         let unknown = ServiceState::default();
         let state = self.state.services.get(&service.name).unwrap_or(&unknown);
@@ -28,6 +29,7 @@ impl Controller {
         let is_heeded = service.rules.settings.events.cost_usd_hour.is_some();
         let price = service.rules.price_usd_hour.filter(|_| is_heeded);
         let cost_usd_hour = state.target.zip(price).map(|(target, price)| f64::from(target.desired) * price);
+        let (others_units, others) = fleet.others(&service.name);
         let around = Around {
             load,
             forecast: forecast.as_deref().ok(),
@@ -39,10 +41,13 @@ impl Controller {
             fleet_change: self.state.changes.at(now, self.settings.fleet_change),
             spent_month_usd: state.spending.spent_month_usd(),
             experiment,
-            others_units: u32::try_from(fleet_units.saturating_sub(present.into())).unwrap_or(u32::MAX),
+            others_units,
+            others,
+            granted: fleet.granted(&service.name),
         };
         let fallback = self.fallbacks.of(&service.name);
-        let circumstances = Circumstances { fallback, ..service.rules.circumstances(&service.name, now, around) };
+        let mut circumstances = Circumstances { fallback, ..service.rules.circumstances(&service.name, now, around) };
+        circumstances.limits = circumstances.limits.map(|limits| fleet.seen(limits));
         // A target that knows how long its units take is not watched.
         let lead = if service.learn_lead_time { state.lead.learnt() } else { None };
         let moment = Moment {
@@ -67,16 +72,11 @@ impl Controller {
         decided(moment.inputs())
     }
 
-    /// Units of all services, as their targets were last seen.
-    pub(crate) fn fleet_units(&self) -> u64 {
-        self.state.services.values().filter_map(|state| Some(u64::from(state.target?.desired))).sum()
-    }
-
     /// Whether a service would be scaled up just now by what was last seen, which does not wait.
     pub(crate) fn has_emergency(&mut self, now: Timestamp) -> bool {
         let services = self.settings.services.clone();
-        let fleet_units = self.fleet_units();
-        services.iter().any(|service| urgent(&self.decide_one(service, now, fleet_units)))
+        let fleet = self.fleet(&services, now);
+        services.iter().any(|service| urgent(&self.decide_one(service, now, &fleet)))
     }
 }
 

@@ -120,11 +120,14 @@ impl Controller {
     /// Whether something is to be decided at once: another source asks for more than there is, or a load comes from
     /// elsewhere than before.
     pub(crate) fn fallback_asks(&mut self, now: Timestamp) -> bool {
+        if self.fallbacks.settings.is_empty() {
+            return false;
+        }
         let mut services = self.settings.services.clone();
+        let fleet = self.fleet(&services, now);
         services.retain(|service| self.fallbacks.settings.contains_key(&service.name));
-        let fleet_units = self.fleet_units();
         services.iter().any(|service| {
-            let decision = self.decide_one(service, now, fleet_units);
+            let decision = self.decide_one(service, now, &fleet);
             let from = load_from(&decision);
             let more = decision.kind == DecisionKind::ScaleUp && from == LoadFrom::Fallback;
             more || self.fallbacks.from.get(&service.name).copied().unwrap_or_default() != from

@@ -83,6 +83,8 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         opening_hours: OpeningHours::usual(Zone::UTC),
         target: target(),
         rules: Rules {
+            criticality: 1.0,
+            partitions: None,
             settings: RuleSettings::default(),
             timetable: Arc::default(),
             opening_hours: OpeningHours::usual(Zone::UTC),
@@ -129,12 +131,13 @@ pub(crate) fn controller_with(
     clock: Arc<dyn Clock>,
     back_fill: Option<Series>,
 ) -> Controller {
+    let targets = settings.services.iter().map(|service| (service.name.clone(), service.target.build().unwrap()));
     let parts = Parts {
+        targets: targets.collect(),
         settings,
         clock,
         store: Arc::clone(store) as Arc<dyn Store>,
         sink: None,
-        targets: BTreeMap::from([(web(), target().build().unwrap())]),
         back_fill: back_fill.into_iter().map(|history| (web(), history)).collect(),
         events: vec![],
         models: None,

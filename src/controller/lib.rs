@@ -11,6 +11,7 @@ mod act;
 mod archive;
 mod back_fill;
 mod choose;
+mod contention;
 mod control;
 mod early;
 mod experiments;

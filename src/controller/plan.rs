@@ -14,8 +14,8 @@ impl Controller {
         let services = self.settings.services.clone();
         self.catch_up();
         self.observe_targets(&services, now).await;
-        let fleet_units = self.fleet_units();
-        Ok(services.iter().map(|service| self.decide_one(service, now, fleet_units)).collect())
+        let fleet = self.fleet(&services, now);
+        Ok(services.iter().map(|service| self.decide_one(service, now, &fleet)).collect())
     }
 
     /// Where the store has seen nothing of a service, its history is all there is: its last window counts as the last that

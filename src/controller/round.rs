@@ -24,9 +24,9 @@ impl Controller {
         self.observe_targets(&known, now).await;
         self.keep_books(&known, now);
         let mut decisions = Vec::with_capacity(known.len());
-        let fleet_units = self.fleet_units();
+        let fleet = self.fleet(&known, now);
         for service in &known {
-            let decision = self.decide_one(service, now, fleet_units);
+            let decision = self.decide_one(service, now, &fleet);
             let recorded = decision_bytes(&decision);
             self.publisher.decision(&decision.service, &recorded);
             self.unwritten.push(decision_write(&decision, recorded));

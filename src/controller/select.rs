@@ -120,8 +120,8 @@ mod tests {
             let window = ClosedWindow { start: minute(n), rows: BTreeMap::new(), is_gap: false };
             runtime.block_on(controller.close(&window, minute(n + 1))).unwrap();
         }
-        let fleet = controller.fleet_units();
-        let decision = controller.decide_one(&settings.services[0], minute(90), fleet);
+        let fleet = controller.fleet(&settings.services, minute(90));
+        let decision = controller.decide_one(&settings.services[0], minute(90), &fleet);
         let told = controller.unwritten.iter().filter_map(|write| write.value.as_ref());
         let told = told.filter_map(|bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok());
         let told = told.filter(|event| event["kind"] == "policy-selected").map(|event| event["text"].to_string());

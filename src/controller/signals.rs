@@ -1,7 +1,7 @@
 //! What happens around a service besides its load, from its features; and the advice that follows from it. Rule: a signal whose column is
 //! not named, or has no value in the last window, is absent; what is usual is learnt slowly.
 
-use prescale_decide::{Context, effects, throttle};
+use prescale_decide::throttled;
 use prescale_domain::{Decision, FeatureRow, QosAdvice, SignalColumns, Signals};
 use prescale_features::measure;
 use serde::{Deserialize, Serialize};
@@ -50,15 +50,15 @@ impl Heard {
     /// What to tell those who send requests, now that `decision` was made: as long as they are to hold back, and once when
     /// they need not any more.
     pub(crate) fn advise(&mut self, decision: &Decision) -> Option<QosAdvice> {
-        // Without the signal there is no advice, and no need to look for one.
-        let heard = decision.inputs.circumstances.signals.api_usage.is_some();
-        let effects = if heard { effects(&Context::new(&decision.inputs)) } else { Vec::new() };
-        let throttle = throttle(&effects);
+        // Without the signal or a grant there is no advice, and no need to look for one.
+        let circumstances = &decision.inputs.circumstances;
+        let is_granted = circumstances.limits.is_some_and(|limits| limits.granted.is_some());
+        let heard = circumstances.signals.api_usage.is_some() || is_granted;
+        let (throttle, why) = heard.then(|| throttled(decision)).flatten().unzip();
         let was = std::mem::replace(&mut self.throttled, throttle.is_some());
         if throttle.is_none() && !was {
             return None;
         }
-        let why = effects.into_iter().find(|effect| effect.throttle.is_some()).map(|effect| effect.why);
         Some(QosAdvice {
             service: decision.service.clone(),
             at: decision.at,

@@ -190,7 +190,8 @@ fn callers_are_told_to_hold_back_and_once_that_they_need_not_any_more() {
         runtime.block_on(controller.close(&window(n, usage), now)).unwrap();
         let service = controller.settings.services[0].clone();
         runtime.block_on(controller.observe_targets(std::slice::from_ref(&service), now));
-        let decision = controller.decide_one(&service, now, controller.fleet_units());
+        let fleet = controller.fleet(std::slice::from_ref(&service), now);
+        let decision = controller.decide_one(&service, now, &fleet);
         assert_eq!(decision.inputs.circumstances.signals.api_usage, Some(usage));
         let advice = controller.state.services.get_mut(&web()).unwrap().heard.advise(&decision);
         told.extend(advice.map(|advice| (n, advice.level, advice.admit, advice.reason.is_empty())));

@@ -134,7 +134,8 @@ mod tests {
             let units = f64::from(target.ready.unwrap_or(target.desired));
             let load = units * (5.0 + 7.0 * ((n * 37) % 100) as f64 / 100.0);
             runtime.block_on(controller.close(&window(n, load, units), minute(n + 1))).unwrap();
-            let decision = controller.decide_one(&settings.services[0], minute(n + 1), controller.fleet_units());
+            let fleet = controller.fleet(&settings.services, minute(n + 1));
+            let decision = controller.decide_one(&settings.services[0], minute(n + 1), &fleet);
             used.push(decision.inputs.settings.unit_capacity);
         }
         let kept: Units = controller.state.units.get(&web()).cloned().unwrap_or_default();

@@ -24,8 +24,10 @@
 //!    and holds.
 //! 7. An emergency outweighs all of that, adds at once, takes back what it added after its time, and keeps a scale-in from
 //!    making the next one.
-//! 8. Budget and the fleet's change per interval cap the result, and work in flight keeps its units; then the bounds again,
-//!    which have the last word on what is wanted. A wish that does not fit into what there is becomes the largest that does; what runs is not taken away for it.
+//!    Members of a consumer group come in numbers among which its partitions divide evenly.
+//! 8. Budget and the fleet's change per interval cap the result, and work in flight keeps its units; where the
+//!    fleet has not enough for all, a service has what it is granted ([`allocate`]); then the bounds again, which have the last
+//!    word on what is wanted. A wish that does not fit into what there is becomes the largest that does; what runs is not taken away for it.
 //! 9. Whether it may be done at all: change freeze, circuit breaker, pause. The scale-out of an emergency passes the first
 //!    two.
 //!
@@ -77,14 +79,14 @@ mod tests;
 mod window;
 mod words;
 
-pub use advice::advice;
+pub use advice::{advice, throttled};
 pub use allocate::{allocate, scarce};
 pub use breaker::breaker;
 pub use budget::{BudgetOf, affordable, month_end};
 pub use cadence::{due, turned};
 pub use decision::{decide, decided};
 pub use emergency::{Emergency, emergency, spike_magnitude, urgent, utilization};
-pub use events::{Effect, effects, throttle};
+pub use events::{Effect, effects};
 pub use explain::explain;
 pub use feasibility::{binding_limit, optimization};
 pub use groups::{PodsOnNodes, consumers, weights};

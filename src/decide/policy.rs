@@ -12,6 +12,7 @@ mod fallback;
 pub(crate) mod feasible;
 mod fleet_change;
 mod freeze;
+mod granted;
 mod hold;
 mod hysteresis;
 pub(crate) mod idle;
@@ -19,6 +20,7 @@ mod in_flight;
 pub(crate) mod jitter;
 mod need;
 mod open_window;
+mod partitions;
 mod pause;
 pub(crate) mod planned;
 mod scheduled;
@@ -58,10 +60,12 @@ pub const CHAIN: &[Policy] = &[
     idle::apply,
     events::apply,
     emergency::apply,
+    partitions::apply,
     // … money and prudence cap it, work in flight keeps its units …
     budget::apply,
     fleet_change::apply,
     in_flight::apply,
+    granted::apply,
     // … and bounds have the last word on what is wanted.
     bounds::apply,
     feasible::apply,

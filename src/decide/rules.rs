@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use prescale_domain::{
-    ActuationReport, Budget, Circumstances, FleetChange, InExperiment, Limits, OpeningHours, Pause, QuantileForecast,
-    ResourceLimits, Resources, RuleSettings, ServiceName, Signals, Span, Timestamp, Zone,
+    ActuationReport, Budget, Circumstances, FleetChange, Grant, InExperiment, Limits, OpeningHours, Pause,
+    QuantileForecast, ResourceLimits, Resources, RuleSettings, ServiceName, Signals, Span, Timestamp, Zone,
 };
 
 use crate::budget::month_end;
@@ -27,6 +27,10 @@ pub struct Rules {
     /// What one unit takes, and what the whole fleet may take.
     pub unit: Resources,
     pub fleet: ResourceLimits,
+    /// The service's weight where the fleet has not enough for all.
+    pub criticality: f64,
+    /// Of the topic that the units share as members of one consumer group.
+    pub partitions: Option<u32>,
 }
 
 /// What the surroundings know at one moment.
@@ -44,8 +48,11 @@ pub struct Around<'a> {
     pub experiment: Option<InExperiment>,
     /// What the service has cost this month, as far as was seen.
     pub spent_month_usd: Option<f64>,
-    /// Units of all other services.
+    /// What all other services have.
     pub others_units: u32,
+    pub others: Resources,
+    /// Where the fleet has not enough for all.
+    pub granted: Option<Grant>,
 }
 
 impl Rules {
@@ -80,6 +87,8 @@ impl Rules {
                 target: if is_sized { ResourceLimits { units: limits.units, ..limits.or_default() } } else { limits },
                 fleet: self.fleet,
                 others_units: around.others_units,
+                others: around.others,
+                granted: around.granted,
                 unit: self.unit,
                 ..Limits::default()
             }),
@@ -92,6 +101,7 @@ impl Rules {
             // Whoever has another source of load says it.
             fallback: None,
             experiment: around.experiment,
+            partitions: self.partitions,
         }
     }
 }

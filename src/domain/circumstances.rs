@@ -64,6 +64,9 @@ pub struct Circumstances {
     pub fallback: Option<FallbackLoad>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experiment: Option<InExperiment>,
+    /// Partitions of the topic that its units, members of one consumer group, share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<u32>,
 }
 
 impl Circumstances {

@@ -49,8 +49,8 @@ pub use outcome::{Actuation, Outcome};
 pub use planning::{Alternative, PlanningRule, PlanningSettings, RiskAccount, RiskPrices, Trigger};
 pub use qos::QosAdvice;
 pub use resources::{
-    Claim, EMERGENCY_RESERVE, LIMIT_CPU_CORES, LIMIT_MEMORY_MB, LIMIT_UNITS, LimitScope, Limited, Limits, Optimization,
-    Resource, ResourceLimits, Resources,
+    Claim, EMERGENCY_RESERVE, Grant, LIMIT_CPU_CORES, LIMIT_MEMORY_MB, LIMIT_UNITS, LimitScope, Limited, Limits,
+    Optimization, Resource, ResourceLimits, Resources,
 };
 pub use rows::Rows;
 pub use safety::{

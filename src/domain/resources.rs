@@ -79,6 +79,19 @@ pub struct Limits {
     pub unit: Resources,
     /// Share of every limit that only an emergency may use.
     pub reserve: f64,
+    /// Where all services together want more than the fleet may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Grant>,
+}
+
+/// A service's part of what is not enough for all.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Grant {
+    pub units: u32,
+    /// Units that it would have if it were alone.
+    pub wish: u32,
+    /// Its weight against the others.
+    pub criticality: f64,
 }
 
 impl Default for Limits {
@@ -90,6 +103,7 @@ impl Default for Limits {
             others_units: 0,
             unit: Resources::default(),
             reserve: EMERGENCY_RESERVE,
+            granted: None,
         }
     }
 }

@@ -1,6 +1,8 @@
-//! The contract of targets in the cloud, on the simulated account: the real SDK over a wire without sockets, in virtual time.
-//! Rule: the account's own log says what was called, and its state what came of it. The same contract on real engines,
-//! clusters and receivers is in `docker`, `kubernetes`, `webhook` and `aws`.
+//! The contract of targets. Of those in the cloud on the simulated account: the real SDK over a wire without sockets, in
+//! virtual time. Rule: the account's own log says what was called, and its state what came of it. `every` has what holds of
+//! all kinds, on real engines, clusters and receivers.
+
+mod every;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,14 +19,14 @@ use tokio::time::Instant;
 
 /// An account whose clock is tokio's.
 #[derive(Clone)]
-struct Account {
+pub(crate) struct Account {
     aws: Arc<Mutex<Aws>>,
     start: Timestamp,
     began: Instant,
 }
 
 impl Account {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let settings = AwsSettings {
             launch_latency: Span::from_secs(20),
             launch_latency_p90: Span::from_secs(20),
@@ -35,7 +37,7 @@ impl Account {
         Self { aws: Arc::new(Mutex::new(Aws::new(settings).unwrap())), start, began: Instant::now() }
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.start + Span::from_millis(i64::try_from(self.began.elapsed().as_millis()).unwrap())
     }
 
@@ -45,7 +47,7 @@ impl Account {
 
     /// One call by hand; it must work.
     #[track_caller]
-    fn asg(&self, action: &str, parameters: &str) {
+    pub(crate) fn asg(&self, action: &str, parameters: &str) {
         let body = format!("Action={action}&Version=2011-01-01&{parameters}");
         let answer = self.call(&post("/", body.into_bytes()));
         let WireAnswer::Reply { status, body, .. } = answer else { panic!("{answer:?}") };
@@ -53,13 +55,13 @@ impl Account {
     }
 
     #[track_caller]
-    fn eks(&self, path: &str, body: serde_json::Value) {
+    pub(crate) fn eks(&self, path: &str, body: serde_json::Value) {
         let answer = self.call(&post(path, body.to_string().into_bytes()));
         let WireAnswer::Reply { status, body, .. } = answer else { panic!("{answer:?}") };
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
     }
 
-    fn group(&self, name: &str, sizes: (u32, u32, u32)) {
+    pub(crate) fn group(&self, name: &str, sizes: (u32, u32, u32)) {
         let (min, desired, max) = sizes;
         self.asg(
             "CreateAutoScalingGroup",
@@ -71,7 +73,7 @@ impl Account {
         );
     }
 
-    fn connections(&self) -> Connections {
+    pub(crate) fn connections(&self) -> Connections {
         let account = self.clone();
         Connections::over(&Wire::new(move |request: WireRequest| {
             let account = account.clone();
@@ -80,15 +82,15 @@ impl Account {
     }
 
     /// Calls since the `from`-th, with their parameters.
-    fn log(&self, from: usize) -> Vec<CallRecord> {
+    pub(crate) fn log(&self, from: usize) -> Vec<CallRecord> {
         self.aws.lock().unwrap().log()[from..].to_vec()
     }
 
-    fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.aws.lock().unwrap().log().len()
     }
 
-    fn operations(&self, from: usize) -> Vec<String> {
+    pub(crate) fn operations(&self, from: usize) -> Vec<String> {
         self.log(from).into_iter().map(|call| call.operation).collect()
     }
 
@@ -96,8 +98,12 @@ impl Account {
         self.aws.lock().unwrap().script(fault);
     }
 
+    pub(crate) fn lack(&self, shortage: Shortage) {
+        self.aws.lock().unwrap().lack(shortage);
+    }
+
     /// After so long.
-    async fn after(&self, seconds: u64) -> Timestamp {
+    pub(crate) async fn after(&self, seconds: u64) -> Timestamp {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         self.now()
     }
@@ -114,11 +120,11 @@ fn decision(desired: u32, mode: Mode) -> Decision {
     decision
 }
 
-fn wish(desired: u32) -> Decision {
+pub(crate) fn wish(desired: u32) -> Decision {
     decision(desired, Mode::Act)
 }
 
-fn asg_settings(name: &str) -> AsgSettings {
+pub(crate) fn asg_settings(name: &str) -> AsgSettings {
     AsgSettings {
         region: Some("eu-west-1".to_owned()),
         timeout: Span::from_secs(6),
@@ -449,7 +455,7 @@ async fn a_group_that_gets_nothing_says_why() {
     let from = account.after(60).await;
     let lack =
         Shortage { instance_type: None, zone: None, spot: None, from, until: from + Span::from_minutes(60), units: 2 };
-    account.aws.lock().unwrap().lack(lack);
+    account.lack(lack);
     target.apply(&wish(6), account.now()).await.unwrap();
     assert_eq!(target.trouble(), None);
     for _ in 0..12 {

@@ -77,6 +77,21 @@ pub(crate) fn kubectl(arguments: &[&str]) -> String {
 /// The same, with standard input.
 #[track_caller]
 pub(crate) fn kubectl_with(arguments: &[&str], input: &str) -> String {
+    let (worked, said) = run_kubectl(arguments, input);
+    assert!(worked, "kubectl {arguments:?}: {said}");
+    said
+}
+
+/// What it says when it must not work.
+#[track_caller]
+pub(crate) fn kubectl_refused(arguments: &[&str], input: &str) -> String {
+    let (worked, said) = run_kubectl(arguments, input);
+    assert!(!worked, "kubectl {arguments:?} works: {said}");
+    said
+}
+
+/// Whether it worked, and what it said: on stdout where it did, else on both.
+fn run_kubectl(arguments: &[&str], input: &str) -> (bool, String) {
     let program = env::var("PRESCALE_TEST_KUBE").expect("tests/run.sh sets it with PRESCALE_TEST_KUBECONFIG");
     let config = env::var("PRESCALE_TEST_KUBECONFIG").unwrap();
     let mut command = Command::new(program);
@@ -86,8 +101,7 @@ pub(crate) fn kubectl_with(arguments: &[&str], input: &str) -> String {
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "kubectl {arguments:?}: {err}{out}");
-    out.into_owned()
+    if output.status.success() { (true, out.into_owned()) } else { (false, format!("{err}{out}")) }
 }
 
 /// A headless-capable Chromium.
@@ -98,6 +112,11 @@ pub(crate) fn chromium() -> Option<String> {
 /// A Prometheus server; promtool lies beside it.
 pub(crate) fn prometheus() -> Option<String> {
     given("PRESCALE_TEST_PROMETHEUS", "Prometheus")
+}
+
+/// The published schemas of Kubernetes, as a program that holds manifests to them.
+pub(crate) fn kubernetes_validate() -> Option<String> {
+    given("PRESCALE_TEST_KUBERNETES_VALIDATE", "kubernetes-validate")
 }
 
 /// A Compose implementation.

@@ -22,6 +22,7 @@ mod events;
 mod exactly_once;
 mod fallback;
 mod forecast;
+mod generate;
 mod history;
 mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]
@@ -40,6 +41,7 @@ mod shadow;
 mod shared;
 mod sources;
 mod state;
+mod surge;
 mod tidy;
 mod trouble;
 mod udf;

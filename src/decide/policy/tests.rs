@@ -6,6 +6,7 @@ use prescale_domain::*;
 use crate::tests::{NOW, check, forecast, inputs};
 use crate::{Context, advice, decide, explain};
 
+mod contention;
 mod fallback;
 mod invariants;
 

@@ -63,6 +63,8 @@ impl Configured {
                 },
             },
             rules: Rules {
+                criticality: 1.0,
+                partitions: None,
                 settings: RuleSettings::default(),
                 timetable: Arc::new(Timetable::default()),
                 opening_hours: OpeningHours::usual(Zone::UTC),
