@@ -103,7 +103,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     let kafka = kafka_settings(config);
     let sink = KafkaSink::open(&kafka).map_err(Failure::invalid)?;
     ensure_topics(&sink, config, mode)?;
-    let targets = build_targets(&settings)?;
+    let targets = build_targets(&settings, &Connections::default())?;
     let topics = config.topics.clone();
     let parts = Parts {
         settings,
@@ -315,15 +315,17 @@ pub(crate) fn pipeline_name(path: &str) -> String {
     std::path::Path::new(path).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-pub(crate) fn build_targets(settings: &ControllerSettings) -> Result<BTreeMap<ServiceName, Target>, Failure> {
-    let connections = Connections::default();
+pub(crate) fn build_targets(
+    settings: &ControllerSettings,
+    connections: &Connections,
+) -> Result<BTreeMap<ServiceName, Target>, Failure> {
     settings
         .services
         .iter()
         .map(|service| {
             let target = service
                 .target
-                .build_in(&connections)
+                .build_in(connections)
                 .map_err(|error| Failure::Invalid(format!("service `{}`: {error}", service.name)))?;
             Ok((service.name.clone(), target))
         })

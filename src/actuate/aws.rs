@@ -52,13 +52,15 @@ pub struct Connections {
 struct Given {
     credentials: Credentials,
     http: Option<SharedHttpClient>,
+    /// The account's clock is that of the data.
+    in_event_time: bool,
 }
 
 impl Connections {
     /// Accounts that are reached with these credentials, and through this client where one is given: nothing is looked up
     /// on the machine.
     pub fn with(credentials: Credentials, http: Option<SharedHttpClient>) -> Self {
-        Self { accounts: Arc::default(), given: Some(Given { credentials, http }) }
+        Self { accounts: Arc::default(), given: Some(Given { credentials, http, in_event_time: false }) }
     }
 
     /// Accounts at the other end of `wire`, with credentials that are worth nothing.
@@ -66,6 +68,16 @@ impl Connections {
         let credentials =
             Credentials::builder().access_key_id("AKIDWIRE").secret_access_key("wire").provider_name("wire").build();
         Self::with(credentials, Some(wire.http_client()))
+    }
+
+    /// The same, where the account's clock is that of the data, as a simulated one's may be: what is seen there counts in a
+    /// replay, and no rate of calls in wall time means anything.
+    #[must_use]
+    pub fn in_event_time(mut self) -> Self {
+        if let Some(given) = &mut self.given {
+            given.in_event_time = true;
+        }
+        self
     }
 
     pub(crate) fn account(&self, place: Place) -> Arc<Account> {
@@ -145,8 +157,16 @@ impl Account {
         Ok(self.eks.get_or_init(async || aws_sdk_eks::Client::new(config)).await)
     }
 
+    /// Whether its clock is that of the data.
+    pub(crate) fn follows_event_time(&self) -> bool {
+        self.given.as_ref().is_some_and(|given| given.in_event_time)
+    }
+
     /// Waits for its turn to call; refuses where the turn would come later than the call may take.
     pub(crate) async fn turn(&self, operation: &'static str, target: &str) -> Result<(), ActuateError> {
+        if self.follows_event_time() {
+            return Ok(());
+        }
         let deadline = self.now() + self.place.timeout;
         loop {
             let now = self.now();
@@ -257,7 +277,7 @@ async fn load(place: &Place, given: Option<&Given>) -> SdkConfig {
     let retries =
         RetryConfig::standard().with_max_attempts(place.max_attempts).with_initial_backoff(BACKOFF_FIRST.to_std());
     let region = place.region.clone().map(Region::new);
-    if let Some(Given { credentials, http }) = given {
+    if let Some(Given { credentials, http, .. }) = given {
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))

@@ -204,6 +204,11 @@ impl AwsAsg {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).text()
     }
 
+    /// Whether the account's clock is that of the data.
+    pub(crate) fn follows_event_time(&self) -> bool {
+        self.account.follows_event_time()
+    }
+
     async fn client(&self) -> Result<&Client, ActuateError> {
         self.account.autoscaling(&self.settings.describe()).await
     }

@@ -153,6 +153,15 @@ impl TargetSettings {
 }
 
 impl Target {
+    /// Whether it lives in the time of the data, so that what is seen of it means something in a replay.
+    pub fn follows_event_time(&self) -> bool {
+        match self {
+            Self::Simulated(_) => true,
+            Self::AwsAsg(target) => target.follows_event_time(),
+            _ => false,
+        }
+    }
+
     /// Why the target does not get what it wants, in its own words; `None` = it does, or it does not say.
     pub fn trouble(&self) -> Option<String> {
         match self {

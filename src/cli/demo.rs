@@ -1,6 +1,7 @@
 //! `prescale demo`: the whole of Prescale with nothing installed. Rule: the same code as `run`, on the event clock, in lock
 //! step with the load: minute t + 1 is emitted only after the decisions of minute t.
 
+mod account;
 mod score;
 mod stage;
 
@@ -18,7 +19,9 @@ use super::{Failure, print, runtime, say};
 /// Kubernetes HPA (best target of a sweep) and a static peak fleet on the same load. The load has a campaign that is known
 /// ahead and a spike that is not.
 #[derive(Args)]
-#[command(after_help = "Example:\n  prescale demo\n  prescale demo --for 60s --headless --json")]
+#[command(
+    after_help = "Example:\n  prescale demo\n  prescale demo --for 60s --headless --json\n  prescale demo --aws --aws-listen 127.0.0.1:4566"
+)]
 pub(crate) struct Arguments {
     /// Wall time of the scored part; it takes longer where the machine is slower.
     #[arg(long = "for", value_name = "TIME")]
@@ -41,6 +44,12 @@ pub(crate) struct Arguments {
     /// Address of the dashboard.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: String,
+    /// Scale Auto Scaling groups of a simulated AWS account, spot first, through the real SDK.
+    #[arg(long)]
+    aws: bool,
+    /// Where that account answers others, such as the AWS CLI by `--endpoint-url`.
+    #[arg(long, value_name = "ADDRESS", requires = "aws")]
+    aws_listen: Option<String>,
 }
 
 /// First scored minute of generated load: a Monday, two weeks after the history began.
@@ -64,6 +73,8 @@ pub(crate) fn demo(arguments: Arguments) -> Result<(), Failure> {
         wall_time: arguments.wall_time.unwrap_or(WATCHED),
         trace,
         listen: (!arguments.headless).then(|| arguments.listen.clone()),
+        aws: arguments.aws,
+        aws_listen: arguments.aws_listen.clone(),
     };
     let linger = !arguments.headless && arguments.wall_time.is_none();
     let (card, sweep) = runtime()?.block_on(stage::play(plan, linger))?;

@@ -82,7 +82,7 @@ pub(crate) fn plan(arguments: &Arguments) -> Result<(), Failure> {
     }
     let mut settings = app::controller_settings(&loaded.config, RunMode { event_clock: false, until_end: false })?;
     settings.selector = loaded.config.selector.setup(&loaded.config, &loaded.directory).map_err(Failure::Invalid)?;
-    let targets = app::build_targets(&settings)?;
+    let targets = app::build_targets(&settings, &prescale_actuate::Connections::default())?;
     let parts = Parts { settings, clock, store, sink: None, targets, back_fill, events: Vec::new(), models: None };
     let controller = Controller::new(parts).map_err(app::controller_failure)?;
     let decisions = runtime()?.block_on(controller.plan()).map_err(app::controller_failure)?;

@@ -18,8 +18,8 @@ impl Controller {
             let Some(target) = self.targets.get(&service.name) else { continue };
             let known = self.state.services.get(&service.name).is_some_and(|state| state.target.is_some());
             // The present state of an outside target says nothing about event time: there it is observed once, and from
-            // then on what was asked for counts. A simulated fleet lives in event time.
-            let live = self.settings.clock == ClockMode::Wall || matches!(target, Target::Simulated(_));
+            // then on what was asked for counts. A simulated one lives in event time.
+            let live = self.settings.clock == ClockMode::Wall || target.follows_event_time();
             if live || !known {
                 wanted.push((service.name.clone(), target.observe(now)));
             }

@@ -24,8 +24,8 @@ use tokio::time::Instant;
 const SCENARIOS: u64 = 20;
 const TICK: Duration = Duration::from_secs(15);
 /// Things go wrong for so long, and then all is well for so long.
-const TROUBLE: Span = Span::from_minutes(6);
-const CALM: Span = Span::from_minutes(7);
+const TROUBLE: Span = Span::from_minutes(4);
+const CALM: Span = Span::from_minutes(5);
 const UNIT_CAPACITY: f64 = 50.0;
 const BLIND_AFTER: Span = Span::from_secs(90);
 /// Clocks are wrong by no more than this.
@@ -106,10 +106,12 @@ impl World {
         let start = AwsSettings::default().start + Span::from_minutes(60);
         let (min, max) = (u32::try_from(dice.within(1, 3)).unwrap(), u32::try_from(dice.within(8, 30)).unwrap());
         let initial = u32::try_from(dice.within(i64::from(min), i64::from(max))).unwrap();
+        let latency = dice.within(5, 60);
         let settings = AwsSettings {
             seed,
-            launch_latency: Span::from_secs(dice.within(5, 60)),
-            launch_latency_p90: Span::from_secs(70),
+            launch_latency: Span::from_secs(latency),
+            // No long tail: what is launched in the trouble serves in the end.
+            launch_latency_p90: Span::from_secs(latency * 5 / 4 + 1),
             ..AwsSettings::default()
         };
         let mut aws = Aws::new(settings).unwrap();
@@ -465,7 +467,7 @@ fn interrupt_all(world: &World) {
     }
 }
 
-/// All has been well for a while: the group wants what the load needs. What the account launches for it is its own affair.
+/// All has been well for a while: the group wants what the load needs, and has it.
 fn check_end(world: &World, journals: &[Journal; 2]) {
     let (load, _) = world.told().unwrap();
     let desired = *world.desired.lock().unwrap();
@@ -476,6 +478,10 @@ fn check_end(world: &World, journals: &[Journal; 2]) {
     if !(least..=most).contains(&desired) {
         world
             .wrong(format!("the group ends with {desired} units for a load of {load}: {least} to {most} are expected"));
+    }
+    let serving = world.aws.lock().unwrap().in_service("web");
+    if serving != desired {
+        world.wrong(format!("{serving} instances of {desired} are in service in the end"));
     }
     for journal in journals {
         // What was begun has an end, but for what a death cut off for good.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use prescale_actuate::{FleetSettings, SimulatedSettings, TargetSettings};
+use prescale_actuate::{Connections, FleetSettings, SimulatedSettings, TargetSettings};
 use prescale_controller::view::{Handle, View};
 use prescale_controller::{Controller, ControllerSettings, Event, Parts};
 use prescale_domain::{ScoreCard, Series, ServiceName, Span, SystemClock, Timestamp};
@@ -19,6 +19,7 @@ use prescale_store::{MemoryStore, Store};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::account::{self, Account};
 use super::score;
 use crate::app::formats::Formats;
 use crate::app::pipelines::Steps;
@@ -45,6 +46,10 @@ pub(super) struct Plan {
     pub(super) trace: Option<Series>,
     /// Where the dashboard listens; `None` = there is none.
     pub(super) listen: Option<String>,
+    /// Fleets are groups of a simulated account.
+    pub(super) aws: bool,
+    /// Where that account listens to others.
+    pub(super) aws_listen: Option<String>,
 }
 
 /// One service of the demo.
@@ -65,7 +70,8 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
     let broker = EmbeddedBroker::start().map_err(Failure::outside)?;
     // Latency, not throughput: each minute waits for the decisions of the one before.
     let kafka = broker.settings().with("producer.linger.ms", "0");
-    let settings = settings(&roles)?;
+    let account = plan.aws.then(|| Account::new(&plan, &roles)).transpose()?;
+    let settings = settings(&roles, account.is_some())?;
     for (topic, partitions) in [
         ("requests", PARTITIONS),
         ("features", 1),
@@ -79,7 +85,8 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
         broker.create_topic(topic, partitions).map_err(Failure::outside)?;
     }
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let targets = app::build_targets(&settings)?;
+    let connections = account.as_ref().map_or_else(Connections::default, Account::connections);
+    let targets = app::build_targets(&settings, &connections)?;
     let sink = KafkaSink::open(&kafka).map_err(Failure::outside)?;
     let parts = Parts {
         settings,
@@ -95,6 +102,10 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
     let handle = controller.handle();
     let shutdown = CancellationToken::new();
     let server = open_dashboard(&plan, &handle, &shutdown).await?;
+    let serving = match plan.aws_listen.as_deref().zip(account.as_ref()) {
+        Some((address, account)) => Some(account.listen(address).await?),
+        None => None,
+    };
 
     let stop = Arc::new(AtomicBool::new(false));
     let (inbox_sender, inbox) = mpsc::channel(app::INBOX);
@@ -110,7 +121,7 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
     let readers = readers.start();
     let running = tokio::spawn(controller.run(inbox, false));
 
-    let lived = live(&plan, &workload, roles.len(), &kafka, &handle).await;
+    let lived = live(&plan, &workload, roles.len(), &kafka, &handle, account.as_ref()).await;
     stop.store(true, Ordering::Relaxed);
     drop(inbox_sender.send(Event::Stop).await);
     let controller = running.await.map_err(|error| Failure::Bug(error.to_string()))?;
@@ -120,12 +131,18 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
     controller.map_err(app::controller_failure)?;
     lived?;
     let card = score::score(&plan, &roles, &handle)?;
+    if let Some(account) = &account {
+        say(&account.told());
+    }
     if linger {
         say(&prescale_simulation::score::render(&card.0, &card.1));
         say("the demo has been scored; the dashboard stays until Ctrl-C");
         drop(tokio::signal::ctrl_c().await);
     }
     shutdown.cancel();
+    if let Some(serving) = serving {
+        serving.abort();
+    }
     if let Some(server) = server {
         drop(server.await);
     }
@@ -171,7 +188,7 @@ fn cast(plan: &Plan, workload: &Workload) -> Vec<Role> {
 }
 
 /// The embedded defaults with the demo's services, as a user's file would have them.
-fn settings(roles: &[Role]) -> Result<ControllerSettings, Failure> {
+fn settings(roles: &[Role], in_account: bool) -> Result<ControllerSettings, Failure> {
     let bug = |error: String| Failure::Bug(format!("demo configuration: {error}"));
     let mut config = config::parse("mode = \"act\"", "demo", std::path::PathBuf::new())
         .map_err(|error| bug(error.to_string()))?
@@ -180,9 +197,12 @@ fn settings(roles: &[Role]) -> Result<ControllerSettings, Failure> {
     let mode = RunMode { event_clock: true, until_end: false };
     let mut settings = app::controller_settings(&config, mode)?;
     for role in roles {
-        let simulated = SimulatedSettings { fleet: role.fleet, allow_replay: true };
-        let mut service: config::ServiceConfig =
-            config::service(role.name.as_str(), role.unit_capacity, TargetSettings::Simulated(simulated));
+        let target = if in_account {
+            account::target(role)
+        } else {
+            TargetSettings::Simulated(SimulatedSettings { fleet: role.fleet, allow_replay: true })
+        };
+        let mut service: config::ServiceConfig = config::service(role.name.as_str(), role.unit_capacity, target);
         service.signal = "requests_per_second".to_owned();
         service.objective.violation_budget = Some(VIOLATION_BUDGET);
         config.services.push(service);
@@ -251,6 +271,7 @@ async fn live(
     services: usize,
     kafka: &KafkaSettings,
     handle: &Handle,
+    account: Option<&Account>,
 ) -> Result<(), Failure> {
     let sink = KafkaSink::open(kafka).map_err(Failure::outside)?;
     let minutes = plan.scored.steps_up(MINUTE);
@@ -261,6 +282,9 @@ async fn live(
     // One more minute closes the last window of the scored part.
     for minute in 0..=minutes {
         let start = plan.scored_from + Span::from_minutes(minute as i64);
+        if let Some(account) = account {
+            account.passes(start);
+        }
         let mut requests: Vec<_> = (0..services).flat_map(|service| workload.requests(service, start)).collect();
         requests.sort_by_key(|request| request.ts);
         for (index, request) in requests.iter().enumerate() {

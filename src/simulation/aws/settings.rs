@@ -117,6 +117,18 @@ impl AwsSettings {
         self.zones.iter().map(|letter| format!("{}{letter}", self.region)).collect()
     }
 
+    /// The same, with spot pools by type and zone that lose units by chance, one independent of the other.
+    #[must_use]
+    pub fn with_losses(mut self, per_unit_and_hour: f64) -> Self {
+        self.market = self.market();
+        for pool in &mut self.market.pools {
+            if let Supply::Generated(hazard) = &mut pool.supply {
+                hazard.per_hour = per_unit_and_hour;
+            }
+        }
+        self
+    }
+
     /// The market with its pools: those that are set, or one by type and zone at 30 % of the on-demand price.
     pub(super) fn market(&self) -> MarketSettings {
         let mut market = self.market.clone();

@@ -417,7 +417,7 @@ async fn each_failure_of_http_has_a_kind_for_every_target_and_ends_in_time() {
     // Nobody listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     row("nobody there", &kinds(&gone, folder.path()).await);
-    insta::assert_snapshot!("each_failure_of_http", table);
+    assert_eq!(table, include_str!("failures.txt"), "{table}");
 }
 
 /// What becomes of a look and of a change, for each kind; they agree.
