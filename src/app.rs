@@ -3,6 +3,7 @@
 
 mod answers;
 mod calendars;
+mod cloudwatch;
 mod event_log;
 mod event_minutes;
 mod fallbacks;
@@ -125,6 +126,13 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     if let Some(shadow) = &shadow {
         controller = controller.followed_by(Box::new(ShadowFollower(Arc::clone(shadow))));
     }
+    // A replay's decisions are of other times than CloudWatch takes.
+    let mut told = None;
+    if let Some(settings) = config.cloudwatch.clone().filter(|_| !mode.event_clock) {
+        let (follower, sending) = cloudwatch::start(settings);
+        controller = controller.followed_by(Box::new(follower));
+        told = Some(sending);
+    }
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX);
     let stop = Arc::new(AtomicBool::new(false));
@@ -166,6 +174,9 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     drop(calendars.map(JoinHandle::join));
     drop(calendar.map(JoinHandle::join));
     drop(adapter.await);
+    if let Some(told) = told {
+        drop(told.await);
+    }
     // The server ends with the token; its own failures were logged.
     drop(server.await);
     let controller = ended.map_err(controller_failure)?;

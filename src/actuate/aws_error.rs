@@ -1,4 +1,4 @@
-//! From the SDK's errors to ours. Rule: sorted by AWS's error code first, by transport second; the first cause is shown.
+//! From the SDK's errors to ours. Rule: sorted by AWS's error code first, by status and transport second; the first cause is shown.
 
 use std::error::Error;
 
@@ -28,7 +28,10 @@ where
             }
         }
         SdkError::ServiceError(service) => match service.err().code() {
-            Some(code) => from_code(code, service.err().message().unwrap_or_default(), with),
+            Some(code) => {
+                let status = service.raw().status().as_u16();
+                from_code(code, service.err().message().unwrap_or_default(), status, with)
+            }
             None => not_aws(service.raw(), with),
         },
         SdkError::ResponseError(response) => not_aws(response.raw(), with),
@@ -36,7 +39,7 @@ where
     }
 }
 
-fn from_code(code: &str, message: &str, with: impl Fn(String) -> Failure) -> ActuateError {
+fn from_code(code: &str, message: &str, status: u16, with: impl Fn(String) -> Failure) -> ActuateError {
     let failure = with(format!("{code}: {message}"));
     match code {
         "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
@@ -63,6 +66,15 @@ fn from_code(code: &str, message: &str, with: impl Fn(String) -> Failure) -> Act
         }
         "ValidationError" if message.contains("not found") => ActuateError::NotFound(failure),
         "ValidationError" => ActuateError::Invalid(failure),
+        _ => from_status(status, failure),
+    }
+}
+
+/// What a status says by itself, of a proxy as well as of AWS.
+fn from_status(status: u16, failure: Failure) -> ActuateError {
+    match status {
+        401 | 403 | 407 => ActuateError::Denied(failure),
+        429 => ActuateError::Throttled(failure),
         _ => ActuateError::Other(failure),
     }
 }
@@ -71,7 +83,7 @@ fn from_code(code: &str, message: &str, with: impl Fn(String) -> Failure) -> Act
 fn not_aws(response: &HttpResponse, with: impl Fn(String) -> Failure) -> ActuateError {
     let status = response.status().as_u16();
     let kind = response.headers().get("content-type").unwrap_or("no content type");
-    ActuateError::Other(with(format!("HTTP {status} ({kind}) that is not an answer of AWS")))
+    from_status(status, with(format!("HTTP {status} ({kind}) that is not an answer of AWS")))
 }
 
 /// The innermost cause: the outer ones only say that something failed.

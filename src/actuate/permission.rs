@@ -1,7 +1,7 @@
 //! What AWS must allow for a target. Rule: exactly the calls that the target makes as it is configured; those that AWS can't
 //! hold to a resource name none.
 
-use crate::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, EksSettings, TargetSettings};
+use crate::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, CloudWatchSettings, EksSettings, TargetSettings};
 
 /// One action of AWS, and what it is needed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,13 @@ impl TargetSettings {
             Self::EksNodegroup(settings) => of_nodegroups(settings),
             _ => Vec::new(),
         }
+    }
+}
+
+impl CloudWatchSettings {
+    /// What AWS must allow for metrics to be sent.
+    pub fn permissions(&self) -> Vec<Permission> {
+        vec![anywhere("cloudwatch:PutMetricData")]
     }
 }
 

@@ -110,7 +110,18 @@ pub(crate) fn generate(command: &Command) -> Result<(), Failure> {
             };
             print_all(&each(&config, &arguments.of, |workload| vec![keda::scaled_object(workload, &settings)])?)
         }
-        Command::Hpa(of) => print_all(&each(&load(&of.config)?, of, |workload| vec![hpa::autoscaler(workload)])?),
+        Command::Hpa(of) => {
+            let config = load(&of.config)?;
+            let made = each(&config, of, |workload| vec![hpa::autoscaler(workload)])?;
+            if let Some(service) = config.services.iter().find(|service| is_too_long(service, of)) {
+                return Err(Failure::Invalid(format!(
+                    "`{}` is longer than the {NAME_MAX} characters of a label, by which an HPA asks for its metric\nhint: \
+                     `prescale generate keda` has no such limit",
+                    service.name
+                )));
+            }
+            print_all(&made)
+        }
         Command::Karpenter(of) => print_all(&each(&load(&of.config)?, of, karpenter::ahead)?),
         Command::Alerts(arguments) => {
             print(yaml(&alerts::rules(&load(&arguments.config)?))?.trim_end());
@@ -118,8 +129,7 @@ pub(crate) fn generate(command: &Command) -> Result<(), Failure> {
         }
         Command::Iam(arguments) => {
             let config = load(&arguments.config)?;
-            let targets: Vec<&TargetSettings> = config.services.iter().map(|service| &service.target).collect();
-            let policy = iam::policy(&targets, &arguments.region, &arguments.account).ok_or_else(|| {
+            let policy = iam::policy(&config, &arguments.region, &arguments.account).ok_or_else(|| {
                 Failure::Invalid("no target of the configuration is in AWS: nothing need be allowed".to_owned())
             })?;
             // Text, numbers and lists: serialising can't fail.
@@ -164,12 +174,24 @@ impl<'a> Workload<'a> {
         }
     }
 
-    /// Names of objects are no longer than 63 characters.
     fn object_name(&self, suffix: &str) -> String {
-        let room = 63_usize.saturating_sub(suffix.len());
-        let name: String = self.name.chars().take(room).collect();
-        format!("{}{suffix}", name.trim_end_matches(['-', '.']))
+        format!("{}{suffix}", short(&self.name, NAME_MAX.saturating_sub(suffix.len())))
     }
+
+    /// The service as the value of a label.
+    fn label(&self) -> &'a str {
+        short(&self.service.name, NAME_MAX)
+    }
+}
+
+/// Names of objects and values of labels are no longer.
+const NAME_MAX: usize = 63;
+
+/// So much of a name as fits, without an end that no name may have.
+fn short(name: &str, room: usize) -> &str {
+    let end =
+        name.char_indices().map(|(at, _)| at).chain([name.len()]).take_while(|at| *at <= room).last().unwrap_or(0);
+    name[..end].trim_end_matches(['-', '.', '_'])
 }
 
 fn load(path: &std::path::Path) -> Result<Config, Failure> {
@@ -183,6 +205,10 @@ fn each(config: &Config, of: &Of, make: impl Fn(&Workload<'_>) -> Vec<Value>) ->
         return Err(Failure::Invalid(format!("service `{name}` is not in the configuration")));
     }
     Ok(services.into_iter().flat_map(|service| make(&Workload::of(service, &of.namespace))).collect())
+}
+
+fn is_too_long(service: &ServiceConfig, of: &Of) -> bool {
+    service.name.len() > NAME_MAX && of.service.as_ref().is_none_or(|name| service.name == *name)
 }
 
 fn print_all(documents: &[Value]) -> Result<(), Failure> {

@@ -82,6 +82,9 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
     for (key, wrong) in config.adapter.faults() {
         fault(format!("adapter.{key}"), wrong);
     }
+    for wrong in config.cloudwatch.iter().flat_map(prescale_actuate::CloudWatchSettings::faults) {
+        fault("cloudwatch".to_owned(), wrong);
+    }
     for wrong in config.forecast.faults() {
         fault(
             format!("forecast.{}", wrong.name),

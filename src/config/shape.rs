@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_actuate::TargetSettings;
+use prescale_actuate::{CloudWatchSettings, TargetSettings};
 use prescale_adapter::AdapterSettings;
 use prescale_decide::{ScheduleFault, Timetable};
 use prescale_domain::{
@@ -37,6 +37,9 @@ pub(crate) struct Config {
     pub(crate) serve: Serve,
     /// Servers for HPA, KEDA and Envoy.
     pub(crate) adapter: AdapterSettings,
+    /// What was forecast and decided, for those who look at CloudWatch; without it nothing goes there.
+    #[serde(default)]
+    pub(crate) cloudwatch: Option<CloudWatchSettings>,
     pub(crate) shadow: ShadowConfig,
     pub(crate) policy: Policy,
     pub(crate) lead_time: LeadTimes,

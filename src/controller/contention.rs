@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::ClockMode;
-    use crate::fixture::{Fixed, controller_with, minute, settings, web};
+    use crate::fixture::{Fixed, controller_with, minute, settings};
 
     fn batch() -> ServiceName {
         ServiceName::new("batch")

@@ -37,7 +37,7 @@ pub fn effects(context: &Context) -> Vec<Effect> {
 }
 
 /// The strongest of the throttles.
-pub fn throttle(effects: &[Effect]) -> Option<Throttle> {
+pub(crate) fn throttle(effects: &[Effect]) -> Option<Throttle> {
     let all = effects.iter().filter_map(|effect| effect.throttle);
     all.reduce(|strongest, next| if next.admit < strongest.admit { next } else { strongest })
 }

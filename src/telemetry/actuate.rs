@@ -46,6 +46,23 @@ impl LaunchRefused<'_> {
     }
 }
 
+/// Measures that a metrics service did not take.
+pub struct MeasuresGivenUp<'a> {
+    pub count: usize,
+    pub error: &'a str,
+}
+
+impl MeasuresGivenUp<'_> {
+    pub fn emit(&self) {
+        static GIVEN_UP: OnceLock<Counter> = OnceLock::new();
+        let given_up = GIVEN_UP.get_or_init(|| {
+            register("actuate_measures_given_up", "Measures that a metrics service did not take.", Counter::default())
+        });
+        given_up.inc_by(u64::try_from(self.count).unwrap_or(u64::MAX));
+        tracing::warn!(count = self.count, error = self.error, "measures were not sent");
+    }
+}
+
 /// This replica may act from now on, or no longer.
 pub struct LeaseChange {
     pub held: bool,

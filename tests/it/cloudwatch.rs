@@ -1,10 +1,15 @@
 //! CloudWatch through a real AWS-protocol server. Rule: what was put is read back; boto3, which passes each call on, checks that
 //! it is one of CloudWatch's.
 
+use std::time::Duration;
+
 use prescale_actuate::{CloudWatch, CloudWatchSettings, Measure, MetricQuery, Sent, measures};
 use prescale_domain::{Clock, Decision, Span, SystemClock, Timestamp};
 
+use serde_json::Value;
+
 use crate::kit;
+use crate::kit::config::Setup;
 
 fn cloudwatch(endpoint: &str, namespace: &str) -> CloudWatch {
     CloudWatch::new(CloudWatchSettings {
@@ -90,4 +95,36 @@ async fn a_cloudwatch_that_is_not_there_is_unreachable() {
     let measure = Measure { name: "Load", service: "web".to_owned(), at: an_hour_ago(), value: 1.0 };
     let error = CloudWatch::new(settings).put(&[measure]).await.unwrap_err();
     assert_eq!(error.code(), "unreachable", "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_service_tells_what_it_decides() {
+    let (Some(endpoint), Some(kafka)) = (kit::cloudwatch(), kit::kafka()) else { return };
+    let (namespace, port, input) = (kit::unique("Prescale"), kit::free_port(), kit::unique("told"));
+    kit::create_topic(&kafka, &input, 1);
+    let setup = Setup::new(&kafka, "told")
+        .with(&format!(
+            "mode = \"recommend\"\nserve.listen = \"127.0.0.1:{port}\"\npolicy.decision_interval = \"1s\"\n[cloudwatch]\nnamespace = \
+             \"{namespace}\"\nendpoint_url = \"{endpoint}\"\nregion = \"eu-west-1\"\n[features]\npipelines = [\"{}\"]\nsources = {{ \
+             requests = \"{input}\" }}\n",
+            kit::root().join("pipelines/requests.sql").display()
+        ))
+        .service("shop", 1.0, r#"{ kind = "simulated", fleet = { min = 1, max = 20, initial = 7 } }"#);
+    let mut running = kit::Running::start(&["run", "-c", &setup.config()], &setup.path("log"));
+    let url = format!("http://127.0.0.1:{port}/api/v1/decisions?limit=1&service=shop");
+    kit::wait_for("a decision", Duration::from_secs(60), || {
+        let (_, body) = kit::try_http_get(&url)?;
+        serde_json::from_str::<Value>(&body).ok()?["decisions"][0]["desired"].as_u64()
+    });
+    // What waits is sent before the end.
+    running.signal("-TERM");
+    assert!(running.finish(Duration::from_secs(60)).success());
+    let query = MetricQuery {
+        dimensions: [("Service".to_owned(), "shop".to_owned())].into(),
+        ..query(&namespace, "shop", "DesiredUnits", "Maximum")
+    };
+    let now = SystemClock.now();
+    let (from, until) = (now - Span::from_minutes(10), now + Span::from_minutes(2));
+    let found = cloudwatch(&endpoint, &namespace).get(&[query], from, until).await.unwrap();
+    assert!(!found[0].is_empty() && found[0].iter().all(|(_, units)| *units == 7.0), "{found:?}");
 }

@@ -1,6 +1,7 @@
 //! The demo as a newcomer runs it: its dashboard in a real Chromium while it lives, its score card at the end. The
 //! screenshot stays in `target/tmp/dashboard-demo.png`.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,4 +63,49 @@ fn look(page: &mut Page, listen: &str) -> Result<()> {
     ensure!(width == DESKTOP.0 && values > 100, "a screenshot {width} wide with {values} byte values");
     ensure!(page.faults.is_empty(), "the page logged {:?}", page.faults);
     Ok(())
+}
+
+#[test]
+fn heavy_the_demo_scales_groups_of_an_account_that_others_can_look_at() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let address = format!("127.0.0.1:{}", kit::free_port());
+    let arguments = ["demo", "--aws", "--for", "1s", "--headless", "--json", "--aws-listen", address.as_str()];
+    let mut demo = kit::Running::start(&arguments, &directory.path().join("log"));
+    let seen = kit::wait_for("the account", Duration::from_secs(60), || describe_groups(&address).ok());
+    for group in ["checkout", "search", "catalog"] {
+        ensure!(seen.contains(&format!("<AutoScalingGroupName>{group}</AutoScalingGroupName>")), "{seen}");
+    }
+    ensure!(demo.finish(LIMIT).success(), "{}", demo.printed());
+    let printed = demo.printed();
+    let number = |after: &str, before: &str| -> Result<u64> {
+        let rest = printed.split(after).nth(1).with_context(|| format!("no `{after}`: {printed}"))?;
+        let text = rest.split(before).next().unwrap_or_default();
+        text.trim().rsplit(' ').next().unwrap_or_default().parse().with_context(|| format!("`{text}`: {printed}"))
+    };
+    // One look a minute for all three of two days, and a change now and then.
+    let looks = number("AWS account: ", " DescribeAutoScalingGroups")?;
+    let changes = number("AWS account: ", " SetDesiredCapacity")?;
+    ensure!((2800..4500).contains(&looks) && (100..4000).contains(&changes), "{printed}");
+    let (launched, interrupted) = (number("instances: ", " launched")?, number("ended, ", " of those")?);
+    ensure!(launched > 100 && interrupted > 5 && printed.contains(" 0 launches refused"), "{printed}");
+    let card = printed.lines().rev().find(|line| line.starts_with('{')).context("there is no score card")?;
+    let card: Value = serde_json::from_str(card)?;
+    let short = |system: &str| card.pointer(&format!("/systems/{system}/violations/time_pct")).and_then(Value::as_f64);
+    let (ours, hpa) = short("prescale").zip(short("hpa")).context("no violations")?;
+    ensure!(ours < hpa, "{ours} % of the time short, HPA {hpa} %");
+    Ok(())
+}
+
+/// As somebody else asks.
+fn describe_groups(address: &str) -> Result<String> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    let body = "Action=DescribeAutoScalingGroups&Version=2011-01-01";
+    let head =
+        "POST / HTTP/1.1\r\nhost: aws\r\nconnection: close\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+    let credential = "authorization: AWS4-HMAC-SHA256 Credential=A/20260101/eu-west-1/autoscaling/aws4_request\r\n";
+    write!(stream, "{head}{credential}content-length: {}\r\n\r\n{body}", body.len())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Ok(answer)
 }

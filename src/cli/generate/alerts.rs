@@ -30,16 +30,19 @@ pub(super) fn rules(config: &Config) -> Value {
     }
     let at_max = config.services.iter().map(|service| {
         let (name, max) = (&service.name, service.target.max());
-        Alert {
+        format!("prescale_controller_desired_units{{service=\"{name}\"}} >= {max}")
+    });
+    let at_max: Vec<String> = at_max.collect();
+    if !at_max.is_empty() {
+        alerts.push(Alert {
             name: "PrescaleAtMaximum",
-            expression: format!("prescale_controller_desired_units{{service=\"{name}\"}} >= {max}"),
+            expression: at_max.join(" or "),
             pending: "15m",
             severity: "warning",
             summary: "{{ $labels.service }} wants all that it may have",
             description: "What is needed above `max` is not there. Raise the target's `max`, or see `prescale explain`.",
-        }
-    });
-    alerts.extend(at_max);
+        });
+    }
     let rules: Vec<Value> = alerts.into_iter().map(Alert::rule).collect();
     json!({"groups": [{"name": "prescale", "rules": rules}]})
 }

@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use prescale_actuate::{Permission, TargetSettings};
+use prescale_actuate::{CloudWatchSettings, Permission};
 use serde_json::{Value, json};
 
-/// `None` = no target is in AWS.
-pub(super) fn policy(targets: &[&TargetSettings], region: &str, account: &str) -> Option<Value> {
+use crate::config::Config;
+
+/// `None` = nothing of it is in AWS.
+pub(super) fn policy(config: &Config, region: &str, account: &str) -> Option<Value> {
     // Actions by the resources that they are allowed on.
     let mut statements: BTreeMap<Vec<String>, Vec<&'static str>> = BTreeMap::new();
     let mut resources: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
-    for Permission { action, resource } in targets.iter().flat_map(|target| target.permissions()) {
+    let of_targets = config.services.iter().flat_map(|service| service.target.permissions());
+    let of_metrics = config.cloudwatch.iter().flat_map(CloudWatchSettings::permissions);
+    for Permission { action, resource } in of_targets.chain(of_metrics) {
         let resource = resource.map_or_else(|| "*".to_owned(), |resource| resource.arn(region, account));
         let known = resources.entry(action).or_default();
         if !known.contains(&resource) {

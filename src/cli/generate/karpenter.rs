@@ -12,7 +12,7 @@ pub(super) fn ahead(workload: &Workload<'_>) -> Vec<Value> {
         "metadata": {"name": workload.object_name("-spot-first")},
         "spec": {
             "template": {
-                "metadata": {"labels": {"prescale.io/service": workload.service.name}},
+                "metadata": {"labels": {"prescale.io/service": workload.label()}},
                 "spec": {
                     "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"},
                     // Many types, so that no single pool of spot capacity takes many nodes at once.
@@ -39,7 +39,7 @@ pub(super) fn ahead(workload: &Workload<'_>) -> Vec<Value> {
         "kind": "PodTemplate",
         "metadata": {"name": workload.object_name("-ahead"), "namespace": workload.namespace},
         "template": {
-            "metadata": {"labels": {"prescale.io/service": workload.service.name}},
+            "metadata": {"labels": {"prescale.io/service": workload.label()}},
             "spec": {
                 "terminationGracePeriodSeconds": 0,
                 "containers": [{

@@ -70,15 +70,19 @@ fn manifests_are_yaml_that_reads_back_as_what_was_meant() {
 
 #[test]
 fn a_policy_allows_what_targets_call_and_nothing_else() {
-    let config = config();
-    let targets: Vec<&TargetSettings> = config.services.iter().map(|service| &service.target).collect();
-    let policy = iam::policy(&targets, "us-east-1", "123456789012").unwrap();
+    let mut config = config();
+    let policy = iam::policy(&config, "us-east-1", "123456789012").unwrap();
     let text = serde_json::to_string_pretty(&policy).unwrap();
     let group = "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:*:autoScalingGroupName/search-asg";
     assert!(text.contains(group), "{text}");
     assert!(text.contains("arn:aws:eks:us-east-1:123456789012:nodegroup/prod/spot/*"), "{text}");
     assert!(text.contains("autoscaling:PutWarmPool") && !text.contains("LaunchInstances"), "{text}");
-    assert!(iam::policy(&[targets[0]], "*", "*").is_none());
+    assert!(!text.contains("cloudwatch"), "{text}");
+    config.services.truncate(1);
+    assert!(iam::policy(&config, "*", "*").is_none());
+    config.cloudwatch = Some(Default::default());
+    let text = iam::policy(&config, "*", "*").unwrap().to_string();
+    assert!(text.contains("cloudwatch:PutMetricData") && !text.contains("autoscaling"), "{text}");
 }
 
 #[test]

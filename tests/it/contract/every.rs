@@ -23,13 +23,16 @@ use crate::kit::{self, kubectl, kubectl_with};
 struct Subject {
     target: Target,
     told: Box<dyn Fn() -> String>,
+    /// From a change to the next that it takes.
+    rest: Duration,
     /// When the target was looked at last; each look is so much later.
     at: Timestamp,
 }
 
 impl Subject {
     fn new(target: Target, told: impl Fn() -> String + 'static) -> Self {
-        Self { target, told: Box::new(told), at: Timestamp::from_millis(1_800_000_000_000) }
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        Self { target, told: Box::new(told), rest: Duration::ZERO, at }
     }
 
     /// Lets the target come to rest with so many units.
@@ -40,6 +43,7 @@ impl Subject {
             seen = self.target.observe(self.at).await.ok();
             // Of what has nobody to make its units, nothing tells how many serve.
             if seen.is_some_and(|seen| seen.desired == units && seen.ready.is_none_or(|ready| ready == units)) {
+                tokio::time::sleep(self.rest).await;
                 return;
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -113,7 +117,8 @@ async fn groups_of_an_account_keep_the_contract() {
             let changes = account.operations(0).into_iter().filter(|operation| !operation.starts_with("Describe"));
             changes.count().to_string()
         };
-        Subject::new(target, changes).hold().await;
+        // A node group is still busy with an update when its nodes are there.
+        Subject { rest: Duration::from_secs(60), ..Subject::new(target, changes) }.hold().await;
     }
 }
 
