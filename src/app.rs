@@ -11,6 +11,7 @@ pub(crate) mod formats;
 pub(crate) mod histories;
 mod lease;
 pub(crate) mod pipelines;
+mod prometheus;
 pub(crate) mod readers;
 mod shadow;
 
@@ -147,6 +148,8 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     let app = App::new(handle, shutdown.clone()).with_writers(config.serve.writers);
     let server = tokio::spawn(prescale_serve::serve(listener, app));
     let calendars = start_calendars(config, &loaded.directory, mode, &stop)?;
+    let polls =
+        if mode.event_clock { Vec::new() } else { prometheus::start(config, &stop).map_err(Failure::outside)? };
     let calendar = start_event_minutes(config, &files, mode, &stop)?;
     let checkpoints = checkpoints(config, &store).map_err(Failure::outside)?;
     let pipelines = start_pipelines(config, &loaded.directory, files, mode, &checkpoints, &stop, &inbox_sender)?;
@@ -172,6 +175,7 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     }
     // A thread that panicked has said so.
     drop(calendars.map(JoinHandle::join));
+    polls.into_iter().for_each(|poll| drop(poll.join()));
     drop(calendar.map(JoinHandle::join));
     drop(adapter.await);
     if let Some(told) = told {

@@ -19,7 +19,9 @@ pub(crate) use check::refusal;
 pub(crate) use lease::LeaseConfig;
 pub(crate) use merge::Resolved;
 pub(crate) use selector::SelectorConfig;
-pub(crate) use shape::{Config, FallbackSource, HistorySource, ServiceConfig, State, TableFormat, service};
+pub(crate) use shape::{
+    Config, FallbackSource, HistorySource, PrometheusSource, ServiceConfig, State, TableFormat, service,
+};
 
 /// The embedded defaults, the only home of them.
 pub(crate) const DEFAULTS: &str = include_str!("../config/default.toml");

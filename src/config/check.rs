@@ -9,7 +9,7 @@ use prescale_features::Covariate;
 use prescale_ingest::feed;
 
 use super::shape::Delivery;
-use super::{Config, FallbackSource, Fault, HistorySource, ServiceConfig};
+use super::{Config, FallbackSource, Fault, HistorySource, PrometheusSource, ServiceConfig};
 
 /// Covariates of one service: each costs memory and time.
 const COVARIATES_MAX: usize = 16;
@@ -81,6 +81,11 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
     }
     for (key, wrong) in config.adapter.faults() {
         fault(format!("adapter.{key}"), wrong);
+    }
+    for (number, source) in config.prometheus.iter().enumerate() {
+        for wrong in prometheus_faults(source) {
+            fault(format!("prometheus[{number}]"), wrong);
+        }
     }
     for wrong in config.cloudwatch.iter().flat_map(prescale_actuate::CloudWatchSettings::faults) {
         fault("cloudwatch".to_owned(), wrong);
@@ -185,6 +190,20 @@ fn query_faults(url: &str, query: &str) -> Vec<String> {
     }
     if query.trim().is_empty() {
         faults.push("query is empty, expected PromQL".to_owned());
+    }
+    faults
+}
+
+fn prometheus_faults(source: &PrometheusSource) -> Vec<String> {
+    let mut faults = query_faults(&source.url, &source.query);
+    if source.service.is_some() == source.service_label.is_some() {
+        faults.push("one of service and service_label is needed, to know whose the rows are".to_owned());
+    }
+    if source.name.trim().is_empty() {
+        faults.push("name is empty: the rows would have none".to_owned());
+    }
+    if source.interval < Span::from_secs(1) {
+        faults.push(format!("interval {} is shorter than 1s", source.interval));
     }
     faults
 }

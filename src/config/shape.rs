@@ -37,6 +37,9 @@ pub(crate) struct Config {
     pub(crate) serve: Serve,
     /// Servers for HPA, KEDA and Envoy.
     pub(crate) adapter: AdapterSettings,
+    /// Queries whose results become rows of the metrics topic.
+    #[serde(default)]
+    pub(crate) prometheus: Vec<PrometheusSource>,
     /// What was forecast and decided, for those who look at CloudWatch; without it nothing goes there.
     #[serde(default)]
     pub(crate) cloudwatch: Option<CloudWatchSettings>,
@@ -356,6 +359,38 @@ pub(crate) enum FallbackSource {
         #[serde(default)]
         fresh_for: Option<Span>,
     },
+}
+
+/// An instant query of Prometheus, asked at an interval: each sample becomes a row of the metrics topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrometheusSource {
+    /// Where `/api/v1/query` begins.
+    pub(crate) url: String,
+    /// PromQL; values below 0 are left out. One series, unless a label names the service.
+    pub(crate) query: String,
+    /// What the rows are called.
+    pub(crate) name: String,
+    /// The service of the rows, or ...
+    #[serde(default)]
+    pub(crate) service: Option<String>,
+    /// ... the label that names the service of a series.
+    #[serde(default)]
+    pub(crate) service_label: Option<String>,
+    #[serde(default)]
+    pub(crate) bearer_token: Option<String>,
+    #[serde(default = "default_interval")]
+    pub(crate) interval: Span,
+    #[serde(default = "default_metrics_topic")]
+    pub(crate) topic: String,
+}
+
+fn default_interval() -> Span {
+    Span::from_secs(15)
+}
+
+fn default_metrics_topic() -> String {
+    "metrics".to_owned()
 }
 
 /// Where the load of a service from before Prescale heard it is.

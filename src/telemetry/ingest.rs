@@ -88,6 +88,29 @@ impl CalendarUnread<'_> {
     }
 }
 
+/// A source that is asked at an interval gave nothing this time.
+#[derive(Clone, Copy, Debug)]
+pub struct PollFailed<'a> {
+    /// What its rows are called.
+    pub source: &'a str,
+    pub error: &'a str,
+}
+
+impl PollFailed<'_> {
+    pub fn emit(&self) {
+        static FAILED: OnceLock<Family<Labels, Counter>> = OnceLock::new();
+        let failed = FAILED.get_or_init(|| {
+            register(
+                "ingest_polls_failed",
+                "Questions that a polled source did not answer, by source",
+                Family::default(),
+            )
+        });
+        failed.get_or_create(&labels("source", self.source)).inc();
+        tracing::warn!(source = self.source, error = self.error, "a polled source gave nothing");
+    }
+}
+
 /// What calendars say could not be written to the events topic; it is tried again.
 #[derive(Clone, Copy, Debug)]
 pub struct CalendarsDelayed<'a> {

@@ -16,7 +16,7 @@ use crate::kit;
 use crate::trouble::{Live, has_reason};
 
 /// Serves two loads as an exporter does, for a Prometheus to scrape; gives its port.
-fn exporter(load: &Arc<AtomicU64>) -> u16 {
+pub(crate) fn exporter(load: &Arc<AtomicU64>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let load = Arc::clone(load);
@@ -37,7 +37,7 @@ fn exporter(load: &Arc<AtomicU64>) -> u16 {
 }
 
 /// A Prometheus that scrapes `port` each second.
-fn prometheus(program: &str, folder: &Path, port: u16) -> (kit::Running, String) {
+pub(crate) fn prometheus(program: &str, folder: &Path, port: u16) -> (kit::Running, String) {
     let config = folder.join("prometheus.yml");
     let text = format!(
         "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n- job_name: shop\n  static_configs:\n  - targets: ['127.0.0.1:{port}']\n"
