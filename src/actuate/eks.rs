@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aws::{Account, Connections, Place};
 use crate::aws_error::from_sdk;
+use crate::eks_drain::{Drains, EksDrainSettings, Emptied};
 use crate::error::refuse_unless_act;
 use crate::split::{Sizes, split};
 use crate::target::Bounds;
@@ -44,6 +45,9 @@ pub struct EksSettings {
     /// What of a group is written.
     #[serde(default)]
     pub writes: EksWrites,
+    /// Nodes are emptied through the cluster's own API before they go. Without it EKS takes which it likes, budgets or not.
+    #[serde(default)]
+    pub drain: Option<EksDrainSettings>,
     /// Another endpoint than the region's.
     #[serde(default)]
     pub endpoint_url: Option<String>,
@@ -97,6 +101,7 @@ impl EksSettings {
             on_demand_base: 0,
             on_demand_percent_above_base: 0,
             writes: EksWrites::default(),
+            drain: None,
             endpoint_url: None,
             region: None,
             timeout: default_timeout(),
@@ -138,6 +143,10 @@ impl EksSettings {
         if self.on_demand_percent_above_base > 100 {
             faults.push(format!("on_demand_percent_above_base {} exceeds 100", self.on_demand_percent_above_base));
         }
+        if self.drain.is_some() && self.writes == EksWrites::Floor {
+            faults.push("drain has no effect where writes = \"floor\": nothing goes by that".to_owned());
+        }
+        faults.extend(self.drain.iter().flat_map(EksDrainSettings::faults).map(|fault| format!("drain.{fault}")));
         if self.attempt_timeout.millis() <= 0 {
             faults.push(format!("attempt_timeout {} is not above 0s", self.attempt_timeout));
         }
@@ -169,6 +178,7 @@ pub struct EksNodegroups {
     /// Updates that have not ended, by group.
     updates: Arc<Mutex<BTreeMap<String, String>>>,
     trouble: Arc<Mutex<BTreeMap<String, String>>>,
+    drains: Option<Arc<Drains>>,
 }
 
 /// What of a node group matters here.
@@ -185,7 +195,8 @@ impl EksNodegroups {
     /// The groups, in an account that they share with the other targets of `connections`.
     pub fn new(settings: EksSettings, connections: &Connections) -> Self {
         let account = connections.account(settings.place());
-        Self { settings: Arc::new(settings), account, updates: Arc::default(), trouble: Arc::default() }
+        let drains = settings.drain.as_ref().map(|drain| Arc::new(Drains::new(drain, &settings.describe())));
+        Self { settings: Arc::new(settings), account, updates: Arc::default(), trouble: Arc::default(), drains }
     }
 
     /// Why a group does not get what it wants, in its own words; `None` = it does, or it has not said.
@@ -311,6 +322,36 @@ impl EksNodegroups {
         Ok(())
     }
 
+    /// Takes up to `count` nodes that are empty, and has them emptied first; how many are gone, or what is waited for.
+    async fn shrink(&self, drains: &Drains, group: &Group, count: u32) -> Result<Result<u32, String>, ActuateError> {
+        let target = self.settings.describe();
+        let (instances, left) = match drains.empty(&group.name, count as usize, &target).await? {
+            Emptied::UnderWay(nodes) => {
+                return Ok(Err(format!("{nodes} nodes of `{}` are emptied before they go", group.name)));
+            }
+            Emptied::Ready { instances, left } => (instances, left),
+        };
+        let mut gone = 0;
+        for instance in instances {
+            let client = self.account.autoscaling(&target).await?;
+            let call = client.terminate_instance_in_auto_scaling_group().instance_id(&instance);
+            let call = call.should_decrement_desired_capacity(true);
+            self.call("terminate instance", "TerminateInstanceInAutoScalingGroup", call.send()).await?;
+            gone += 1;
+        }
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = format!("drain of {}", group.name);
+        if left.is_empty() {
+            trouble.remove(&key);
+        } else {
+            trouble.insert(key, format!("nodes of `{}` could not be emptied: {}", group.name, left.join("; ")));
+        }
+        if gone == 0 {
+            return Ok(Err(format!("no node of `{}` could be emptied: {}", group.name, left.join("; "))));
+        }
+        Ok(Ok(gone))
+    }
+
     /// Nodes in service, by the Auto Scaling groups beneath; `None` where those can't be seen.
     async fn ready(&self, groups: &[Group], now: Timestamp) -> Option<u32> {
         let names: Vec<&String> = groups.iter().flat_map(|group| &group.scaling_groups).collect();
@@ -369,6 +410,13 @@ impl Actuator for EksNodegroups {
         let wish = decision.desired.max(self.settings.min).min(self.settings.max);
         let shares = self.shares(&groups, wish);
         let units = shares.iter().copied().fold(0, u32::saturating_add);
+        if let Some(drains) = &self.drains {
+            for ((group, wants), share) in groups.iter().zip(&wants).zip(&shares) {
+                if share >= wants {
+                    drains.release(&group.name).await;
+                }
+            }
+        }
         if shares == wants {
             return Ok(Outcome::Unchanged { units });
         }
@@ -381,10 +429,27 @@ impl Actuator for EksNodegroups {
         let mut changes: Vec<_> =
             groups.iter().zip(&wants).zip(&shares).filter(|((_, wants), share)| wants != share).collect();
         changes.sort_by_key(|((_, wants), share)| *share < *wants);
-        for ((group, _), share) in changes {
-            self.update(&group.name, *share, decision).await?;
+        let (mut reached, mut waits) = (wanted, Vec::new());
+        for ((group, wants), share) in changes {
+            match &self.drains {
+                Some(drains) if share < wants => match self.shrink(drains, group, wants - share).await? {
+                    Ok(gone) => reached = reached.saturating_sub(gone),
+                    Err(why) => waits.push(why),
+                },
+                _ => {
+                    self.update(&group.name, *share, decision).await?;
+                    reached = reached.saturating_sub(*wants).saturating_add(*share);
+                }
+            }
         }
-        Ok(Outcome::Applied { units, clamped: units != decision.desired })
+        if reached == wanted && !waits.is_empty() {
+            return Ok(Outcome::Held { units: wanted, reason: waits.join("; ") });
+        }
+        Ok(Outcome::Applied { units: reached, clamped: reached != decision.desired })
+    }
+
+    fn tends(&self) -> bool {
+        self.drains.as_ref().is_some_and(|drains| drains.is_busy())
     }
 
     fn describe(&self) -> String {

@@ -27,10 +27,13 @@ use crate::error::refuse_unless_act;
 use crate::target::Bounds;
 use crate::{ActuateError, Actuator};
 
+pub(crate) use cluster::Call;
 pub use cluster::{Cluster, ClusterSettings};
+pub(crate) use drain::open_nodes;
 pub use drain::{DrainLimits, DrainOutcome, drain_nodes};
 pub use lease::KubernetesLease;
 pub use nodes::{AheadBy, KubernetesNodes, NodesSettings};
+pub(crate) use reference::Place;
 pub use reference::{ObjectRef, ObjectRefError};
 
 /// What is set of a workload.

@@ -24,6 +24,7 @@ mod bucket;
 mod cloudwatch;
 mod docker;
 mod eks;
+mod eks_drain;
 mod error;
 #[cfg(test)]
 mod fake_aws;
@@ -53,6 +54,7 @@ pub use aws_asg::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, AwsAsg, WarmP
 pub use cloudwatch::{CloudWatch, CloudWatchSettings, Measure, MetricQuery, Sent, measures};
 pub use docker::{ContainerGroup, ContainerGroupSettings, ContainerTemplate, SwarmService, SwarmServiceSettings};
 pub use eks::{EksNodegroups, EksSettings, EksWrites};
+pub use eks_drain::EksDrainSettings;
 pub use error::{ActuateError, Failure};
 pub use fleet::{Fleet, FleetSettings};
 pub use hand::{Order, carry_out, settle};

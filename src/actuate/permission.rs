@@ -96,6 +96,12 @@ fn of_nodegroups(settings: &EksSettings) -> Vec<Permission> {
             ["eks:DescribeNodegroup", "eks:UpdateNodegroupConfig", "eks:DescribeUpdate"]
                 .map(|action| Permission { action, resource: Some(resource.clone()) }),
         );
+        if settings.drain.is_some() {
+            // EKS calls the group behind a node group so.
+            let behind = AwsResource::Group { name: format!("eks-{name}-*"), region: settings.region.clone() };
+            let action = "autoscaling:TerminateInstanceInAutoScalingGroup";
+            permissions.push(Permission { action, resource: Some(behind) });
+        }
     }
     permissions
 }

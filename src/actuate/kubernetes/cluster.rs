@@ -56,7 +56,7 @@ impl Default for ClusterSettings {
 }
 
 impl ClusterSettings {
-    pub(super) fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.attempt_timeout.millis() <= 0 {
             faults.push(format!("attempt_timeout {} is not above 0s", self.attempt_timeout));
@@ -73,11 +73,11 @@ impl ClusterSettings {
 
 /// One call of the API, in words.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
+pub(crate) struct Call {
     /// A verb phrase, for errors.
-    pub(super) operation: &'static str,
+    pub(crate) operation: &'static str,
     /// For the count of calls.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
 }
 
 /// A cluster. It connects at its first use; clones share the connection.
@@ -128,7 +128,7 @@ impl Cluster {
 
     /// One call, repeated while it is throttled, or fails by the way or the server: such calls change nothing, or are bound
     /// to the version of what they change.
-    pub(super) async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         call: Call,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,

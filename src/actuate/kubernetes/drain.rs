@@ -74,6 +74,19 @@ pub async fn drain_nodes(cluster: &Cluster, names: &[String], limits: DrainLimit
     ended.into_iter().map(|(_, name, outcome)| (name, outcome)).collect()
 }
 
+/// Lets pods onto nodes again; what could not be opened is told.
+pub(crate) async fn open_nodes(cluster: &Cluster, names: &[String]) -> Vec<String> {
+    let mut failed = Vec::new();
+    for node in names {
+        let limits = DrainLimits::default();
+        match (Draining { cluster, node, limits }).close(false).await {
+            Ok(()) | Err(ActuateError::NotFound(_)) => {}
+            Err(error) => failed.push(format!("{node}: {error}")),
+        }
+    }
+    failed
+}
+
 #[derive(Clone, Copy)]
 struct Draining<'a> {
     cluster: &'a Cluster,

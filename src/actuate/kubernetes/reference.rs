@@ -47,7 +47,7 @@ pub(super) struct Served {
 
 /// Where the objects of a kind are.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     url: String,
 }
 
@@ -130,14 +130,14 @@ impl Served {
 }
 
 impl Place {
-    pub(super) fn of<K>(namespace: Option<&str>) -> Self
+    pub(crate) fn of<K>(namespace: Option<&str>) -> Self
     where
         K: kube::Resource<DynamicType = ()>,
     {
         Self { url: K::url_path(&(), namespace) }
     }
 
-    pub(super) fn request(&self) -> Request {
+    pub(crate) fn request(&self) -> Request {
         Request::new(self.url.clone())
     }
 }
