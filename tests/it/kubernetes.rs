@@ -2,13 +2,18 @@
 //! object. What each failure of the API becomes is proven beside the target, in `src/actuate/kubernetes/tests.rs`.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use prescale_actuate::wire::{Wire, WireAnswer, WireRequest};
+
 use prescale_actuate::{
-    Actuator, AheadBy, Cluster, ClusterSettings, DrainLimits, DrainOutcome, Keeper, KubernetesLease,
-    KubernetesSettings, LeaseSettings, NodesSettings, ScaledAs, Target, TargetSettings, drain_nodes,
+    Actuator, AheadBy, Cluster, ClusterSettings, Connections, DrainLimits, DrainOutcome, EksDrainSettings, EksSettings,
+    Keeper, KubernetesLease, KubernetesSettings, LeaseSettings, NodesSettings, ScaledAs, Target, TargetSettings,
+    drain_nodes,
 };
 use prescale_domain::{Decision, Mode, Outcome, Span, Timestamp};
+use prescale_simulation::aws::{Aws, AwsSettings};
 use serde_json::{Value, json};
 
 use crate::kit::{self, kubectl, kubectl_with, wait_for};
@@ -503,4 +508,143 @@ async fn five_hundred_nodes_and_a_thousand_pods_follow_a_plan() {
     wait_ready(&space, "web", 100);
     kubectl(&["delete", "nodepool", &pool, "--wait=false"]);
     kubectl(&["delete", "deployment", "web", "--namespace", &space, "--wait=false"]);
+}
+
+/// An account whose clock the test sets.
+struct Account {
+    aws: Mutex<Aws>,
+    now: Mutex<Timestamp>,
+}
+
+impl Account {
+    fn call(&self, path: &str, body: String) -> String {
+        let request = WireRequest {
+            method: "POST".to_owned(),
+            path: path.to_owned(),
+            body: body.into_bytes(),
+            ..WireRequest::default()
+        };
+        let answer = self.aws.lock().unwrap().call(*self.now.lock().unwrap(), &request);
+        let WireAnswer::Reply { status: 200, body, .. } = answer else { panic!("{path}: {answer:?}") };
+        String::from_utf8(body).unwrap()
+    }
+
+    fn pass(&self, span: Span) {
+        let mut now = self.now.lock().unwrap();
+        *now = *now + span;
+        self.aws.lock().unwrap().advance(*now);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_an_eks_group_are_emptied_before_exactly_they_go() {
+    let Some(kubeconfig) = kit::kubeconfig() else { return };
+    let space = namespace("eks");
+    let settings = AwsSettings { answer: Span::ZERO, ..AwsSettings::default() };
+    let account = Arc::new(Account { now: Mutex::new(settings.start), aws: Mutex::new(Aws::new(settings).unwrap()) });
+    let subnets = json!({"subnetIds": ["subnet-a"]});
+    account.call("/clusters", json!({"name": "prod", "roleArn": "r", "resourcesVpcConfig": subnets}).to_string());
+    account.pass(Span::from_minutes(15));
+    let group = kit::unique("base");
+    let body = json!({"nodegroupName": group, "scalingConfig": {"minSize": 1, "desiredSize": 4, "maxSize": 9}, "nodeRole": "r",
+                      "subnets": ["subnet-a"], "instanceTypes": ["m5.large"]});
+    account.call("/clusters/prod/node-groups", body.to_string());
+    account.pass(Span::from_minutes(15));
+    // Each of its instances is a node of the cluster; the oldest is the first.
+    let instances = account.aws.lock().unwrap().instance_ids();
+    assert_eq!(instances.len(), 4);
+    let mut fleet = Nodes { pool: group.clone(), names: Vec::new() };
+    for instance in &instances {
+        let name = format!("{group}-{instance}");
+        let mut node = node(&name, &group);
+        node["metadata"]["labels"]["eks.amazonaws.com/nodegroup"] = json!(group);
+        node["spec"] = json!({"providerID": format!("aws:///eu-west-1a/{instance}")});
+        apply(&[node]);
+        fleet.names.push(name);
+    }
+    wait_for("the nodes", PATIENCE, || (fleet.ready() == 4).then_some(()));
+    apply(&[deployment(&space, "web", 12, &group)]);
+    wait_ready(&space, "web", 12);
+
+    let served = Arc::clone(&account);
+    let wire = Wire::new(move |request: WireRequest| {
+        let now = *served.now.lock().unwrap();
+        let answer = served.aws.lock().unwrap().call(now, &request);
+        async move { answer }
+    });
+    let drain = EksDrainSettings { kubernetes: cluster(&kubeconfig), ..EksDrainSettings::default() };
+    let settings = EksSettings {
+        drain: Some(drain),
+        region: Some("eu-west-1".to_owned()),
+        ..EksSettings::new("prod", &group, 0, 9)
+    };
+    let target = TargetSettings::EksNodegroup(settings).build_in(&Connections::over(&wire)).unwrap();
+    let closed = || -> Vec<String> {
+        let is_closed = |name: &&String| get("default", &format!("node/{name}"))["spec"]["unschedulable"] == true;
+        fleet.names.iter().filter(is_closed).cloned().collect()
+    };
+    let pods_on = |nodes: &[String]| {
+        let pods = get(&space, "pods");
+        let on = |pod: &&Value| nodes.iter().any(|node| pod["spec"]["nodeName"] == json!(node));
+        pods["items"].as_array().unwrap().iter().filter(on).count()
+    };
+    let apply_until = async |wish: u32, units: u32| -> (u32, Outcome) {
+        for asked in 0..600 {
+            account.pass(Span::from_secs(15));
+            let now = *account.now.lock().unwrap();
+            match target.apply(&decision(wish), now).await.unwrap() {
+                Outcome::Held { units: held, reason } => {
+                    assert!(held == units && reason.contains("emptied"), "{reason}")
+                }
+                outcome => return (asked, outcome),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("it is never done");
+    };
+    let (asked, outcome) = apply_until(2, 4).await;
+    assert_eq!(outcome, Outcome::Applied { units: 2, clamped: false });
+    assert!(asked > 0, "nothing goes at once");
+    // The two that are closed are empty, and they are those that are gone.
+    let emptied = closed();
+    assert_eq!((emptied.len(), pods_on(&emptied)), (2, 0), "{emptied:?}");
+    let gone: Vec<String> = account
+        .aws
+        .lock()
+        .unwrap()
+        .log()
+        .iter()
+        .filter_map(|call| call.parameters.get("InstanceId").cloned())
+        .collect();
+    let of_emptied: Vec<String> =
+        instances.iter().filter(|id| emptied.iter().any(|node| node.ends_with(id.as_str()))).cloned().collect();
+    let sorted = |mut all: Vec<String>| {
+        all.sort();
+        all
+    };
+    assert_eq!(sorted(gone), sorted(of_emptied));
+    account.pass(Span::from_minutes(5));
+    let now = *account.now.lock().unwrap();
+    let seen = target.observe(now).await.unwrap();
+    assert_eq!((seen.desired, seen.ready), (2, Some(2)));
+    wait_ready(&space, "web", 12);
+
+    // One more is to go, and then it is not: its node takes pods again, and nothing is taken.
+    account.pass(Span::from_secs(15));
+    let now = *account.now.lock().unwrap();
+    let begun = target.apply(&decision(1), now).await.unwrap();
+    assert!(matches!(&begun, Outcome::Held { units: 2, .. }) && target.tends(), "{begun:?}");
+    let began = Instant::now();
+    while target.tends() {
+        assert!(began.elapsed() < PATIENCE, "the node is not let go");
+        account.pass(Span::from_secs(15));
+        let now = *account.now.lock().unwrap();
+        assert_eq!(target.apply(&decision(2), now).await.unwrap(), Outcome::Unchanged { units: 2 });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(sorted(closed()), sorted(emptied), "the others are open");
+    let terminated =
+        account.aws.lock().unwrap().log().iter().filter(|call| call.operation.starts_with("Terminate")).count();
+    assert_eq!(terminated, 2);
+    kubectl(&["delete", "namespace", &space, "--wait=false"]);
 }
