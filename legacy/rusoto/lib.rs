@@ -18,7 +18,7 @@ use prescale_actuate::{
 use prescale_domain::{Decision, Mode, Outcome, TargetState, Timestamp};
 use prescale_telemetry::actuate::CloudCall;
 use rusoto_autoscaling::{
-    AutoScalingClient, AutoScalingGroup, AutoScalingGroupNamesType, Autoscaling, DescribeInstanceRefreshesType,
+    AutoScalingGroup, AutoScalingGroupNamesType, Autoscaling, AutoscalingClient, DescribeInstanceRefreshesType,
     Instance, SetDesiredCapacityType,
 };
 use rusoto_core::credential::ProvideAwsCredentials;
@@ -36,7 +36,7 @@ const SET: &str = "set desired capacity";
 #[derive(Clone)]
 pub struct RusotoAsg {
     settings: Arc<AsgSettings>,
-    client: AutoScalingClient,
+    client: AutoscalingClient,
 }
 
 /// A group as it was described, as far as it matters here. Capacity is counted in the group's own unit.
@@ -83,7 +83,7 @@ impl RusotoAsg {
         }
         let region = region(&settings).ok_or_else(|| invalid("no region is set".to_owned()))?;
         let http = HttpClient::new().map_err(|error| invalid(format!("TLS: {error}")))?;
-        let client = AutoScalingClient::new_with(http, credentials, region);
+        let client = AutoscalingClient::new_with(http, credentials, region);
         Ok(Self { settings: Arc::new(settings), client })
     }
 
