@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use prescale_domain::Timestamp;
 use serde_json::Value;
 
 use crate::kit::{self, OwnKafka, Running};
@@ -81,6 +82,9 @@ fn containers_and_their_machine_reach_the_topic_and_the_shipped_pipeline_reads_t
     assert!(seen.iter().any(|record| record["instance"] == format!("{idle}-1")), "{seen:?}");
 
     let input = folder.path().join("metrics.ndjson");
+    // The pipeline reads one file as one partition: in the order of time, no row is late.
+    let mut seen = seen.clone();
+    seen.sort_by_key(|record| record["ts"].as_str().unwrap().parse::<Timestamp>().unwrap());
     let lines: String = seen.iter().map(|record| format!("{record}\n")).collect();
     std::fs::write(&input, lines).unwrap();
     let table = format!("metrics={}", input.display());
@@ -122,7 +126,8 @@ fn heavy_records_wait_for_a_broker_that_is_away_and_arrive() {
     kit::create_topic(&own.bootstrap(), "metrics", 1);
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
-    let arguments = ["agent", "--brokers", &own.bootstrap(), "--interval", "1s", "--docker", "off"];
+    let brokers = own.bootstrap();
+    let arguments = ["agent", "--brokers", &brokers, "--interval", "1s", "--docker", "off"];
     let mut agent = Running::start(&arguments, &log);
     let rounds = || values(&records(&own.bootstrap(), "metrics"), "host", "memory_utilization").len();
     kit::wait_for("the first rounds", WAIT, || (rounds() >= 2).then_some(()));
@@ -134,13 +139,9 @@ fn heavy_records_wait_for_a_broker_that_is_away_and_arrive() {
     kit::wait_for("the broker to have them", WAIT, || agent.printed().contains("takes records again").then_some(()));
     agent.signal("-TERM");
     assert!(agent.finish(WAIT).success(), "{}", agent.printed());
-    assert!(agent.printed().contains(" 0 given up"), "{}", agent.printed());
-    // No second is missing: each round is there, those of the outage too.
-    let mut seconds: Vec<i64> = records(&own.bootstrap(), "metrics")
-        .iter()
-        .filter(|record| record["name"] == "memory_utilization")
-        .map(|record| record["ts"].as_str().unwrap().parse::<prescale_domain::Timestamp>().unwrap().millis())
-        .collect();
-    seconds.sort_unstable();
-    assert!(seconds.windows(2).all(|pair| pair[1] - pair[0] < 3000), "{seconds:?}");
+    // Each round is there once, those of the outage too.
+    let last = agent.printed().lines().last().unwrap().to_owned();
+    let seen = records(&own.bootstrap(), "metrics");
+    let rounds = values(&seen, "host", "memory_utilization").len();
+    assert_eq!(last, format!("{rounds} rounds, {} records, 0 given up", seen.len()));
 }
