@@ -1,5 +1,6 @@
 //! Commands. Rule: results go to stdout, everything else to stderr; the exit code says what kind of end it was.
 
+mod agent;
 mod backtest;
 mod check;
 mod demo;
@@ -39,6 +40,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
+    Agent(agent::Arguments),
     Check(check::Arguments),
     Sql(sql::Arguments),
     Udf(udf::Arguments),
@@ -100,13 +102,14 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // What the Kubernetes client complains of comes back as an error, and is told where that is handled.
     let default_filter = match arguments.command {
-        Command::Run(_) => "info,kube_client=off",
+        Command::Run(_) | Command::Agent(_) => "info,kube_client=off",
         _ => "warn,kube_client=off",
     };
     log::init(default_filter, arguments.log_json);
     let ended = match arguments.command {
         Command::Demo(arguments) => demo::demo(arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Agent(arguments) => agent::agent(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Sql(arguments) => sql::sql(arguments),
         Command::Udf(arguments) => udf::udf(arguments),

@@ -8,6 +8,7 @@ mod merge;
 mod selector;
 mod shape;
 mod size;
+mod source;
 mod template;
 
 use std::fmt;
@@ -19,9 +20,8 @@ pub(crate) use check::refusal;
 pub(crate) use lease::LeaseConfig;
 pub(crate) use merge::Resolved;
 pub(crate) use selector::SelectorConfig;
-pub(crate) use shape::{
-    Config, FallbackSource, HistorySource, PrometheusSource, ServiceConfig, State, TableFormat, service,
-};
+pub(crate) use shape::{Config, ServiceConfig, State, TableFormat, service};
+pub(crate) use source::{FallbackSource, HistorySource, PrometheusSource};
 
 /// The embedded defaults, the only home of them.
 pub(crate) const DEFAULTS: &str = include_str!("../config/default.toml");

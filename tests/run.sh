@@ -3,7 +3,7 @@
 # Docker Engine and a Kubernetes control plane on free ports of this machine, runs every test of the workspace, and ends what
 # it started.
 #
-#   tests/run.sh [FILTER...]                    all tests, or those that nextest's filters name
+#   tests/run.sh [FILTER...]                    all tests and those of legacy/, or those that nextest's filters name
 #   tests/run.sh --services-only -- COMMAND...  only the services, around one command
 #
 # What it could not have is reported by name; the tests that need it say that they were skipped. With CI=true a lack is a
@@ -266,5 +266,9 @@ fi
 if [ -n "$only" ]; then
   "$@"
 else
-  timed "tests" run_tests "$@"
+  status=0
+  timed "tests" run_tests "$@" || status=$?
+  # Not among those that a filter names.
+  if [ "$#" -eq 0 ]; then timed "legacy" "$kit/legacy.sh" || status=$?; fi
+  exit "$status"
 fi

@@ -7,6 +7,7 @@
 pub mod actuate;
 pub mod adapter;
 mod catalogue;
+pub mod collect;
 pub mod controller;
 pub mod forecast;
 pub mod ingest;

@@ -8,9 +8,9 @@ use std::process::Command;
 use prescale_actuate::{
     Actuator, AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, EksSettings, EksWrites, TargetSettings, WarmPoolSettings,
 };
-use prescale_domain::Span;
+use prescale_domain::{Decision, Span};
 use prescale_simulation::aws::Shortage;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::contract::{Account, asg_settings, wish};
 use crate::kit::{self, kubectl, kubectl_with};
@@ -134,14 +134,23 @@ fn promtool_takes_the_alerts_and_every_query() {
     // What a ScaledObject asks Prometheus is PromQL.
     let mut queries = 0;
     for (name, text) in manifests(&file) {
-        for query in text.lines().filter_map(|line| line.trim().strip_prefix("query: ")) {
+        for query in text.split("---\n").filter(|document| !document.trim().is_empty()).flat_map(asked) {
             queries += 1;
-            let output = check(&format!("groups: [{{name: g, rules: [{{record: asked, expr: {query}}}]}}]\n"));
+            // JSON is YAML.
+            let rules = json!({"groups": [{"name": "g", "rules": [{"record": "asked", "expr": query}]}]});
+            let output = check(&rules.to_string());
             assert!(output.status.success(), "{name}: {query}: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
     assert_eq!(queries, 9, "one of the fallback, and of two services three for vllm and one for training");
     assert!(!check(&alerts.replace("== 2", "=== 2")).status.success());
+}
+
+/// What a manifest asks Prometheus.
+fn asked(document: &str) -> Vec<String> {
+    let manifest: Value = serde_saphyr::from_str(document).unwrap();
+    let triggers = manifest.pointer("/spec/triggers").and_then(Value::as_array).cloned().unwrap_or_default();
+    triggers.iter().filter_map(|trigger| Some(trigger.pointer("/metadata/query")?.as_str()?.to_owned())).collect()
 }
 
 /// What an alert looks at is what a replica tells.
@@ -162,6 +171,13 @@ fn alerts_look_at_metrics_that_there_are() {
     for name in names {
         assert!(sources.contains(&format!("\"{name}\"")), "no metric is called prescale_{name}");
     }
+}
+
+/// A decision of its own, as each is.
+fn decision(units: u32) -> Decision {
+    let mut decision = wish(units);
+    decision.id.0 = format!("web@2026-01-01T00:00:00Z#{units}");
+    decision
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,7 +226,7 @@ async fn the_policy_allows_the_calls_that_are_made_and_no_others() {
         let calls = account.calls();
         let target = settings.build_in(&account.connections()).unwrap();
         for units in [6, 9, 3, 12, 2] {
-            target.apply(&wish(units), account.after(120).await).await.unwrap();
+            target.apply(&decision(units), account.after(120).await).await.unwrap();
             target.observe(account.after(120).await).await.unwrap();
         }
         // What is wanted does not come, so that it is asked why.
@@ -218,7 +234,7 @@ async fn the_policy_allows_the_calls_that_are_made_and_no_others() {
         let until = from + Span::from_minutes(60);
         let lack = Shortage { instance_type: None, zone: None, spot: None, from, until, units: 0 };
         account.lack(lack);
-        target.apply(&wish(20), from).await.unwrap();
+        target.apply(&decision(20), from).await.unwrap();
         for _ in 0..12 {
             target.observe(account.after(60).await).await.unwrap();
         }

@@ -8,11 +8,12 @@ use toml::Table;
 
 use crate::kit;
 
-const LAYERS: [(&str, u8); 14] = [
+const LAYERS: [(&str, u8); 15] = [
     ("domain", 0),
     ("telemetry", 1),
     ("tower", 1),
     ("store", 1),
+    ("collect", 2),
     ("ingest", 2),
     ("features", 2),
     ("forecast", 2),
@@ -30,13 +31,14 @@ const PIPELINE_USES: &[&str] = &["ingest"];
 
 /// Dependency (or its prefix, with `*`) and the crates that may name it. The root package may use rdkafka in its tests.
 const HOMES: &[(&str, &[&str])] = &[
-    ("rdkafka", &["ingest"]),
+    ("rdkafka", &["ingest", "collect"]),
     ("burn*", &["forecast"]),
     ("datafusion*", &["pipeline"]),
     ("aws-*", &["actuate"]),
     ("kube*", &["actuate"]),
     ("k8s-openapi", &["actuate"]),
-    ("bollard", &["actuate"]),
+    ("bollard", &["actuate", "collect"]),
+    ("sysinfo", &["collect"]),
     ("redb", &["store"]),
     ("libloading", &["pipeline"]),
     ("syn", &["pipeline"]),
@@ -64,6 +66,9 @@ const PURE: &[&str] = &[
     "pipeline/commit",
     "ingest/decode",
     "actuate/fleet",
+    "collect/container",
+    "collect/rate",
+    "collect/rows",
     "adapter/limiter",
     "adapter/metrics/quantity",
     "adapter/metrics/selector",

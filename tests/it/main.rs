@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a test tells what it measured")]
 #![allow(clippy::disallowed_methods, reason = "tests wait for other processes and are told of them by the environment")]
 
+mod agent;
 mod aws;
 mod aws_simulator;
 mod backtest;

@@ -40,6 +40,7 @@ const OURS: &[&str] = &[
     "deny.toml",
     "docker",
     "docs",
+    "legacy",
     "pipelines",
     "rustfmt.toml",
     "schemas",
