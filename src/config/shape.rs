@@ -8,7 +8,7 @@ use prescale_adapter::AdapterSettings;
 use prescale_decide::{ScheduleFault, Timetable};
 use prescale_domain::{
     FleetChangeSettings, FreezeSettings, Mode, OpeningHours, PlanningRule, PlanningSettings, PolicySettings,
-    ResourceLimits, Resources, RuleSettings, ScheduleSettings, SignalColumns, Span, Timestamp, Trigger, Zone,
+    ResourceLimits, Resources, RuleSettings, ScheduleSettings, SignalColumns, Span, Trigger, Zone,
 };
 use prescale_forecast::online::OnlineSettings;
 use prescale_ingest::registry::RegistrySettings;

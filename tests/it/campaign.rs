@@ -23,9 +23,10 @@ use tokio::time::Instant;
 /// Scenarios without being asked for more: `PRESCALE_CAMPAIGN=10000` is the whole campaign.
 const SCENARIOS: u64 = 20;
 const TICK: Duration = Duration::from_secs(15);
-/// Things go wrong for so long, and then all is well for so long.
+/// Things go wrong for so long, and then all is well for so long: a circuit breaker that opened at the end closes after five
+/// minutes.
 const TROUBLE: Span = Span::from_minutes(4);
-const CALM: Span = Span::from_minutes(5);
+const CALM: Span = Span::from_minutes(7);
 const UNIT_CAPACITY: f64 = 50.0;
 const BLIND_AFTER: Span = Span::from_secs(90);
 /// Clocks are wrong by no more than this.
@@ -82,6 +83,8 @@ struct World {
     watches: Mutex<[Option<TenureWatch>; 2]>,
     /// What the group wants, as its own log says.
     desired: Mutex<u32>,
+    /// The last decision of each replica, in a few words.
+    said: Mutex<[String; 2]>,
     wrongs: Mutex<Vec<String>>,
 }
 
@@ -161,6 +164,7 @@ impl World {
             shelf,
             watches: Mutex::default(),
             desired: Mutex::new(initial),
+            said: Mutex::default(),
             wrongs: Mutex::default(),
         }
     }
@@ -341,6 +345,15 @@ async fn decide_and_act(
         inputs.target = found;
         let decision: Decision = decide(&inputs);
         inputs.memory = decision.memory.clone();
+        let reasons: Vec<&str> = decision.reasons.iter().map(|reason| reason.code.as_str()).collect();
+        let acts = lease.left().map_or_else(|why| why, |left| format!("acts for {left:?}"));
+        world.said.lock().unwrap()[replica] = format!(
+            "replica {replica} at {} (its clock) wants {} of {:?}: {}; {acts}",
+            decision.at,
+            decision.desired,
+            found.map(|found| found.desired),
+            reasons.join(" ")
+        );
         if found.is_some_and(|found| found.desired != decision.desired) {
             let record = |batch: &[Actuation]| {
                 journal.lock().unwrap().extend(batch.iter().map(|one| (one.clone(), decision.desired)));
@@ -476,8 +489,10 @@ fn check_end(world: &World, journals: &[Journal; 2]) {
     let most = ((load / (UNIT_CAPACITY * 0.6)).ceil() * 1.12 + 1.0) as u32;
     let most = most.max(world.min).min(world.max);
     if !(least..=most).contains(&desired) {
-        world
-            .wrong(format!("the group ends with {desired} units for a load of {load}: {least} to {most} are expected"));
+        world.wrong(format!(
+            "the group ends with {desired} units for a load of {load}: {least} to {most} are expected; {}",
+            world.said.lock().unwrap().join("; ")
+        ));
     }
     let serving = world.aws.lock().unwrap().in_service("web");
     if serving != desired {
