@@ -211,6 +211,7 @@ fn offer() -> impl Strategy<Value = PoolOffer> {
         let belief = PoolBelief {
             loss_per_hour,
             burst_per_hour: loss_per_hour * share,
+            age_factor: 1.0,
             burst_whole: whole,
             burst_share: 0.5 + whole / 2.0,
             refusal: 0.1,
