@@ -7,6 +7,7 @@
 //! - [`eventbridge`] reads those out of AWS's envelope.
 
 mod age;
+mod budget;
 pub mod eventbridge;
 mod learn;
 mod loss;

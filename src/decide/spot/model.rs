@@ -92,12 +92,15 @@ pub struct SpotMemory {
     pub fell_back_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stepped_at: Option<Timestamp>,
-    /// The last plan, and the share of time that it leaves short.
+    /// The last plan, the share of time that it leaves short, and what that was reckoned to be before what was seen counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planned_at: Option<Timestamp>,
     pub short: f64,
-    /// Seconds short that were allowed so far and not used.
+    pub reckoned: f64,
+    /// Seconds short that were allowed so far and not used; those that were reckoned with; those that were seen.
     pub unspent_seconds: f64,
+    pub reckoned_seconds: f64,
+    pub seen_seconds: f64,
 }
 
 /// All that a plan depends on.
@@ -122,6 +125,9 @@ pub struct SpotInputs {
     pub notice: Span,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning: Option<Returning>,
+    /// For how long demand was not met since the last plan for units that were lost.
+    #[serde(default)]
+    pub short: Span,
     #[serde(default)]
     pub settings: SpotSettings,
     #[serde(default)]
@@ -257,7 +263,7 @@ impl Default for SpotSettings {
             wish: SpotWish::default(),
             on_demand_floor: 0,
             risk: 0.001,
-            saving: Span::from_minutes(12 * 60),
+            saving: Span::from_minutes(48 * 60),
             hedge_share: 0.5,
             probe_share: 0.06,
             criticality: 1.0,
@@ -275,22 +281,6 @@ impl Default for SpotSettings {
             overhead_usd_hour: 0.0,
             interruption_usd: 0.0,
         }
-    }
-}
-
-impl SpotSettings {
-    /// Share of time that may be short in the long run.
-    pub(super) fn risk_allowed(&self) -> f64 {
-        let weight = if self.criticality > 0.0 { self.criticality } else { 1.0 };
-        (self.risk / weight).clamp(0.0, 1.0)
-    }
-}
-
-impl SpotMemory {
-    /// Seconds short that are left at `at` of what was allowed, at most those of `saving`.
-    pub(super) fn unspent(&self, at: Timestamp, risk: f64, saving: Span) -> f64 {
-        let elapsed = self.planned_at.map_or(0.0, |planned| at.since(planned).min(saving).seconds());
-        (self.unspent_seconds + (risk - self.short) * elapsed).clamp(0.0, risk * saving.seconds().max(0.0))
     }
 }
 
@@ -312,6 +302,7 @@ impl SpotInputs {
             replacement_median: None,
             notice: SPOT_NOTICE,
             returning: None,
+            short: Span::default(),
             settings: SpotSettings::default(),
             memory: SpotMemory::default(),
         }

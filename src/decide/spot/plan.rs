@@ -7,14 +7,15 @@
 
 use prescale_domain::{PoolId, Span, SpotPreference};
 
+use super::budget::Budget;
 use super::loss::{Held, share_short};
 use super::model::{Binding, Rejected, RejectedBecause, SpotInputs, SpotMemory, SpotPlan};
 use super::spread::{Spread, Usable, hours, losses_usd_hour, spot_price, spread};
 
 /// Numbers of on-demand units that are looked at between the fewest and all.
 const SPLITS: u32 = 8;
-/// What was saved of the risk is spent over this share of the time that it is kept for.
-const SPENT_OVER: f64 = 1.0 / 12.0;
+/// Pools from which on no more are probed.
+const KNOWN_ENOUGH: usize = 3;
 
 /// A split that was looked at.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ pub(super) struct Bench<'a> {
     /// On-demand whatever it costs.
     pub least: u32,
     pub allowed: f64,
-    unspent_seconds: f64,
+    budget: Budget,
     missing_hours: f64,
 }
 
@@ -50,12 +51,7 @@ pub fn plan(inputs: &SpotInputs) -> SpotPlan {
     let (on_demand, memory) = bench.paced(&best, &mut binding);
     let mut chosen = if on_demand == best.on_demand { best } else { bench.halfway(on_demand, best, &mut rejected) };
     bench.probe(&mut chosen, &mut binding);
-    let memory = SpotMemory {
-        planned_at: Some(inputs.at),
-        short: chosen.short,
-        unspent_seconds: bench.unspent_seconds,
-        ..memory
-    };
+    let memory = bench.budget.remembered(memory, inputs.at, chosen.short);
     bench.explain(&chosen, &rejected, &mut binding);
     bench.told(chosen, memory, binding, rejected)
 }
@@ -131,10 +127,7 @@ impl<'a> Bench<'a> {
                 _ => Binding::MaxShare(share.unwrap_or(1.0)),
             });
         }
-        let risk = settings.risk_allowed();
-        let unspent_seconds = inputs.memory.unspent(inputs.at, risk, settings.saving);
-        let spend = settings.saving.seconds() * SPENT_OVER;
-        let saved = if spend > 0.0 { unspent_seconds / spend } else { 0.0 };
+        let budget = Budget::new(inputs);
         let noticed = settings.noticed.clamp(0.0, 1.0);
         let late = |deadline: Span| {
             let starts = inputs.starts();
@@ -147,8 +140,8 @@ impl<'a> Bench<'a> {
             committed,
             wanted,
             least,
-            allowed: (risk + saved).clamp(0.0, 1.0),
-            unspent_seconds,
+            allowed: budget.allowed,
+            budget,
             missing_hours: noticed * late(inputs.notice) + (1.0 - noticed) * late(Span::default()),
         }
     }
@@ -265,12 +258,13 @@ impl<'a> Bench<'a> {
         let mut left = self.inputs.settings.probe_share.max(0.0) * f64::from(self.wanted) * self.unit_usd_hour;
         let mut order: Vec<usize> = (0..self.pools.len()).collect();
         order.sort_by(|a, b| self.pools[*a].unit_usd_hour.total_cmp(&self.pools[*b].unit_usd_hour).then(a.cmp(b)));
+        let used = chosen.spread.instances.iter().filter(|instances| **instances > 0).count();
         let mut probed = Vec::new();
         order.retain(|index| chosen.spread.instances[*index] == 0);
         for index in order {
             let pool = &self.pools[index];
             let usd_hour = pool.unit_usd_hour * f64::from(pool.offer.weight);
-            if pool.limit > 0 && usd_hour <= left {
+            if pool.limit > 0 && usd_hour <= left && used + probed.len() < KNOWN_ENOUGH {
                 left -= usd_hour;
                 chosen.spread.instances[index] = 1;
                 chosen.spread.units = chosen.spread.units.saturating_add(pool.offer.weight);
@@ -299,7 +293,8 @@ impl<'a> Bench<'a> {
                 belief: &pool.offer.belief,
             })
             .collect();
-        share_short(&held, &self.inputs.kinship, self.missing_hours, spare)
+        let reckoned = share_short(&held, &self.inputs.kinship, self.missing_hours, spare);
+        (reckoned * self.budget.factor).min(1.0)
     }
 
     /// Without what is paid once: that would hold on to any split.

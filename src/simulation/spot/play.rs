@@ -113,6 +113,7 @@ pub fn play(
     let (mut ticks, mut short_ticks, mut demanded, mut missed) = (0u64, 0u64, 0.0, 0.0);
     // Until when a short time is due to the last loss.
     let mut shaken: Option<prescale_domain::Timestamp> = None;
+    let mut was_short = false;
     let mut at = *start;
     while at < *end {
         let interrupted = units.advance(at);
@@ -120,10 +121,11 @@ pub fn play(
         match &mut buyer {
             Buyer::OnDemand => all_on_demand(&mut units, wanted),
             Buyer::FailOver(buyer) => buyer.act(&mut units, wanted),
-            Buyer::SpotFirst(buyer) => buyer.act(&mut units, wanted),
+            Buyer::SpotFirst(buyer) => buyer.act(&mut units, wanted, was_short),
         }
         let (needed, serving) = (load.needed(at), f64::from(units.serving()));
         let short = needed > serving;
+        was_short = short;
         ticks += 1;
         short_ticks += u64::from(short);
         demanded += needed;

@@ -33,6 +33,9 @@ pub(super) struct SpotFirst {
     desired: u32,
     last: Option<SpotPlan>,
     races: Vec<Race>,
+    /// When units were told or seen to be lost last, and the time short for that since the last plan.
+    lost_at: Option<Timestamp>,
+    short: Span,
 }
 
 /// Launched for units that are going to be lost, with some on-demand ones more than those: who comes first counts.
@@ -58,11 +61,18 @@ impl SpotFirst {
             desired: 0,
             last: None,
             races: Vec::new(),
+            lost_at: None,
+            short: Span::default(),
         }
     }
 
-    pub(super) fn act(&mut self, fleet: &mut Fleet, wanted: u32) {
+    /// `short`: demand was not met in the tick before.
+    pub(super) fn act(&mut self, fleet: &mut Fleet, wanted: u32, short: bool) {
         let now = fleet.now();
+        let shaken = SPOT_NOTICE + self.fleet.launch_p90 + self.fleet.launch_p90;
+        if short && self.lost_at.is_some_and(|lost| now.since(lost) <= shaken) {
+            self.short = self.short + self.fleet.tick;
+        }
         self.end_races(fleet);
         let mut news = self.learn_prices(fleet, now);
         let (replace, noticed) = self.heed(fleet, wanted);
@@ -70,6 +80,9 @@ impl SpotFirst {
         let due = self.planned.is_none_or(|(at, units)| units != wanted || now.since(at) >= PLAN_EVERY);
         // Fewer units than planned: some were lost without a notice.
         let missing = self.desired.saturating_sub(self.staying(fleet));
+        if noticed || missing > 0 {
+            self.lost_at = Some(now);
+        }
         if news || due || missing > 0 || !replace.is_empty() {
             let first = fleet.next();
             self.buy(fleet, wanted, replace);
@@ -239,6 +252,7 @@ impl SpotFirst {
         inputs.settings = self.settings;
         inputs.settings.minimum_billing = self.fleet.minimum_billing;
         inputs.memory = self.memory;
+        inputs.short = self.short;
         inputs
     }
 
@@ -271,6 +285,7 @@ impl SpotFirst {
             self.desired = found.on_demand + found.spot_units();
             if !refused {
                 self.memory = found.memory;
+                self.short = Span::default();
                 for _ in inputs.on_demand_running..found.on_demand {
                     fleet.launch_on_demand(replace.next());
                 }
