@@ -2,6 +2,7 @@
 //! only the p90 is known, it is taken as certain.
 
 use prescale_domain::Span;
+use statrs::distribution::{ContinuousCDF, LogNormal};
 
 /// The standard normal's p90.
 const Z_P90: f64 = 1.281_551_565_545;
@@ -17,15 +18,11 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Probability that a unit serves so long after its launch.
-    fn serves_within(&self, seconds: f64) -> f64 {
-        let p90 = self.p90.seconds();
-        let median = self.median.map_or(p90, |median| median.seconds().clamp(0.0, p90));
-        if median <= 0.0 || median >= p90 {
-            return if seconds >= p90 { 1.0 } else { 0.0 };
-        }
-        let sigma = (p90 / median).ln() / Z_P90;
-        if seconds <= 0.0 { 0.0 } else { normal((seconds / median).ln() / sigma) }
+    /// `None` = the p90 is certain.
+    fn distribution(&self) -> Option<LogNormal> {
+        let (median, p90) = (self.median?.seconds(), self.p90.seconds());
+        let varies = median > 0.0 && median < p90;
+        varies.then(|| LogNormal::new(median.ln(), (p90 / median).ln() / Z_P90).ok()).flatten()
     }
 
     /// For how many hours after `deadline` fewer than `needed` of `needed + extra` units serve, launched together: the mean.
@@ -35,12 +32,12 @@ impl Starts {
         if needed == 0 || end <= begin {
             return 0.0;
         }
-        if self.median.is_none_or(|median| median >= self.p90) {
+        let Some(distribution) = self.distribution() else {
             return (self.p90.seconds() - begin).max(0.0) / 3600.0;
-        }
+        };
         let width = (end - begin) / f64::from(STEPS);
         let late = |step: u32| {
-            let serves = self.serves_within(begin + (f64::from(step) + 0.5) * width);
+            let serves = distribution.cdf(begin + (f64::from(step) + 0.5) * width);
             fewer_than(needed, needed.saturating_add(extra), serves)
         };
         (0..STEPS).map(late).sum::<f64>() * width / 3600.0
@@ -78,14 +75,6 @@ fn fewer_than(needed: u32, of: u32, serves: f64) -> f64 {
     sum.clamp(0.0, 1.0)
 }
 
-/// Distribution function of the standard normal, to 1e-7 (Abramowitz and Stegun 26.2.17).
-fn normal(z: f64) -> f64 {
-    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
-    let poly = t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
-    let tail = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * poly;
-    if z >= 0.0 { 1.0 - tail } else { tail }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,8 +83,9 @@ mod tests {
 
     #[test]
     fn the_distribution_has_its_median_and_its_p90() {
-        assert!((QUICK.serves_within(75.0) - 0.5).abs() < 1e-6);
-        assert!((QUICK.serves_within(110.0) - 0.9).abs() < 1e-6);
+        let distribution = QUICK.distribution().unwrap();
+        assert!((distribution.cdf(75.0) - 0.5).abs() < 1e-9);
+        assert!((distribution.cdf(110.0) - 0.9).abs() < 1e-9);
         let certain = Starts { median: None, ..QUICK };
         assert!((certain.late_hours(5, 3, Span::from_secs(80)) - 30.0 / 3600.0).abs() < 1e-12);
     }
@@ -105,6 +95,7 @@ mod tests {
         // By parts: the mean of (L - d)+ of a log-normal is m exp(s²/2) N(s - a) - d N(-a), a = ln(d/m)/s.
         let sigma = (110.0_f64 / 75.0).ln() / Z_P90;
         let a = (90.0_f64 / 75.0).ln() / sigma;
+        let normal = |z: f64| statrs::distribution::Normal::standard().cdf(z);
         let exact = 75.0 * (sigma * sigma / 2.0).exp() * normal(sigma - a) - 90.0 * normal(-a);
         let found = QUICK.late_hours(1, 0, Span::from_secs(90)) * 3600.0;
         assert!((found - exact).abs() < 0.05, "{found} and {exact}");
