@@ -257,12 +257,13 @@ pub struct SpotPlan {
 }
 
 impl Default for SpotSettings {
-    /// A tenth of a violation budget of 1 % may be due to spot; the rest is as AWS advises or a careful guess.
+    /// A twentieth of a violation budget of 1 % may be due to spot, about what noise on the load leaves short anyway; the rest
+    /// is as AWS advises or a careful guess.
     fn default() -> Self {
         Self {
             wish: SpotWish::default(),
             on_demand_floor: 0,
-            risk: 0.001,
+            risk: 0.0005,
             saving: Span::from_minutes(48 * 60),
             hedge_share: 0.5,
             probe_share: 0.06,
