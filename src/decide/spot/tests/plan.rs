@@ -174,6 +174,7 @@ fn no_pool_and_no_zone_has_more_than_its_share() {
 #[test]
 fn a_refusal_is_covered_at_once_and_left_behind_in_steps() {
     let mut now = inputs(16, offers(2, 2));
+    now.settings.probe_share = 0.0;
     now = carried_out(&now, &plan(&now), 1);
     for offer in &mut now.pools {
         // Six of each were lost, and no more can be had.
