@@ -5,8 +5,8 @@
 //! units are short or very long. A rate alone, an average over time, calls the first ones safe and the second ones risky.
 
 use prescale_domain::Span;
-use serde::{Deserialize, Serialize};
 use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Where one age ends and the next begins.
 const AGES: [Span; 4] =

@@ -22,7 +22,13 @@ impl Bench<'_> {
         }
     }
 
-    pub(super) fn told(&self, chosen: Split, memory: SpotMemory, binding: Vec<Binding>, mut rejected: Vec<Rejected>) -> SpotPlan {
+    pub(super) fn told(
+        &self,
+        chosen: Split,
+        memory: SpotMemory,
+        binding: Vec<Binding>,
+        mut rejected: Vec<Rejected>,
+    ) -> SpotPlan {
         rejected.truncate(REJECTED_MAX);
         let mut spot = Vec::new();
         for (pool, instances) in self.pools.iter().zip(&chosen.spread.instances).filter(|(_, n)| **n > 0) {

@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         tick: Span::from_secs(15),
         seed,
     };
-    let by_seed = seeds.iter().map(|seed| Ok((*seed, scenarios(*seed)?))).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    let by_seed =
+        seeds.iter().map(|seed| Ok((*seed, scenarios(*seed)?))).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
     let Some((_, markets)) = by_seed.first() else { return Ok(()) };
     let jobs: Vec<(usize, &Scenario, u64, Strategy)> = (0..markets.len())
         .flat_map(|market| by_seed.iter().map(move |(seed, scenarios)| (market, &scenarios[market], *seed)))

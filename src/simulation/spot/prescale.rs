@@ -233,9 +233,8 @@ impl SpotFirst {
         let now = fleet.now();
         let extra = self.extra(fleet);
         let counts = |unit: &&Unit| self.stays(unit.number) && !extra.contains(&unit.number);
-        let count = |pool: Option<usize>| {
-            fleet.units().iter().filter(|unit| unit.pool == pool).filter(counts).count() as u32
-        };
+        let count =
+            |pool: Option<usize>| fleet.units().iter().filter(|unit| unit.pool == pool).filter(counts).count() as u32;
         let offers = self.pools.iter().enumerate().map(|(index, pool)| PoolOffer {
             pool: pool.clone(),
             weight: 1,
