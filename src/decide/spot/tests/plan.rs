@@ -2,8 +2,9 @@
 
 use super::*;
 
+/// As before anything was seen, of an age that makes no difference.
 fn calm() -> PoolBelief {
-    SpotKnowledge::default().belief(&PoolId::new("m", "a"), at(0))
+    PoolBelief { age_factor: 1.0, ..SpotKnowledge::default().belief(&PoolId::new("m", "a"), at(0)) }
 }
 
 fn offers(types: u32, zones: u32) -> Vec<PoolOffer> {
@@ -20,7 +21,9 @@ fn offers(types: u32, zones: u32) -> Vec<PoolOffer> {
 }
 
 fn inputs(units: u32, pools: Vec<PoolOffer>) -> SpotInputs {
-    SpotInputs::new(at(0), units, pools, Span::from_secs(240))
+    let mut inputs = SpotInputs::new(at(0), units, pools, Span::from_secs(240));
+    inputs.settings.risk = 0.001;
+    inputs
 }
 
 /// The same with the plan carried out.
