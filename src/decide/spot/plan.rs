@@ -255,7 +255,11 @@ impl<'a> Bench<'a> {
         if chosen.on_demand <= self.least {
             return;
         }
-        let mut left = self.inputs.settings.probe_share.max(0.0) * f64::from(self.wanted) * self.unit_usd_hour;
+        // Spare units that are there tell as much: probes of the plan before, or what the risk asks for.
+        let units = f64::from(chosen.spread.units);
+        let spare = f64::from(chosen.on_demand.saturating_add(chosen.spread.units).saturating_sub(self.wanted));
+        let paid = if units > 0.0 { self.usd_hour(0, &chosen.spread) * (spare / units).min(1.0) } else { 0.0 };
+        let mut left = self.inputs.settings.probe_share.max(0.0) * f64::from(self.wanted) * self.unit_usd_hour - paid;
         let mut order: Vec<usize> = (0..self.pools.len()).collect();
         order.sort_by(|a, b| self.pools[*a].unit_usd_hour.total_cmp(&self.pools[*b].unit_usd_hour).then(a.cmp(b)));
         let used = chosen.spread.instances.iter().filter(|instances| **instances > 0).count();
