@@ -6,6 +6,8 @@
 //! - [`Notices`] turns interruption notices and rebalance recommendations into replacements and drains.
 //! - [`eventbridge`] reads those out of AWS's envelope.
 
+mod age;
+mod budget;
 pub mod eventbridge;
 mod learn;
 mod loss;
@@ -13,6 +15,8 @@ mod model;
 mod notices;
 mod plan;
 mod spread;
+mod start;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -23,3 +27,4 @@ pub use model::{
 };
 pub use notices::{LiveUnit, NoticeAction, NoticeInput, NoticeSettings, Notices, Passed};
 pub use plan::plan;
+pub use start::Starts;

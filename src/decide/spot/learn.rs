@@ -5,6 +5,7 @@
 //! (a + n) / (b + t), both fading with [`LearningSettings::memory`]. Units of a pool are not lost one by one, though: on the
 //! recorded 16-node traces a fall takes six or seven of them. So losses of the same few minutes are looked at together, and
 //! those that take a quarter of a pool are **bursts**, with a rate by pool and hour of their own and with what they take.
+//! How a pool's rate of bursts changes with the time that it has held out is learnt over all pools ([`super::age`]).
 //! Whether pools that are kin by zone or type are struck in the same minutes is a share of trials, with a prior as well.
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use prescale_domain::{PoolId, Span, SpotEvent, SpotHappening, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::age::Ageing;
 
 /// Losses in windows of this width, aligned, are looked at together.
 const TOGETHER: Span = Span::from_minutes(5);
@@ -50,6 +53,7 @@ pub struct SpotKnowledge {
     pub settings: LearningSettings,
     pools: BTreeMap<PoolId, PoolKnowledge>,
     kin: KinTrials,
+    ageing: Ageing,
 }
 
 /// Sums over what was seen, faded to `at`.
@@ -75,6 +79,9 @@ struct PoolKnowledge {
     refusals_in_a_row: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     lost_at: Option<Timestamp>,
+    /// Since when it has had units of ours and was not struck.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_since: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     price_usd_hour: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,8 +120,10 @@ struct Trials {
 pub struct PoolBelief {
     /// Losses by unit and hour, all together.
     pub loss_per_hour: f64,
-    /// Bursts by hour while units of ours are in the pool.
+    /// Bursts by hour while units of ours are in the pool, whatever its age.
     pub burst_per_hour: f64,
+    /// By how much more it is struck now, for the time that it has held out.
+    pub age_factor: f64,
     /// Probability that a burst takes the whole pool, and the share that it takes on average.
     pub burst_whole: f64,
     pub burst_share: f64,
@@ -150,6 +159,13 @@ impl Default for LearningSettings {
     }
 }
 
+impl PoolBelief {
+    /// Bursts by hour at the pool's age.
+    pub(super) fn burst_per_hour_now(&self) -> f64 {
+        self.burst_per_hour.max(0.0) * self.age_factor.max(0.0)
+    }
+}
+
 impl Kinship {
     /// Before anything was seen: a zone runs short as a whole more often than a type does in all zones.
     pub const PRIOR: Self = Self { zone: 0.3, instance_type: 0.2, other: 0.05 };
@@ -165,11 +181,13 @@ impl Default for Kinship {
 pub fn learn(knowledge: &mut SpotKnowledge, event: &SpotEvent) {
     let settings = knowledge.settings;
     let pool = knowledge.pools.entry(event.pool.clone()).or_default();
+    pool.age(event.at, &settings, &mut knowledge.ageing);
     pool.fade(event.at, &settings);
     match event.what {
         SpotHappening::Running(units) => {
             pool.leaving = pool.leaving.saturating_sub(pool.running.saturating_sub(units)).min(units);
             pool.running = units;
+            pool.held_since = pool.held_since.or(Some(event.at)).filter(|_| units > 0);
         }
         SpotHappening::Granted(units) => {
             pool.granted += f64::from(units);
@@ -190,6 +208,9 @@ pub fn learn(knowledge: &mut SpotKnowledge, event: &SpotEvent) {
             pool.leaving = pool.leaving.saturating_add(units).min(pool.running);
             pool.lost_at = Some(event.at);
             if pool.lose(event.at, units) {
+                if let Some(since) = pool.held_since.replace(event.at) {
+                    knowledge.ageing.strike(event.at.since(since));
+                }
                 knowledge.try_kin(&event.pool, event.at);
             }
         }
@@ -204,12 +225,10 @@ impl SpotKnowledge {
     /// What is believed of a pool at `at`; of one that was never seen, the prior.
     pub fn belief(&self, pool: &PoolId, at: Timestamp) -> PoolBelief {
         let settings = &self.settings;
-        let mut known = self.pools.get(pool).cloned().unwrap_or_default();
+        let (mut known, mut ageing) = (self.pools.get(pool).cloned().unwrap_or_default(), self.ageing);
+        known.age(at, settings, &mut ageing);
         known.fade(at, settings);
-        let hours = if is_amount(settings.prior_hours) { settings.prior_hours.max(1e-3) } else { 24.0 };
-        let prior = if is_amount(settings.prior_loss_per_hour) { settings.prior_loss_per_hour } else { 0.01 };
-        let prior = prior.max(1e-9);
-        let rate = |seen: f64, time: f64| (prior * hours + seen) / (hours + time);
+        let age = known.held_since.map_or(Span::default(), |since| at.since(since));
         let share = |prior: f64, hits: f64, trials: f64| (prior * TRIALS + hits) / (TRIALS + trials);
         let row = known.refusals_in_a_row.saturating_sub(1).min(16);
         let wait = settings.retry_after.millis().max(0).saturating_mul(1 << row).min(settings.retry_after_max.millis());
@@ -217,8 +236,9 @@ impl SpotKnowledge {
         let closed = known.refused_at.is_some_and(|refused| at < refused + Span::from_millis(wait))
             || known.lost_at.is_some_and(|lost| at < lost + settings.retry_after);
         PoolBelief {
-            loss_per_hour: rate(known.lost, known.unit_hours),
-            burst_per_hour: rate(known.bursts, known.pool_hours),
+            loss_per_hour: rate(settings, known.lost, known.unit_hours),
+            burst_per_hour: rate(settings, known.bursts, known.pool_hours),
+            age_factor: ageing.factor(age),
             burst_whole: share(0.5, known.whole, known.bursts),
             burst_share: share(0.75, known.burst_shares, known.bursts),
             refusal: share(settings.prior_refusal.clamp(0.0, 1.0), known.refused, known.granted + known.refused),
@@ -269,6 +289,15 @@ impl SpotKnowledge {
 }
 
 impl PoolKnowledge {
+    /// Takes in that the pool held out until `at`.
+    fn age(&self, at: Timestamp, settings: &LearningSettings, ageing: &mut Ageing) {
+        let (Some(since), Some(last)) = (self.held_since, self.at) else { return };
+        if self.running > self.leaving && at > last {
+            let from = last.max(since).since(since);
+            ageing.live(from, at.since(since), rate(settings, self.bursts, self.pool_hours));
+        }
+    }
+
     /// Brings all sums to `at`: what was seen fades, and what ran until then counts as exposure.
     fn fade(&mut self, at: Timestamp, settings: &LearningSettings) {
         let Some(last) = self.at.replace(self.at.map_or(at, |last| last.max(at))) else { return };
@@ -320,6 +349,13 @@ impl PoolKnowledge {
         self.open = Some(open);
         is_burst && before <= 0.0
     }
+}
+
+/// Gamma–Poisson with the prior of the settings.
+fn rate(settings: &LearningSettings, seen: f64, time: f64) -> f64 {
+    let hours = if is_amount(settings.prior_hours) { settings.prior_hours.max(1e-3) } else { 24.0 };
+    let prior = if is_amount(settings.prior_loss_per_hour) { settings.prior_loss_per_hour } else { 0.01 };
+    (prior.max(1e-9) * hours + seen) / (hours + time)
 }
 
 fn is_amount(value: f64) -> bool {

@@ -39,7 +39,7 @@ pub(super) fn share_short(held: &[Held], kinship: &Kinship, missing_hours: f64, 
         return 0.0;
     }
     let struck: Vec<f64> =
-        held.iter().map(|held| 1.0 - (-held.belief.burst_per_hour.max(0.0) * missing_hours).exp()).collect();
+        held.iter().map(|held| 1.0 - (-held.belief.burst_per_hour_now() * missing_hours).exp()).collect();
     let shocks = shared(&held, &struck, kinship);
     // What a pool's own shocks are left with.
     let own: Vec<f64> = held
@@ -144,6 +144,7 @@ mod tests {
         PoolBelief {
             loss_per_hour: burst_per_hour,
             burst_per_hour,
+            age_factor: 1.0,
             burst_whole: 1.0,
             burst_share: 1.0,
             refusal: 0.0,

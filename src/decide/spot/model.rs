@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::learn::{Kinship, PoolBelief};
+use super::start::Starts;
 
 /// How a service's capacity may be split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +16,14 @@ pub struct SpotSettings {
     pub on_demand_floor: u32,
     /// Share of time that lost spot units may leave short, for a service of criticality 1.
     pub risk: f64,
+    /// Risk that was not taken is kept for so long, to be taken where it saves most. Zero: the risk holds for each moment.
+    pub saving: Span,
+    /// Units launched beyond those that are about to be lost, at most, as a share of them, so that the slowest of them need
+    /// not be waited for.
+    pub hedge_share: f64,
+    /// What may be paid, as a share of the wish at on-demand prices, for one unit in each pool that is too risky for more: only
+    /// who has a unit there learns whether the pool lasts.
+    pub probe_share: f64,
     /// What the service weighs; the risk is divided by it.
     pub criticality: f64,
     /// Most of the spot units that one pool, and one zone, may have while there are others.
@@ -75,7 +84,7 @@ pub struct Returning {
 }
 
 /// What a plan remembers of the ones before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SpotMemory {
     /// When on-demand units last stood in for spot.
@@ -83,6 +92,15 @@ pub struct SpotMemory {
     pub fell_back_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stepped_at: Option<Timestamp>,
+    /// The last plan, the share of time that it leaves short, and what that was reckoned to be before what was seen counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned_at: Option<Timestamp>,
+    pub short: f64,
+    pub reckoned: f64,
+    /// Seconds short that were allowed so far and not used; those that were reckoned with; those that were seen.
+    pub unspent_seconds: f64,
+    pub reckoned_seconds: f64,
+    pub seen_seconds: f64,
 }
 
 /// All that a plan depends on.
@@ -100,10 +118,16 @@ pub struct SpotInputs {
     pub on_demand_running: u32,
     /// Launch → serving at full speed, the p90.
     pub replacement: Span,
+    /// The median of the same; `None` = not known, the p90 is certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement_median: Option<Span>,
     /// From a notice until the unit has to be drained.
     pub notice: Span,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning: Option<Returning>,
+    /// For how long demand was not met since the last plan for units that were lost.
+    #[serde(default)]
+    pub short: Span,
     #[serde(default)]
     pub settings: SpotSettings,
     #[serde(default)]
@@ -173,6 +197,8 @@ pub enum Binding {
     },
     /// Demand is back before an end and a start have paid; within that time nothing is removed.
     BreakEven(Span),
+    /// One unit each in pools that are too risky for more, to learn whether they last.
+    Probe(Vec<PoolId>),
     /// What runs is nearly as cheap.
     Hysteresis,
 }
@@ -231,12 +257,16 @@ pub struct SpotPlan {
 }
 
 impl Default for SpotSettings {
-    /// A tenth of a violation budget of 1 % may be due to spot; the rest is as AWS advises or a careful guess.
+    /// A twentieth of a violation budget of 1 % may be due to spot, about what noise on the load leaves short anyway; the rest
+    /// is as AWS advises or a careful guess.
     fn default() -> Self {
         Self {
             wish: SpotWish::default(),
             on_demand_floor: 0,
-            risk: 0.001,
+            risk: 0.0005,
+            saving: Span::from_minutes(48 * 60),
+            hedge_share: 0.5,
+            probe_share: 0.06,
             criticality: 1.0,
             pool_share_max: 0.5,
             zone_share_max: 0.6,
@@ -256,6 +286,10 @@ impl Default for SpotSettings {
 }
 
 impl SpotInputs {
+    pub fn starts(&self) -> Starts {
+        Starts { median: self.replacement_median, p90: self.replacement }
+    }
+
     /// With the usual notice, and all else at its default.
     pub fn new(at: Timestamp, units: u32, pools: Vec<PoolOffer>, replacement: Span) -> Self {
         Self {
@@ -266,8 +300,10 @@ impl SpotInputs {
             commitments: Vec::new(),
             on_demand_running: 0,
             replacement,
+            replacement_median: None,
             notice: SPOT_NOTICE,
             returning: None,
+            short: Span::default(),
             settings: SpotSettings::default(),
             memory: SpotMemory::default(),
         }

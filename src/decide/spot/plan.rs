@@ -7,35 +7,37 @@
 
 use prescale_domain::{PoolId, Span, SpotPreference};
 
+use super::budget::Budget;
 use super::loss::{Held, share_short};
-use super::model::{AwsMix, Binding, PoolShare, Rejected, RejectedBecause, SpotCost, SpotInputs, SpotMemory, SpotPlan};
+use super::model::{Binding, Rejected, RejectedBecause, SpotInputs, SpotMemory, SpotPlan};
 use super::spread::{Spread, Usable, hours, losses_usd_hour, spot_price, spread};
 
 /// Numbers of on-demand units that are looked at between the fewest and all.
 const SPLITS: u32 = 8;
-/// Alternatives that are told.
-const REJECTED_MAX: usize = 6;
+/// Pools from which on no more are probed.
+const KNOWN_ENOUGH: usize = 3;
 
 /// A split that was looked at.
 #[derive(Clone, Debug)]
-struct Split {
-    on_demand: u32,
-    spread: Spread,
-    short: f64,
-    usd_hour: f64,
+pub(super) struct Split {
+    pub on_demand: u32,
+    pub spread: Spread,
+    pub short: f64,
+    pub usd_hour: f64,
 }
 
 /// What all splits have in common.
-struct Bench<'a> {
-    inputs: &'a SpotInputs,
-    pools: Vec<Usable<'a>>,
+pub(super) struct Bench<'a> {
+    pub inputs: &'a SpotInputs,
+    pub pools: Vec<Usable<'a>>,
     /// Of one unit, on-demand, in the type for which it is least.
-    unit_usd_hour: f64,
-    committed: u32,
-    wanted: u32,
+    pub unit_usd_hour: f64,
+    pub committed: u32,
+    pub wanted: u32,
     /// On-demand whatever it costs.
-    least: u32,
-    allowed: f64,
+    pub least: u32,
+    pub allowed: f64,
+    budget: Budget,
     missing_hours: f64,
 }
 
@@ -47,7 +49,9 @@ pub fn plan(inputs: &SpotInputs) -> SpotPlan {
     let bench = Bench::new(inputs, wanted, &mut binding);
     let (best, mut rejected) = bench.best(&mut binding);
     let (on_demand, memory) = bench.paced(&best, &mut binding);
-    let chosen = if on_demand == best.on_demand { best } else { bench.halfway(on_demand, best, &mut rejected) };
+    let mut chosen = if on_demand == best.on_demand { best } else { bench.halfway(on_demand, best, &mut rejected) };
+    bench.probe(&mut chosen, &mut binding);
+    let memory = bench.budget.remembered(memory, inputs.at, chosen.short);
     bench.explain(&chosen, &rejected, &mut binding);
     bench.told(chosen, memory, binding, rejected)
 }
@@ -123,9 +127,12 @@ impl<'a> Bench<'a> {
                 _ => Binding::MaxShare(share.unwrap_or(1.0)),
             });
         }
-        let weight = if settings.criticality > 0.0 { settings.criticality } else { 1.0 };
+        let budget = Budget::new(inputs);
         let noticed = settings.noticed.clamp(0.0, 1.0);
-        let after_notice = Span::from_millis((inputs.replacement.millis() - inputs.notice.millis()).max(0));
+        let late = |deadline: Span| {
+            let starts = inputs.starts();
+            starts.late_hours(wanted, starts.hedge(wanted, settings.hedge_share, deadline), deadline)
+        };
         Self {
             inputs,
             pools,
@@ -133,8 +140,9 @@ impl<'a> Bench<'a> {
             committed,
             wanted,
             least,
-            allowed: (settings.risk / weight).clamp(0.0, 1.0),
-            missing_hours: noticed * hours(after_notice) + (1.0 - noticed) * hours(inputs.replacement),
+            allowed: budget.allowed,
+            budget,
+            missing_hours: noticed * late(inputs.notice) + (1.0 - noticed) * late(Span::default()),
         }
     }
 
@@ -241,6 +249,38 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// One unit each in pools that nothing is in, where units are on-demand for the risk of spot: those are no part of what is
+    /// wanted, and whether a pool lasts is not seen from outside.
+    fn probe(&self, chosen: &mut Split, binding: &mut Vec<Binding>) {
+        if chosen.on_demand <= self.least {
+            return;
+        }
+        // Spare units that are there tell as much: probes of the plan before, or what the risk asks for.
+        let units = f64::from(chosen.spread.units);
+        let spare = f64::from(chosen.on_demand.saturating_add(chosen.spread.units).saturating_sub(self.wanted));
+        let paid = if units > 0.0 { self.usd_hour(0, &chosen.spread) * (spare / units).min(1.0) } else { 0.0 };
+        let mut left = self.inputs.settings.probe_share.max(0.0) * f64::from(self.wanted) * self.unit_usd_hour - paid;
+        let mut order: Vec<usize> = (0..self.pools.len()).collect();
+        order.sort_by(|a, b| self.pools[*a].unit_usd_hour.total_cmp(&self.pools[*b].unit_usd_hour).then(a.cmp(b)));
+        let used = chosen.spread.instances.iter().filter(|instances| **instances > 0).count();
+        let mut probed = Vec::new();
+        order.retain(|index| chosen.spread.instances[*index] == 0);
+        for index in order {
+            let pool = &self.pools[index];
+            let usd_hour = pool.unit_usd_hour * f64::from(pool.offer.weight);
+            if pool.limit > 0 && usd_hour <= left && used + probed.len() < KNOWN_ENOUGH {
+                left -= usd_hour;
+                chosen.spread.instances[index] = 1;
+                chosen.spread.units = chosen.spread.units.saturating_add(pool.offer.weight);
+                chosen.usd_hour += usd_hour;
+                probed.push(pool.offer.pool.clone());
+            }
+        }
+        if !probed.is_empty() {
+            binding.push(Binding::Probe(probed));
+        }
+    }
+
     fn rejection(on_demand: u32, spread: &Spread, usd_hour: f64, short: f64, because: RejectedBecause) -> Rejected {
         Rejected { on_demand, spot: spread.units, usd_hour, short, because }
     }
@@ -257,7 +297,8 @@ impl<'a> Bench<'a> {
                 belief: &pool.offer.belief,
             })
             .collect();
-        share_short(&held, &self.inputs.kinship, self.missing_hours, spare)
+        let reckoned = share_short(&held, &self.inputs.kinship, self.missing_hours, spare);
+        (reckoned * self.budget.factor).min(1.0)
     }
 
     /// Without what is paid once: that would hold on to any split.
@@ -330,112 +371,4 @@ impl<'a> Bench<'a> {
         let costs_usd = hours(start) * usd / units;
         (saves_usd <= costs_usd).then_some(Binding::SwapDoesNotPay { saves_usd, costs_usd })
     }
-
-    fn explain(&self, chosen: &Split, rejected: &[Rejected], binding: &mut Vec<Binding>) {
-        let cheaper =
-            rejected.iter().find(|each| each.because == RejectedBecause::Risk && each.usd_hour < chosen.usd_hour);
-        binding.extend(cheaper.map(|each| Binding::Risk { short: each.short, allowed: self.allowed }));
-        if chosen.spread.concentrated {
-            binding.push(Binding::Concentrated);
-        }
-        let wanted = self.inputs.settings.types_wanted;
-        let types = types(self.inputs).len() as u32;
-        if !self.pools.is_empty() && types < wanted {
-            binding.push(Binding::FewTypes { types, wanted });
-        }
-    }
-
-    fn told(&self, chosen: Split, memory: SpotMemory, binding: Vec<Binding>, mut rejected: Vec<Rejected>) -> SpotPlan {
-        rejected.truncate(REJECTED_MAX);
-        let mut spot = Vec::new();
-        for (pool, instances) in self.pools.iter().zip(&chosen.spread.instances).filter(|(_, n)| **n > 0) {
-            let units = instances.saturating_mul(pool.offer.weight);
-            spot.push(PoolShare { pool: pool.offer.pool.clone(), instances: *instances, units });
-        }
-        let total = chosen.on_demand.saturating_add(chosen.spread.units);
-        SpotPlan {
-            on_demand: chosen.on_demand,
-            committed: self.committed,
-            spare: total.saturating_sub(self.wanted),
-            short: chosen.short,
-            allowed: self.allowed,
-            cost: self.cost(&chosen),
-            all_on_demand_usd_hour: self.committed_usd_hour()
-                + f64::from(self.wanted - self.committed) * self.unit_usd_hour,
-            aws: self.aws(&chosen, total),
-            spot,
-            binding,
-            rejected,
-            memory,
-        }
-    }
-
-    fn committed_usd_hour(&self) -> f64 {
-        self.inputs
-            .commitments
-            .iter()
-            .map(|each| each.usd_hour)
-            .filter(|usd| usd.is_finite())
-            .fold(0.0, |sum, usd| sum + usd)
-    }
-
-    fn cost(&self, chosen: &Split) -> SpotCost {
-        let (inputs, settings) = (self.inputs, &self.inputs.settings);
-        let paid = chosen.on_demand.saturating_sub(self.committed);
-        let started = chosen.on_demand.saturating_sub(inputs.on_demand_running.max(self.committed));
-        let (start, least) = (hours(inputs.replacement), hours(settings.minimum_billing));
-        let overhead = settings.overhead_usd_hour.max(0.0);
-        let mut cost = SpotCost {
-            committed_usd_hour: self.committed_usd_hour(),
-            // The price of a unit holds its share of the overhead.
-            on_demand_usd_hour: f64::from(paid) * self.unit_usd_hour,
-            start_up_usd: f64::from(started) * self.unit_usd_hour * start,
-            minimum_billing_usd: f64::from(started) * self.unit_usd_hour * least,
-            ..SpotCost::default()
-        };
-        for (pool, instances) in self.pools.iter().zip(&chosen.spread.instances) {
-            let count = f64::from(*instances);
-            let launched = f64::from(instances.saturating_sub(pool.offer.running));
-            cost.spot_usd_hour += count * pool.spot_usd_hour;
-            cost.overhead_usd_hour += count * overhead;
-            cost.interruptions_usd_hour +=
-                count * losses_usd_hour(&pool.offer.belief, pool.offer.on_demand_usd_hour, inputs);
-            cost.start_up_usd += launched * pool.spot_usd_hour * start;
-            cost.minimum_billing_usd += launched * pool.spot_usd_hour * least;
-        }
-        cost
-    }
-
-    /// Types of the pools that are used and usable first, then all others: the more a group may choose from, the better.
-    fn aws(&self, chosen: &Split, total: u32) -> AwsMix {
-        let mut order: Vec<(usize, &Usable)> = self.pools.iter().enumerate().collect();
-        order.sort_by(|(a, one), (b, other)| {
-            let by_use = chosen.spread.instances[*b].cmp(&chosen.spread.instances[*a]);
-            by_use.then(one.unit_usd_hour.total_cmp(&other.unit_usd_hour)).then(a.cmp(b))
-        });
-        let mut instance_types: Vec<(String, u32)> = Vec::new();
-        let used = order.iter().map(|(_, pool)| pool.offer);
-        for offer in used.chain(self.inputs.pools.iter()) {
-            if instance_types.iter().all(|(known, _)| *known != offer.pool.instance_type) {
-                instance_types.push((offer.pool.instance_type.clone(), offer.weight));
-            }
-        }
-        let mut zones: Vec<String> = self.inputs.pools.iter().map(|offer| offer.pool.zone.clone()).collect();
-        zones.sort();
-        zones.dedup();
-        let spot = chosen.spread.units > 0;
-        AwsMix {
-            desired_capacity: total,
-            on_demand_base_capacity: chosen.on_demand,
-            on_demand_percentage_above_base: if spot { 0 } else { 100 },
-            instance_types,
-            zones,
-            spot_allocation_strategy: "price-capacity-optimized".to_owned(),
-            capacity_rebalance: spot,
-        }
-    }
-}
-
-fn types(inputs: &SpotInputs) -> std::collections::BTreeSet<&str> {
-    inputs.pools.iter().map(|offer| offer.pool.instance_type.as_str()).collect()
 }

@@ -102,6 +102,27 @@ fn a_pool_that_takes_units_away_gets_no_new_ones_for_a_while() {
 }
 
 #[test]
+fn a_pool_that_has_held_out_is_safer_than_one_that_has_just_come_back() {
+    let mut events = Vec::new();
+    for day in 0..20 {
+        // Struck ten minutes after each of five returns; after the sixth it lasts for the day.
+        for turn in 0..5 {
+            let minute = day * 1440 + turn * 30;
+            events.push((minute, SpotHappening::Running(8)));
+            events.extend([(minute + 10, SpotHappening::Lost(8)), (minute + 12, SpotHappening::Running(0))]);
+        }
+        events.push((day * 1440 + 150, SpotHappening::Running(8)));
+        events.extend([(day * 1440 + 1430, SpotHappening::Lost(8)), (day * 1440 + 1432, SpotHappening::Running(0))]);
+    }
+    events.push((20 * 1440, SpotHappening::Running(8)));
+    let (knowledge, pool) = taught(&events);
+    let factor = |age: i64| knowledge.belief(&pool, at(20 * 1440 + age)).age_factor;
+    assert!(factor(5) > 5.0 && factor(120) < 0.5, "{} and {}", factor(5), factor(120));
+    let gone = knowledge.belief(&PoolId::new("m", "b"), at(20 * 1440));
+    assert!(gone.age_factor > 5.0, "what is learnt of age is learnt for all");
+}
+
+#[test]
 fn a_price_level_follows_the_price() {
     let (knowledge, pool) = taught(&[(0, SpotHappening::Price(0.1)), (60, SpotHappening::Price(0.3))]);
     let level = |minute| knowledge.belief(&pool, at(minute)).price_level_usd_hour.unwrap();

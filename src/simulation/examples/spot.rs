@@ -1,76 +1,131 @@
 //! Prints what strategies of buying spot capacity come to, on recorded markets and a generated one:
-//! `PRESCALE_TRACES=… cargo run -p prescale-simulation --example spot`. Options: `--quick` takes one seed and two markets, `--one-seed` one seed,
-//! `--slow` launches that take longer than the notice; `--risk=`, `--noticed=`, `--step=` and `--headroom=` set what they name.
+//! `PRESCALE_TRACES=… cargo run -p prescale-simulation --example spot`. Options: `--slow` launches that take longer than the notice,
+//! `--one-seed` takes one seed of three, `--tuning` the markets on which settings were chosen, `--market=` those whose name begins
+//! so, `--prescale` leaves out what others do; `--risk=`, `--saving=`, `--hedge=`, `--probe=`, `--noticed=`, `--return=`, `--every=`,
+//! `--step=` and `--headroom=` set what they name, times in minutes.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 use std::error::Error;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prescale_decide::spot::SpotSettings;
 use prescale_domain::{Span, Timestamp};
+use prescale_simulation::market::MarketError;
 use prescale_simulation::spot::{
     FleetSettings, LoadShape, Outcome, RecordedPool, Row, Scenario, Strategy, generated, limit, play, render,
 };
 
+/// Markets on which settings were chosen; all others are out of sample.
+const TUNING: [&str; 3] = ["16-node 2023-08", "4-node preempt 2023-08", "generated"];
+
 type Series = Vec<(Timestamp, f64)>;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let options: Vec<String> = std::env::args().skip(1).collect();
-    let has = |name: &str| options.iter().any(|option| option == name);
-    let seeds: &[u64] = if has("--quick") || has("--one-seed") { &[1] } else { &[1, 2, 3] };
-    let (median, p90) = if has("--slow") { (150, 240) } else { (75, 110) };
-    let number = |name: &str| options.iter().find_map(|option| option.strip_prefix(name)?.parse::<f64>().ok());
-    let usual = SpotSettings::default();
-    let spot = SpotSettings {
-        risk: number("--risk=").unwrap_or(usual.risk),
-        noticed: number("--noticed=").unwrap_or(usual.noticed),
-        step_share: number("--step=").unwrap_or(usual.step_share),
-        ..usual
-    };
-    let load = |seed| {
-        let usual = LoadShape::usual(seed);
-        LoadShape { headroom: number("--headroom=").unwrap_or(usual.headroom), ..usual }
+    let options = Options(std::env::args().skip(1).collect());
+    let seeds: &[u64] = if options.has("--one-seed") { &[1] } else { &[1, 2, 3] };
+    let (median, p90) = if options.has("--slow") { (150, 240) } else { (75, 110) };
+    let spot = options.settings();
+    let strategies = match options.has("--prescale") {
+        true => vec![Strategy::AllOnDemand, Strategy::Prescale, Strategy::PrescaleWithinBudget],
+        false => Strategy::ALL.to_vec(),
     };
     let scenarios = |seed| -> Result<Vec<Scenario>, Box<dyn Error>> {
-        let mut all = recorded(load(seed))?;
-        all.push(generated("generated", 10, 14, load(seed)));
-        if has("--quick") {
-            all.retain(|scenario| scenario.name.starts_with("16-node") || scenario.name.starts_with("4-node"));
-        }
+        let usual = LoadShape::usual(seed);
+        let load = LoadShape { headroom: options.number("--headroom").unwrap_or(usual.headroom), ..usual };
+        let mut all = recorded(load)?;
+        all.push(generated("generated", 10, 14, load));
+        all.retain(|scenario| !options.has("--tuning") || TUNING.contains(&scenario.name.as_str()));
+        all.retain(|scenario| options.text("--market").is_none_or(|name| scenario.name.starts_with(name)));
         Ok(all)
     };
     println!("launch → serving {median} s (p90 {p90} s); notice 120 s; seeds {seeds:?}; on-demand 1 USD an hour");
-    let markets = scenarios(seeds[0])?.len();
+    let fleet = |seed| FleetSettings {
+        launch_median: Span::from_secs(median),
+        launch_p90: Span::from_secs(p90),
+        minimum_billing: Span::from_secs(60),
+        on_demand_usd_hour: 1.0,
+        tick: Span::from_secs(15),
+        seed,
+    };
+    let by_seed =
+        seeds.iter().map(|seed| Ok((*seed, scenarios(*seed)?))).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    let Some((_, markets)) = by_seed.first() else { return Ok(()) };
+    let jobs: Vec<(usize, &Scenario, u64, Strategy)> = (0..markets.len())
+        .flat_map(|market| by_seed.iter().map(move |(seed, scenarios)| (market, &scenarios[market], *seed)))
+        .flat_map(|(market, scenario, seed)| strategies.iter().map(move |strategy| (market, scenario, seed, *strategy)))
+        .collect();
+    let played = in_parallel(&jobs, |(_, scenario, seed, strategy)| play(scenario, &fleet(*seed), *strategy, &spot));
     let (mut rows, mut limits) = (Vec::new(), Vec::new());
-    for index in 0..markets {
-        let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); Strategy::ALL.len()];
-        let mut name = String::new();
-        for seed in seeds {
-            let scenario = &scenarios(*seed)?[index];
-            let fleet = FleetSettings {
-                launch_median: Span::from_secs(median),
-                launch_p90: Span::from_secs(p90),
-                minimum_billing: Span::from_secs(60),
-                on_demand_usd_hour: 1.0,
-                tick: Span::from_secs(15),
-                seed: *seed,
-            };
-            for (strategy, outcomes) in Strategy::ALL.into_iter().zip(&mut outcomes) {
-                outcomes.push(play(scenario, &fleet, strategy, &spot)?);
-            }
-            if name.is_empty() {
-                name = scenario.name.clone();
-                limits.push((name.clone(), limit(scenario, &fleet)?));
-            }
-        }
-        let on_demand = outcomes[0].clone();
-        for (strategy, outcomes) in Strategy::ALL.into_iter().zip(outcomes) {
-            rows.push(Row { market: name.clone(), strategy, outcomes, on_demand: on_demand.clone() });
+    for (index, scenario) in markets.iter().enumerate() {
+        limits.push((scenario.name.clone(), limit(scenario, &fleet(seeds[0]))?));
+        let of = |strategy: Strategy| -> Result<Vec<Outcome>, MarketError> {
+            let outcomes = jobs.iter().zip(&played).filter(|(job, _)| job.0 == index && job.3 == strategy);
+            outcomes.map(|(_, outcome)| outcome.clone()).collect()
+        };
+        for strategy in &strategies {
+            let (market, on_demand) = (scenario.name.clone(), of(Strategy::AllOnDemand)?);
+            rows.push(Row { market, strategy: *strategy, outcomes: of(*strategy)?, on_demand });
         }
     }
     println!("{}", render(&rows, &limits));
     Ok(())
+}
+
+/// What was said on the command line.
+struct Options(Vec<String>);
+
+impl Options {
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|option| option == name)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    fn number(&self, name: &str) -> Option<f64> {
+        self.text(name)?.parse().ok()
+    }
+
+    fn settings(&self) -> SpotSettings {
+        let usual = SpotSettings::default();
+        let minutes = |name: &str, usual: Span| {
+            self.number(name).map_or(usual, |minutes| Span::from_millis((minutes * 60_000.0) as i64))
+        };
+        SpotSettings {
+            risk: self.number("--risk").unwrap_or(usual.risk),
+            saving: minutes("--saving", usual.saving),
+            hedge_share: self.number("--hedge").unwrap_or(usual.hedge_share),
+            probe_share: self.number("--probe").unwrap_or(usual.probe_share),
+            noticed: self.number("--noticed").unwrap_or(usual.noticed),
+            return_after: minutes("--return", usual.return_after),
+            step_every: minutes("--every", usual.step_every),
+            step_share: self.number("--step").unwrap_or(usual.step_share),
+            ..usual
+        }
+    }
+}
+
+/// The results of all jobs in their order, worked off by as many threads as there are cores.
+fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let run = || {
+            let mut mine = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(job) = jobs.get(index) else { return mine };
+                mine.push((index, work(job)));
+            }
+        };
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The recorded markets; none where `PRESCALE_TRACES` names no folder.

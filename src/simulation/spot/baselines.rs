@@ -2,7 +2,7 @@
 
 use prescale_domain::{Span, Timestamp};
 
-use super::fleet::{Fleet, Notice};
+use super::fleet::{Fleet, Notice, Unit};
 
 /// From one try to give on-demand units back to spot to the next.
 const RETURN_EVERY: Span = Span::from_minutes(5);
@@ -43,13 +43,15 @@ impl FailOver {
 
     pub(super) fn act(&mut self, fleet: &mut Fleet, wanted: u32) {
         let now = fleet.now();
-        let alive = if self.notices {
-            fleet.units().iter().filter(|unit| !matches!(unit.notice, Some(Notice::Lost(_)))).count() as u32
-        } else {
-            fleet.units().len() as u32
+        let heeds = self.notices;
+        let stays = move |unit: &&Unit| !heeds || !matches!(unit.notice, Some(Notice::Lost(_)));
+        // What takes the place of an on-demand unit that still serves.
+        let moving = |fleet: &Fleet| {
+            let starts = |unit: &&Unit| unit.replaces.is_some() && !unit.serves;
+            fleet.units().iter().filter(stays).filter(starts).count() as u32
         };
-        let moving = fleet.units().iter().filter(|unit| unit.replaces.is_some() && !unit.serves).count() as u32;
-        let mut missing = wanted.saturating_sub(alive - moving.min(alive));
+        let alive = fleet.units().iter().filter(stays).count() as u32;
+        let mut missing = wanted.saturating_sub(alive - moving(fleet));
         while missing > 0 {
             if !self.launch(fleet, None) {
                 fleet.launch_on_demand(None);
@@ -66,14 +68,15 @@ impl FailOver {
         for old in pairs {
             fleet.drain(old);
         }
-        if moving == 0 {
+        // Only now: what has just been asked for does not serve yet.
+        if moving(fleet) == 0 {
             trim(fleet, wanted);
         }
     }
 
     fn give_back(&self, fleet: &mut Fleet) {
         let taken: Vec<u64> = fleet.units().iter().filter_map(|unit| unit.replaces).collect();
-        let dear = |unit: &&super::fleet::Unit| unit.pool.is_none() && unit.serves && !taken.contains(&unit.number);
+        let dear = |unit: &&Unit| unit.pool.is_none() && unit.serves && !taken.contains(&unit.number);
         let numbers: Vec<u64> = fleet.units().iter().filter(dear).map(|unit| unit.number).collect();
         for number in numbers {
             if !self.clone().launch(fleet, Some(number)) {

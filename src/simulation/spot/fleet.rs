@@ -134,6 +134,11 @@ impl Fleet {
         self.now
     }
 
+    /// The number of the next unit.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     pub(super) fn units(&self) -> &[Unit] {
         &self.units
     }

@@ -21,8 +21,14 @@ pub enum Strategy {
     /// The pool with the fewest units of ours, on-demand where none has, replaced at the notice: a mixed group with capacity
     /// rebalancing.
     SpreadWithNotices,
+    /// Short no longer than without spot: the risk of the settings.
     Prescale,
+    /// The same, but what a violation budget of 1 % leaves is used.
+    PrescaleWithinBudget,
 }
+
+/// Of a violation budget of 1 %, what noise on the load does not take.
+const WITHIN_BUDGET: f64 = 0.008;
 
 /// What came of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -50,8 +56,14 @@ pub struct Limit {
 }
 
 impl Strategy {
-    pub const ALL: [Self; 5] =
-        [Self::AllOnDemand, Self::NaiveSpot, Self::PriceOnly, Self::SpreadWithNotices, Self::Prescale];
+    pub const ALL: [Self; 6] = [
+        Self::AllOnDemand,
+        Self::NaiveSpot,
+        Self::PriceOnly,
+        Self::SpreadWithNotices,
+        Self::Prescale,
+        Self::PrescaleWithinBudget,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -60,6 +72,7 @@ impl Strategy {
             Self::PriceOnly => "price only",
             Self::SpreadWithNotices => "spread, notices",
             Self::Prescale => "Prescale",
+            Self::PrescaleWithinBudget => "Prescale, 1 %",
         }
     }
 }
@@ -87,9 +100,11 @@ pub fn play(
         Strategy::NaiveSpot => Buyer::FailOver(FailOver::new(Order::One, false)),
         Strategy::PriceOnly => Buyer::FailOver(FailOver::new(Order::Price, false)),
         Strategy::SpreadWithNotices => Buyer::FailOver(FailOver::new(Order::Spread, true)),
-        Strategy::Prescale => {
+        Strategy::Prescale | Strategy::PrescaleWithinBudget => {
+            let risk = if strategy == Strategy::Prescale { spot.risk } else { WITHIN_BUDGET };
+            let spot = SpotSettings { risk, ..*spot };
             let pools = settings.pools.iter().map(|pool| PoolId::new(&pool.instance_type, &pool.zone)).collect();
-            Buyer::SpotFirst(Box::new(SpotFirst::new(*spot, *fleet, pools)))
+            Buyer::SpotFirst(Box::new(SpotFirst::new(spot, *fleet, pools)))
         }
     };
     let lead = fleet.launch_p90;
@@ -98,6 +113,7 @@ pub fn play(
     let (mut ticks, mut short_ticks, mut demanded, mut missed) = (0u64, 0u64, 0.0, 0.0);
     // Until when a short time is due to the last loss.
     let mut shaken: Option<prescale_domain::Timestamp> = None;
+    let mut was_short = false;
     let mut at = *start;
     while at < *end {
         let interrupted = units.advance(at);
@@ -105,10 +121,11 @@ pub fn play(
         match &mut buyer {
             Buyer::OnDemand => all_on_demand(&mut units, wanted),
             Buyer::FailOver(buyer) => buyer.act(&mut units, wanted),
-            Buyer::SpotFirst(buyer) => buyer.act(&mut units, wanted),
+            Buyer::SpotFirst(buyer) => buyer.act(&mut units, wanted, was_short),
         }
         let (needed, serving) = (load.needed(at), f64::from(units.serving()));
         let short = needed > serving;
+        was_short = short;
         ticks += 1;
         short_ticks += u64::from(short);
         demanded += needed;

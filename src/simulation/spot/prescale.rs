@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use prescale_decide::spot::{
     LiveUnit, NoticeAction, NoticeInput, NoticeSettings, Notices, PoolOffer, SpotInputs, SpotKnowledge, SpotMemory,
-    SpotPlan, SpotSettings, learn, plan,
+    SpotPlan, SpotSettings, Starts, learn, plan,
 };
 use prescale_domain::{PoolId, SPOT_NOTICE, Span, SpotEvent, SpotHappening, SpotNotice, SpotNoticeKind, Timestamp};
 
-use super::fleet::{Fleet, FleetSettings, Notice};
+use super::fleet::{Fleet, FleetSettings, Notice, Unit};
 
 /// A plan is made again after this time, whatever happened.
 const PLAN_EVERY: Span = Span::from_minutes(5);
@@ -32,6 +32,16 @@ pub(super) struct SpotFirst {
     told: BTreeMap<u64, SpotNoticeKind>,
     desired: u32,
     last: Option<SpotPlan>,
+    races: Vec<Race>,
+    /// When units were told or seen to be lost last, and the time short for that since the last plan.
+    lost_at: Option<Timestamp>,
+    short: Span,
+}
+
+/// Launched for units that are going to be lost, with some on-demand ones more than those: who comes first counts.
+struct Race {
+    units: Vec<u64>,
+    needed: usize,
 }
 
 impl SpotFirst {
@@ -50,19 +60,33 @@ impl SpotFirst {
             told: BTreeMap::new(),
             desired: 0,
             last: None,
+            races: Vec::new(),
+            lost_at: None,
+            short: Span::default(),
         }
     }
 
-    pub(super) fn act(&mut self, fleet: &mut Fleet, wanted: u32) {
+    /// `short`: demand was not met in the tick before.
+    pub(super) fn act(&mut self, fleet: &mut Fleet, wanted: u32, short: bool) {
         let now = fleet.now();
+        let shaken = SPOT_NOTICE + self.fleet.launch_p90 + self.fleet.launch_p90;
+        if short && self.lost_at.is_some_and(|lost| now.since(lost) <= shaken) {
+            self.short = self.short + self.fleet.tick;
+        }
+        self.end_races(fleet);
         let mut news = self.learn_prices(fleet, now);
         let (replace, noticed) = self.heed(fleet, wanted);
         news |= noticed;
         let due = self.planned.is_none_or(|(at, units)| units != wanted || now.since(at) >= PLAN_EVERY);
         // Fewer units than planned: some were lost without a notice.
-        let missing = self.staying(fleet) < self.desired;
-        if news || due || missing || !replace.is_empty() {
+        let missing = self.desired.saturating_sub(self.staying(fleet));
+        if noticed || missing > 0 {
+            self.lost_at = Some(now);
+        }
+        if news || due || missing > 0 || !replace.is_empty() {
+            let first = fleet.next();
             self.buy(fleet, wanted, replace);
+            self.race(fleet, first, missing);
         }
         self.release(fleet, wanted);
         self.learn_running(fleet, now);
@@ -74,7 +98,57 @@ impl SpotFirst {
     }
 
     fn staying(&self, fleet: &Fleet) -> u32 {
-        fleet.units().iter().filter(|unit| self.stays(unit.number)).count() as u32
+        let extra = self.extra(fleet);
+        fleet.units().iter().filter(|unit| self.stays(unit.number) && !extra.contains(&unit.number)).count() as u32
+    }
+
+    /// What a notice leaves for a replacement.
+    fn notice(&self) -> Span {
+        Span::from_millis(SPOT_NOTICE.millis() - DRAIN.millis() - self.fleet.tick.millis())
+    }
+
+    /// Launches some units more than were just launched for `lost` ones.
+    fn race(&mut self, fleet: &mut Fleet, first: u64, lost: u32) {
+        let mut units: Vec<u64> = fleet.units().iter().map(|unit| unit.number).filter(|unit| *unit >= first).collect();
+        let needed = units.len();
+        let starts = Starts { median: Some(self.fleet.launch_median), p90: self.fleet.launch_p90 };
+        let extra = starts.hedge(lost.min(needed as u32), self.settings.hedge_share, self.notice());
+        for _ in 0..extra {
+            units.push(fleet.next());
+            fleet.launch_on_demand(None);
+        }
+        if extra > 0 {
+            self.races.push(Race { units, needed });
+        }
+    }
+
+    /// Races of which enough serve are over; on-demand units that are still starting go.
+    fn end_races(&mut self, fleet: &mut Fleet) {
+        let mut late = Vec::new();
+        self.races.retain(|race| {
+            let of: Vec<&Unit> = fleet.units().iter().filter(|unit| race.units.contains(&unit.number)).collect();
+            let serving = of.iter().filter(|unit| unit.serves).count();
+            let over = serving >= race.needed || of.len() <= race.needed;
+            if over {
+                let starting = of.iter().filter(|unit| !unit.serves && unit.pool.is_none()).map(|unit| unit.number);
+                late.extend(starting.take(of.len().saturating_sub(race.needed)));
+            }
+            !over
+        });
+        for number in late {
+            fleet.drain(number);
+        }
+    }
+
+    /// On-demand units that no plan knows of: those of races that are not over, beyond what is needed.
+    fn extra(&self, fleet: &Fleet) -> Vec<u64> {
+        let mut extra = Vec::new();
+        for race in &self.races {
+            let of: Vec<&Unit> = fleet.units().iter().filter(|unit| race.units.contains(&unit.number)).collect();
+            let on_demand = of.iter().rev().filter(|unit| unit.pool.is_none()).map(|unit| unit.number);
+            extra.extend(on_demand.take(of.len().saturating_sub(race.needed)));
+        }
+        extra
     }
 
     fn learn(&mut self, at: Timestamp, pool: usize, what: SpotHappening) {
@@ -130,12 +204,13 @@ impl SpotFirst {
         let noticed = !fresh.is_empty();
         let (mut replace, mut drain) = (Vec::new(), Vec::new());
         if noticed || !self.told.is_empty() {
-            let live = |unit: &super::fleet::Unit| LiveUnit {
+            let extra = self.extra(fleet);
+            let live = |unit: &Unit| LiveUnit {
                 id: unit.number.to_string(),
                 in_service: unit.serves,
                 replaces: unit.replaces.map(|old| old.to_string()),
             };
-            let units = fleet.units().iter().map(live).collect();
+            let units = fleet.units().iter().filter(|unit| !extra.contains(&unit.number)).map(live).collect();
             let desired = self.desired.max(wanted);
             let input = NoticeInput { at: now, notices: fresh, units, desired, min: wanted, max: 2 * desired };
             for action in self.notices.step(&input) {
@@ -156,9 +231,10 @@ impl SpotFirst {
 
     fn inputs(&self, fleet: &Fleet, wanted: u32) -> SpotInputs {
         let now = fleet.now();
-        let count = |pool: Option<usize>| {
-            fleet.units().iter().filter(|unit| unit.pool == pool && self.stays(unit.number)).count() as u32
-        };
+        let extra = self.extra(fleet);
+        let counts = |unit: &&Unit| self.stays(unit.number) && !extra.contains(&unit.number);
+        let count =
+            |pool: Option<usize>| fleet.units().iter().filter(|unit| unit.pool == pool).filter(counts).count() as u32;
         let offers = self.pools.iter().enumerate().map(|(index, pool)| PoolOffer {
             pool: pool.clone(),
             weight: 1,
@@ -170,10 +246,12 @@ impl SpotFirst {
         let mut inputs = SpotInputs::new(now, wanted, offers.collect(), self.fleet.launch_p90);
         inputs.kinship = self.knowledge.kinship();
         inputs.on_demand_running = count(None);
-        inputs.notice = Span::from_millis(SPOT_NOTICE.millis() - DRAIN.millis() - self.fleet.tick.millis());
+        inputs.replacement_median = Some(self.fleet.launch_median);
+        inputs.notice = self.notice();
         inputs.settings = self.settings;
         inputs.settings.minimum_billing = self.fleet.minimum_billing;
         inputs.memory = self.memory;
+        inputs.short = self.short;
         inputs
     }
 
@@ -206,6 +284,7 @@ impl SpotFirst {
             self.desired = found.on_demand + found.spot_units();
             if !refused {
                 self.memory = found.memory;
+                self.short = Span::default();
                 for _ in inputs.on_demand_running..found.on_demand {
                     fleet.launch_on_demand(replace.next());
                 }
@@ -224,10 +303,12 @@ impl SpotFirst {
                 room[pool] = share.instances;
             }
         }
-        let mut serving = fleet.units().iter().filter(|unit| unit.serves && self.stays(unit.number)).count() as u32;
+        let extra = self.extra(fleet);
+        let counts = |unit: &&Unit| self.stays(unit.number) && !extra.contains(&unit.number);
+        let mut serving = fleet.units().iter().filter(counts).filter(|unit| unit.serves).count() as u32;
         let mut on_demand = plan.on_demand;
         let mut surplus = Vec::new();
-        for unit in fleet.units().iter().filter(|unit| self.stays(unit.number)) {
+        for unit in fleet.units().iter().filter(counts) {
             let left = match unit.pool {
                 Some(pool) => &mut room[pool],
                 None => &mut on_demand,

@@ -42,7 +42,7 @@ fn played(scenario: &Scenario, fleet: &FleetSettings, strategy: Strategy) -> Out
     play(scenario, fleet, strategy, &SpotSettings::default()).unwrap()
 }
 
-fn outcomes(scenario: &Scenario, fleet: &FleetSettings) -> [Outcome; 5] {
+fn outcomes(scenario: &Scenario, fleet: &FleetSettings) -> [Outcome; 6] {
     Strategy::ALL.map(|strategy| played(scenario, fleet, strategy))
 }
 
@@ -52,13 +52,34 @@ fn spot_first_halves_the_cost_and_is_short_no_longer() {
     // Where a unit starts more slowly than a notice tells, less is spot and more is spare.
     for (median, p90, least) in [(75, 110, 0.5), (150, 240, 0.0)] {
         let fleet = fleet(median, p90, 1);
-        let [on_demand, naive, price, _, prescale] = outcomes(&scenario, &fleet);
+        let [on_demand, naive, price, _, prescale, _] = outcomes(&scenario, &fleet);
         let saved = 1.0 - prescale.lived.cost_usd / on_demand.lived.cost_usd;
         assert!(saved > least, "{saved} saved: {prescale:?}");
         assert!(prescale.short <= on_demand.short, "{} and {} short", prescale.short, on_demand.short);
         assert!(naive.short > on_demand.short && price.short > on_demand.short, "{naive:?} {price:?}");
         assert!(prescale.interruptions > 0 && prescale.survived * 10 >= prescale.interruptions * 9, "{prescale:?}");
         assert!(prescale.lived.cost_usd >= limit(&scenario, &fleet).unwrap().cost_usd);
+    }
+}
+
+#[test]
+fn on_a_constant_load_only_losses_leave_anybody_short() {
+    let load = LoadShape { mean_units: 10.0, swing_units: 0.0, noise: 0.0, headroom: 0.0, seed: 1 };
+    let played = |lost: &[i64], strategy| {
+        let falls = lost.iter().flat_map(|minute| [(at(*minute), 0.0), (at(*minute + 60), 1.0)]);
+        let instances = [(at(0), 1.0)].into_iter().chain(falls).chain([(at(60 * 24 * DAYS), 1.0)]).collect();
+        let scenario = Scenario::recorded("constant", vec![RecordedPool { instances, ..pool(0, 9, 9) }], 16, load);
+        // Each start takes 75 s: five ticks of 15 s.
+        played(&scenario.unwrap(), &fleet(75, 75, 1), strategy)
+    };
+    let ticks = |outcome: &Outcome| (outcome.short * (DAYS * 5760) as f64).round() as i64;
+    for strategy in Strategy::ALL {
+        let calm = played(&[], strategy);
+        assert_eq!((ticks(&calm), calm.lived.spot_launches > 0), (0, strategy != Strategy::AllOnDemand), "{calm:?}");
+        let losses: Vec<i64> = (0..10).map(|turn| 600 + 300 * turn).collect();
+        let lossy = played(&losses, strategy);
+        let waits = matches!(strategy, Strategy::NaiveSpot | Strategy::PriceOnly);
+        assert_eq!(ticks(&lossy), if waits { 10 * 5 } else { 0 }, "{lossy:?}");
     }
 }
 

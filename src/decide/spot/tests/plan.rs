@@ -2,8 +2,9 @@
 
 use super::*;
 
+/// As before anything was seen, of an age that makes no difference.
 fn calm() -> PoolBelief {
-    SpotKnowledge::default().belief(&PoolId::new("m", "a"), at(0))
+    PoolBelief { age_factor: 1.0, ..SpotKnowledge::default().belief(&PoolId::new("m", "a"), at(0)) }
 }
 
 fn offers(types: u32, zones: u32) -> Vec<PoolOffer> {
@@ -20,7 +21,9 @@ fn offers(types: u32, zones: u32) -> Vec<PoolOffer> {
 }
 
 fn inputs(units: u32, pools: Vec<PoolOffer>) -> SpotInputs {
-    SpotInputs::new(at(0), units, pools, Span::from_secs(240))
+    let mut inputs = SpotInputs::new(at(0), units, pools, Span::from_secs(240));
+    inputs.settings.risk = 0.001;
+    inputs
 }
 
 /// The same with the plan carried out.
@@ -53,7 +56,9 @@ fn a_calm_market_with_many_pools_is_used_for_all_units() {
 fn one_pool_that_is_lost_as_a_whole_is_too_risky() {
     let mut restless = offers(1, 1);
     restless[0].belief = PoolBelief { loss_per_hour: 0.5, burst_per_hour: 0.5, burst_whole: 1.0, ..calm() };
-    let of = plan(&inputs(10, restless.clone()));
+    let mut slow = inputs(10, restless.clone());
+    slow.settings.probe_share = 0.0;
+    let of = plan(&slow);
     assert_eq!((of.on_demand, of.spot_units()), (10, 0), "{of:?}");
     assert!(
         of.binding.iter().any(|each| matches!(each, Binding::Risk { short, allowed } if short > allowed)),
@@ -65,6 +70,44 @@ fn one_pool_that_is_lost_as_a_whole_is_too_risky() {
     quick.replacement = Span::from_secs(90);
     quick.settings.noticed = 1.0;
     assert_eq!(plan(&quick).on_demand, 0);
+}
+
+#[test]
+fn a_pool_that_is_too_risky_is_probed_with_one_unit() {
+    let mut restless = offers(1, 1);
+    restless[0].belief = PoolBelief { loss_per_hour: 0.5, burst_per_hour: 0.5, burst_whole: 1.0, ..calm() };
+    let of = |units| plan(&inputs(units, restless.clone()));
+    let probed = of(10);
+    assert_eq!((probed.on_demand, probed.spot_units(), probed.spare), (10, 1, 1), "{probed:?}");
+    assert!(probed.binding.contains(&Binding::Probe(vec![restless[0].pool.clone()])));
+    // One of three would cost a tenth of all: more than a probe is worth.
+    assert_eq!(of(3).spot_units(), 0);
+    restless[0].belief.limit = Some(0);
+    let closed = plan(&inputs(10, restless));
+    assert_eq!(closed.spot_units(), 0, "what refused is not asked");
+}
+
+#[test]
+fn a_pool_that_has_held_out_may_have_what_a_young_one_may_not() {
+    let mut one = inputs(10, offers(1, 1));
+    let belief = PoolBelief { loss_per_hour: 0.03, burst_per_hour: 0.03, burst_whole: 1.0, ..calm() };
+    let mut of = |age_factor| {
+        one.pools[0].belief = PoolBelief { age_factor, ..belief };
+        plan(&one).on_demand
+    };
+    assert_eq!((of(4.0), of(0.1)), (10, 0));
+}
+
+#[test]
+fn starts_that_vary_are_raced_and_leave_less_short() {
+    let mut one = inputs(10, offers(1, 1));
+    (one.settings.risk, one.settings.noticed) = (1.0, 1.0);
+    let certain = plan(&one).short;
+    one.replacement_median = Some(Span::from_secs(150));
+    let raced = plan(&one).short;
+    one.settings.hedge_share = 0.0;
+    let alone = plan(&one).short;
+    assert!(raced < certain && certain < alone, "{raced}, {certain} and {alone}");
 }
 
 #[test]
@@ -134,6 +177,7 @@ fn no_pool_and_no_zone_has_more_than_its_share() {
 #[test]
 fn a_refusal_is_covered_at_once_and_left_behind_in_steps() {
     let mut now = inputs(16, offers(2, 2));
+    now.settings.probe_share = 0.0;
     now = carried_out(&now, &plan(&now), 1);
     for offer in &mut now.pools {
         // Six of each were lost, and no more can be had.
@@ -211,6 +255,7 @@ fn offer() -> impl Strategy<Value = PoolOffer> {
         let belief = PoolBelief {
             loss_per_hour,
             burst_per_hour: loss_per_hour * share,
+            age_factor: 1.0,
             burst_whole: whole,
             burst_share: 0.5 + whole / 2.0,
             refusal: 0.1,
@@ -275,12 +320,18 @@ proptest! {
         pools.sort_by(|a, b| a.pool.cmp(&b.pool));
         pools.dedup_by(|a, b| a.pool == b.pool);
         let mut now = inputs(units, pools);
+        // A budget changes with what is left of it; here it stands still.
+        let carried_out = |now: &SpotInputs, plan: &SpotPlan| {
+            let mut next = carried_out(now, plan, 20);
+            next.memory.planned_at = None;
+            next
+        };
         // Long enough for every step back.
         for _ in 0..40 {
-            now = carried_out(&now, &plan(&now), 20);
+            now = carried_out(&now, &plan(&now));
         }
         let settled = plan(&now);
-        let next = plan(&carried_out(&now, &settled, 20));
+        let next = plan(&carried_out(&now, &settled));
         prop_assert_eq!((settled.on_demand, settled.spot), (next.on_demand, next.spot));
     }
 }
