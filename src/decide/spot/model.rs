@@ -265,7 +265,7 @@ impl Default for SpotSettings {
             on_demand_floor: 0,
             risk: 0.0005,
             saving: Span::from_minutes(48 * 60),
-            hedge_share: 0.5,
+            hedge_share: 1.0,
             probe_share: 0.06,
             criticality: 1.0,
             pool_share_max: 0.5,
