@@ -2,7 +2,7 @@
 //! leave through the eviction API, then exactly the emptied nodes are taken; those that are needed after all take pods again,
 //! and what could not be emptied in time stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Node;
@@ -65,6 +65,8 @@ pub(crate) struct Drains {
     cluster: Cluster,
     limits: DrainLimits,
     running: Mutex<BTreeMap<String, Drain>>,
+    /// Instances that were given up to be taken: their nodes are there for a while.
+    taken: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,7 @@ impl Drains {
     pub(crate) fn new(settings: &EksDrainSettings, target: &str) -> Self {
         let EksDrainSettings { kubernetes, per_node, nodes_at_once } = settings.clone();
         let limits = DrainLimits { per_node, nodes_at_once, ..DrainLimits::default() };
-        Self { cluster: Cluster::new(kubernetes, target), limits, running: Mutex::default() }
+        Self { cluster: Cluster::new(kubernetes, target), limits, running: Mutex::default(), taken: Mutex::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Drain>> {
@@ -142,6 +144,7 @@ impl Drains {
                 DrainOutcome::Failed(error) => left.push(format!("{node}: {error}")),
             }
         }
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(instances.iter().cloned());
         left.extend(open_nodes(&self.cluster, &open).await);
         Emptied::Ready { instances, left }
     }
@@ -158,8 +161,12 @@ impl Drains {
             let born = node.metadata.creation_timestamp.as_ref().map(|time| time.0);
             (serves(node), !closed, born, node.metadata.name.clone())
         });
-        let known = nodes.into_iter().filter_map(|node| Some((node.metadata.name.clone()?, instance(&node)?)));
-        Ok(known.take(count).collect())
+        let known: Vec<_> =
+            nodes.iter().filter_map(|node| Some((node.metadata.name.clone()?, instance(node)?))).collect();
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those whose nodes are gone need not be remembered.
+        taken.retain(|instance| known.iter().any(|(_, known)| known == instance));
+        Ok(known.into_iter().filter(|(_, instance)| !taken.contains(instance)).take(count).collect())
     }
 }
 

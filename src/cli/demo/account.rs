@@ -125,11 +125,12 @@ impl Account {
         let groups: Vec<String> =
             state.groups.iter().map(|group| format!("{group} {}", state.aws.in_service(group))).collect();
         format!(
-            "AWS account: {}\ninstances: {} launched, {} ended, {} of those taken by the spot market, {} launches refused\nin \
-             service at the end: {}",
+            "AWS account: {}\ninstances: {} launched, {} ended, {} of those had a notice of the spot market, {} were lost by \
+             it, {} launches refused\nin service at the end: {}",
             calls.join(", "),
             tally.launched,
             tally.ended,
+            tally.noticed,
             tally.interrupted,
             tally.refused,
             groups.join(", "),

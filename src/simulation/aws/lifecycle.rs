@@ -384,6 +384,7 @@ impl World {
         let (id, group, live) = (instance.id.clone(), instance.group.clone(), instance.lifecycle.is_live());
         let detail = json!({"instance-id": id, "instance-action": "terminate"});
         self.tell_spot("EC2 Spot Instance Interruption Warning", &id, &detail);
+        self.tally.noticed += u64::from(live);
         if live && self.groups.get(&group).is_some_and(|group| group.rebalance && !group.suspends("Terminate")) {
             self.terminate(number, "an EC2 Spot Instance interruption notice");
         }

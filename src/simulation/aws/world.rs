@@ -43,7 +43,9 @@ pub(super) enum Happening {
 pub struct Tally {
     pub launched: u64,
     pub ended: u64,
-    /// Of those that ended: taken by the spot market.
+    /// Instances that were told of their loss while they served or started.
+    pub noticed: u64,
+    /// Of those that ended: taken by the spot market, before anybody replaced them.
     pub interrupted: u64,
     /// Launches that found no capacity.
     pub refused: u64,
