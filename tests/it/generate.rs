@@ -248,7 +248,7 @@ async fn the_policy_allows_the_calls_that_are_made_and_no_others() {
         unused.extend(allowed.difference(&made).map(|action| (settings.describe(), action.clone())));
     }
     let launches = |action: &str| ("asg `web`".to_owned(), format!("autoscaling:{action}"));
-    // Only where what is launched by name can't be had: then the group is told the number, and asked why.
+    // Where all that could go is protected the group is told the number; what is launched by name is not short of anything.
     let of_launches = ["DescribeScalingActivities", "SetDesiredCapacity"].map(launches);
     assert_eq!(unused, BTreeSet::from(of_launches), "what policies allow and nobody calls");
 }
