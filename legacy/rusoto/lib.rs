@@ -12,6 +12,7 @@ mod error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_014::client::HttpConnector;
 use prescale_actuate::{
     ActuateError, Actuator, AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, Failure, TargetSettings,
 };
@@ -82,8 +83,15 @@ impl RusotoAsg {
             return Err(invalid(fault));
         }
         let region = region(&settings).ok_or_else(|| invalid("no region is set".to_owned()))?;
-        let http = HttpClient::new().map_err(|error| invalid(format!("TLS: {error}")))?;
-        let client = AutoscalingClient::new_with(http, credentials, region);
+        let is_plain = settings.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let client = if is_plain {
+            // Its own client speaks TLS alone.
+            let http = HttpClient::from_connector(HttpConnector::new());
+            AutoscalingClient::new_with(http, credentials, region)
+        } else {
+            let http = HttpClient::new().map_err(|error| invalid(format!("TLS: {error}")))?;
+            AutoscalingClient::new_with(http, credentials, region)
+        };
         Ok(Self { settings: Arc::new(settings), client })
     }
 

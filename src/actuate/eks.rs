@@ -302,13 +302,16 @@ impl EksNodegroups {
     }
 
     /// Writes one group's size.
-    async fn update(&self, name: &str, size: u32, decision: &Decision) -> Result<(), ActuateError> {
+    async fn update(&self, group: &Group, size: u32, decision: &Decision) -> Result<(), ActuateError> {
         const OPERATION: &str = "update node group";
         let count = i32::try_from(size)
             .map_err(|_| ActuateError::Invalid(self.failure(OPERATION, format!("{size} nodes exceed {}", i32::MAX))))?;
+        let name = group.name.as_str();
         let sizes = NodegroupScalingConfig::builder();
         let sizes = match self.settings.writes {
             EksWrites::Desired => sizes.desired_size(count),
+            // EKS takes no floor above what is desired.
+            EksWrites::Floor if size > group.sizes.desired => sizes.min_size(count).desired_size(count),
             EksWrites::Floor => sizes.min_size(count),
         };
         let token = format!("{}-{name}-{size}", decision.id.0.rsplit('#').next().unwrap_or_default());
@@ -437,7 +440,7 @@ impl Actuator for EksNodegroups {
                     Err(why) => waits.push(why),
                 },
                 _ => {
-                    self.update(&group.name, *share, decision).await?;
+                    self.update(group, *share, decision).await?;
                     reached = reached.saturating_sub(*wants).saturating_add(*share);
                 }
             }

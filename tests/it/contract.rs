@@ -498,4 +498,13 @@ async fn one_update_of_a_node_group_at_a_time_and_the_floor_beside_an_autoscaler
     let update = account.log(calls).into_iter().find(|call| call.operation == "UpdateNodegroupConfig").unwrap();
     assert_eq!(update.parameters.get("scalingConfig.minSize").map(String::as_str), Some("3"));
     assert_eq!(update.parameters.get("scalingConfig.desiredSize"), None);
+    // A floor above what is desired takes that along: EKS refuses it otherwise.
+    let desired = floor.observe(account.after(90).await).await.unwrap().ready.unwrap();
+    let (at, calls) = (account.after(30).await, account.calls());
+    let outcome = floor.apply(&wish(desired + 2), at).await.unwrap();
+    assert_eq!(outcome, Outcome::Applied { units: desired + 2, clamped: false });
+    let update = account.log(calls).into_iter().find(|call| call.operation == "UpdateNodegroupConfig").unwrap();
+    let size = (desired + 2).to_string();
+    assert_eq!(update.parameters.get("scalingConfig.minSize"), Some(&size));
+    assert_eq!(update.parameters.get("scalingConfig.desiredSize"), Some(&size));
 }
