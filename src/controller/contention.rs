@@ -171,9 +171,9 @@ mod tests {
         let limits = ResourceLimits { units: Some(10), ..ResourceLimits::default() };
         let told = shared(limits, [2, 8], 3);
         let parts: Vec<u32> = told[0].iter().map(|(_, grant)| grant.unwrap().units).collect();
-        // Both are short of what they carry, so that the reserve counts: three to one of ten.
-        assert_eq!(parts, [7, 3]);
-        assert_eq!(units(&told), [[2, 3], [7, 3], [7, 3]]);
+        // Both are short of what they carry, so that the reserve counts: three to one of ten, in whole units.
+        assert_eq!(parts, [8, 2]);
+        assert_eq!(units(&told), [[2, 2], [8, 2], [8, 2]]);
         assert!(told[0].iter().all(|(_, grant)| grant.unwrap().wish == 8));
     }
 
@@ -188,12 +188,13 @@ mod tests {
     fn the_last_unit_is_taken_once_and_memory_counts_as_well() {
         // Room for eleven, and both would have eight.
         let limits = ResourceLimits { memory_mb: Some(11_000.0), ..ResourceLimits::default() };
-        for present in [[4, 4], [5, 5], [1, 1], [8, 1]] {
+        // With seven it is no emergency any more, and the last unit stays for one.
+        for (present, ends) in [([4, 4], [7, 3]), ([5, 5], [8, 3]), ([1, 1], [8, 3]), ([8, 1], [8, 3])] {
             let told = shared(limits, present, 4);
             for round in units(&told) {
                 assert!(round.iter().sum::<u32>() <= 11, "{present:?}: {:?}", units(&told));
             }
-            assert_eq!(units(&told)[3], [8, 3], "{present:?}: {:?}", units(&told));
+            assert_eq!(units(&told)[3], ends, "{present:?}: {:?}", units(&told));
         }
     }
 }
