@@ -47,7 +47,7 @@ fn outweighed(context: &Context, decision: &Decision) -> Option<(Throttle, Strin
     let granted = decision.inputs.circumstances.limits.as_ref()?.granted.filter(|grant| grant.units < grant.wish)?;
     let (load, each) = (context.load()?, decision.inputs.settings.unit_capacity);
     let admit = f64::from(decision.desired) * each / load;
-    if !(admit < 1.0) {
+    if admit.is_nan() || admit >= 1.0 {
         return None;
     }
     let level = if admit < REDUCE_BELOW { ThrottleLevel::Reduce } else { ThrottleLevel::Throttle };
