@@ -167,6 +167,8 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
             opening_hours: OpeningHours::usual(Zone::UTC),
             target: TargetSettings::Simulated(SimulatedSettings { fleet, allow_replay: true }),
             rules: Rules {
+                criticality: 1.0,
+                partitions: None,
                 settings: RuleSettings::default(),
                 timetable: Arc::default(),
                 opening_hours: OpeningHours::usual(Zone::UTC),

@@ -115,6 +115,8 @@ fn service(index: usize, kind: &Kind) -> Service {
         ..RuleSettings::default()
     };
     let rules = Rules {
+        criticality: 1.0,
+        partitions: None,
         settings,
         timetable: Arc::clone(&kind.timetable),
         opening_hours: OpeningHours::usual(Zone::UTC),

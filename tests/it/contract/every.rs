@@ -413,7 +413,8 @@ async fn each_failure_of_http_has_a_kind_for_every_target_and_ends_in_time() {
             table = format!("{:<16} {}\n", "", heads.join(" ").trim_end());
         }
         let cells: Vec<String> = codes.iter().map(|(_, code)| format!("{code:<13}")).collect();
-        table += &format!("{name:<16} {}\n", cells.join(" ").trim_end());
+        table.push_str(format!("{name:<16} {}", cells.join(" ")).trim_end());
+        table.push('\n');
     };
     for (name, answer) in failures {
         let address = serve(move |_| answer.clone()).await;
