@@ -3,13 +3,13 @@
 
 use std::error::Error;
 
-use prescale_actuate::{ActuateError, Failure};
+use prescale_actuate::{ActuateError, Failure, from_aws_code, from_http_status};
 use rusoto_core::RusotoError;
 use rusoto_core::request::BufferedHttpResponse;
 
 /// The error for one failed call; `failure` says which, its detail is filled in here.
 pub(crate) fn from_rusoto<E: Error + 'static>(error: &RusotoError<E>, failure: Failure) -> ActuateError {
-    let with = |detail: String| Failure { detail, ..failure };
+    let with = |detail: String| Failure { detail, ..failure.clone() };
     match error {
         // Those that Auto Scaling's operations declare and this target meets all say that another change is under way, but
         // for a token that it never sends.
@@ -18,44 +18,19 @@ pub(crate) fn from_rusoto<E: Error + 'static>(error: &RusotoError<E>, failure: F
         RusotoError::Credentials(error) => ActuateError::Denied(with(format!("no usable credentials: {error}"))),
         RusotoError::Validation(error) => ActuateError::Invalid(with(error.clone())),
         RusotoError::ParseError(error) => ActuateError::Other(with(format!("an answer that is not AWS's: {error}"))),
-        RusotoError::Unknown(answer) => from_answer(answer, with),
+        RusotoError::Unknown(answer) => from_answer(answer, failure),
         RusotoError::Blocking => ActuateError::Other(with(error.to_string())),
     }
 }
 
-fn from_answer(answer: &BufferedHttpResponse, with: impl FnOnce(String) -> Failure) -> ActuateError {
-    let body = String::from_utf8_lossy(&answer.body);
-    let Some(code) = element(&body, "Code") else {
-        let status = answer.status.as_u16();
-        return ActuateError::Other(with(format!("HTTP {status} that is not an answer of AWS")));
-    };
-    let message = element(&body, "Message").unwrap_or_default();
-    let failure = with(format!("{code}: {message}"));
-    match code {
-        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
-            ActuateError::Throttled(failure)
+fn from_answer(answer: &BufferedHttpResponse, failure: Failure) -> ActuateError {
+    let (body, status) = (String::from_utf8_lossy(&answer.body), answer.status.as_u16());
+    match element(&body, "Code") {
+        Some(code) => from_aws_code(code, element(&body, "Message").unwrap_or_default(), status, failure),
+        None => {
+            let detail = format!("HTTP {status} that is not an answer of AWS");
+            from_http_status(status, Failure { detail, ..failure })
         }
-        "AccessDenied"
-        | "AccessDeniedException"
-        | "AuthFailure"
-        | "ExpiredToken"
-        | "ExpiredTokenException"
-        | "InvalidClientTokenId"
-        | "MissingAuthenticationToken"
-        | "OptInRequired"
-        | "SignatureDoesNotMatch"
-        | "UnauthorizedOperation"
-        | "UnrecognizedClientException" => ActuateError::Denied(failure),
-        "ScalingActivityInProgress" | "ResourceContention" | "ResourceInUseException" | "ResourceInUse" => {
-            ActuateError::Conflict(failure)
-        }
-        "ResourceNotFoundException" => ActuateError::NotFound(failure),
-        "InvalidParameterException" | "InvalidRequestException" | "InvalidParameterValue" => {
-            ActuateError::Invalid(failure)
-        }
-        "ValidationError" if message.contains("not found") => ActuateError::NotFound(failure),
-        "ValidationError" => ActuateError::Invalid(failure),
-        _ => ActuateError::Other(failure),
     }
 }
 

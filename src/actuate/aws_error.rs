@@ -30,7 +30,7 @@ where
         SdkError::ServiceError(service) => match service.err().code() {
             Some(code) => {
                 let status = service.raw().status().as_u16();
-                from_code(code, service.err().message().unwrap_or_default(), status, with)
+                from_aws_code(code, service.err().message().unwrap_or_default(), status, failure.clone())
             }
             None => not_aws(service.raw(), with),
         },
@@ -39,8 +39,10 @@ where
     }
 }
 
-fn from_code(code: &str, message: &str, status: u16, with: impl Fn(String) -> Failure) -> ActuateError {
-    let failure = with(format!("{code}: {message}"));
+/// What an error code of AWS is here, by its message and, for one that is not known, by the status of its answer; the detail of
+/// `failure` is filled in. For every client of AWS, whatever its library.
+pub fn from_aws_code(code: &str, message: &str, status: u16, failure: Failure) -> ActuateError {
+    let failure = Failure { detail: format!("{code}: {message}"), ..failure };
     match code {
         "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
             ActuateError::Throttled(failure)
@@ -66,12 +68,12 @@ fn from_code(code: &str, message: &str, status: u16, with: impl Fn(String) -> Fa
         }
         "ValidationError" if message.contains("not found") => ActuateError::NotFound(failure),
         "ValidationError" => ActuateError::Invalid(failure),
-        _ => from_status(status, failure),
+        _ => from_http_status(status, failure),
     }
 }
 
 /// What a status says by itself, of a proxy as well as of AWS.
-fn from_status(status: u16, failure: Failure) -> ActuateError {
+pub fn from_http_status(status: u16, failure: Failure) -> ActuateError {
     match status {
         401 | 403 | 407 => ActuateError::Denied(failure),
         429 => ActuateError::Throttled(failure),
@@ -83,7 +85,7 @@ fn from_status(status: u16, failure: Failure) -> ActuateError {
 fn not_aws(response: &HttpResponse, with: impl Fn(String) -> Failure) -> ActuateError {
     let status = response.status().as_u16();
     let kind = response.headers().get("content-type").unwrap_or("no content type");
-    from_status(status, with(format!("HTTP {status} ({kind}) that is not an answer of AWS")))
+    from_http_status(status, with(format!("HTTP {status} ({kind}) that is not an answer of AWS")))
 }
 
 /// The innermost cause: the outer ones only say that something failed.

@@ -340,6 +340,7 @@ impl EksNodegroups {
             let call = client.terminate_instance_in_auto_scaling_group().instance_id(&instance);
             let call = call.should_decrement_desired_capacity(true);
             self.call("terminate instance", "TerminateInstanceInAutoScalingGroup", call.send()).await?;
+            drains.took(instance);
             gone += 1;
         }
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);

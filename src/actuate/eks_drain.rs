@@ -65,7 +65,7 @@ pub(crate) struct Drains {
     cluster: Cluster,
     limits: DrainLimits,
     running: Mutex<BTreeMap<String, Drain>>,
-    /// Instances that were given up to be taken: their nodes are there for a while.
+    /// Instances that were ended: their nodes are there for a while.
     taken: Mutex<BTreeSet<String>>,
 }
 
@@ -121,6 +121,11 @@ impl Drains {
         Ok(Emptied::UnderWay(nodes))
     }
 
+    /// An instance was ended. One that was not, though it is empty, is closed and so the first to go next time.
+    pub(crate) fn took(&self, instance: String) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(instance);
+    }
+
     /// Nothing of a group is to go any more: what was emptied takes pods again, once the drain has ended.
     pub(crate) async fn release(&self, group: &str) {
         if let Ok(Some(drain)) = self.ended(group) {
@@ -144,7 +149,6 @@ impl Drains {
                 DrainOutcome::Failed(error) => left.push(format!("{node}: {error}")),
             }
         }
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(instances.iter().cloned());
         left.extend(open_nodes(&self.cluster, &open).await);
         Emptied::Ready { instances, left }
     }

@@ -51,6 +51,7 @@ use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
 
 pub use aws::Connections;
 pub use aws_asg::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, AwsAsg, WarmPoolSettings};
+pub use aws_error::{from_aws_code, from_http_status};
 pub use cloudwatch::{CloudWatch, CloudWatchSettings, Measure, MetricQuery, Sent, measures};
 pub use docker::{ContainerGroup, ContainerGroupSettings, ContainerTemplate, SwarmService, SwarmServiceSettings};
 pub use eks::{EksNodegroups, EksSettings, EksWrites};

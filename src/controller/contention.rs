@@ -12,8 +12,7 @@ use crate::settings::ServiceSettings;
 /// The rest of the fleet, as the decision for one service sees it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fleet {
-    /// Units of all services, as their targets were last seen, and what they take.
-    units: u64,
+    /// Units of each service, as its target was last seen, and what one takes.
     taken: BTreeMap<ServiceName, (u32, Resources)>,
     grants: BTreeMap<ServiceName, Grant>,
     /// As if there were no other services, and no limits of the fleet.
@@ -23,9 +22,9 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Units of all services but this one, and what those take.
     pub(crate) fn others(&self, service: &ServiceName) -> (u32, Resources) {
-        let own = self.taken.get(service).map_or(0, |(units, _)| u64::from(*units));
         let others = self.taken.iter().filter(|(name, _)| *name != service).map(|(_, (units, unit))| (*units, unit));
-        (u32::try_from(self.units.saturating_sub(own)).unwrap_or(u32::MAX), together(others))
+        let units = others.clone().fold(0, |sum: u32, (units, _)| sum.saturating_add(units));
+        (units, together(others))
     }
 
     pub(crate) fn granted(&self, service: &ServiceName) -> Option<Grant> {
@@ -58,7 +57,6 @@ impl Controller {
         let mut fleet = Fleet::default();
         for service in &self.settings.services {
             let Some(target) = self.state.services.get(&service.name).and_then(|state| state.target) else { continue };
-            fleet.units += u64::from(target.desired);
             fleet.taken.insert(service.name.clone(), (target.desired, service.rules.unit));
         }
         let limits = services.first().map(|service| service.rules.fleet).unwrap_or_default();
