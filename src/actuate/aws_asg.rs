@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::aws::{Account, Connections, Place};
 use crate::aws_error::from_sdk;
 use crate::aws_group::Group;
+use crate::aws_spot::{AsgSpotSettings, Capacity};
 use crate::aws_trouble::Trouble;
 use crate::error::refuse_unless_act;
 use crate::target::Bounds;
@@ -54,6 +55,9 @@ pub struct AsgSettings {
     /// Keeps the group's warm pool as large as the forecast asks for. The group must have one; without this it is left alone.
     #[serde(default)]
     pub warm_pool: Option<WarmPoolSettings>,
+    /// Splits what is wanted over on-demand and spot units. The group must have a mixed instances policy.
+    #[serde(default)]
+    pub spot: Option<AsgSpotSettings>,
     /// Mode `act` may be replayed against this target on the event clock: never for a group that serves anybody.
     #[serde(default)]
     pub allow_replay: bool,
@@ -139,6 +143,7 @@ impl AsgSettings {
             scale_in: AsgScaleIn::default(),
             scale_out: AsgScaleOut::default(),
             warm_pool: None,
+            spot: None,
             allow_replay: false,
         }
     }
@@ -202,6 +207,11 @@ impl AwsAsg {
     /// Why the group does not get what it wants, in its own words; `None` = it does, or it has not said.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).text()
+    }
+
+    /// What the group is made of, where its capacity is split.
+    pub(crate) fn capacity(&self) -> Option<Capacity> {
+        None
     }
 
     /// Whether the account's clock is that of the data.

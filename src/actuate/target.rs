@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActuateError, Actuator, AsgSettings, AwsAsg, Connections, ContainerGroup, ContainerGroupSettings, EksNodegroups,
-    EksSettings, Failure, Kubernetes, KubernetesNodes, KubernetesSettings, NodesSettings, Simulated, SimulatedSettings,
-    SwarmService, SwarmServiceSettings, Webhook, WebhookSettings,
+    ActuateError, Actuator, AsgSettings, AwsAsg, Capacity, Connections, ContainerGroup, ContainerGroupSettings,
+    EksNodegroups, EksSettings, Failure, Kubernetes, KubernetesNodes, KubernetesSettings, NodesSettings, Simulated,
+    SimulatedSettings, SwarmService, SwarmServiceSettings, Webhook, WebhookSettings,
 };
 
 /// What a service is scaled by, as configured.
@@ -159,6 +159,15 @@ impl Target {
             Self::Simulated(_) => true,
             Self::AwsAsg(target) => target.follows_event_time(),
             _ => false,
+        }
+    }
+
+    /// The units of a target whose capacity is split, and what it may be made of, as last observed; `None` = it is not split,
+    /// or was not seen.
+    pub fn capacity(&self) -> Option<Capacity> {
+        match self {
+            Self::AwsAsg(target) => target.capacity(),
+            _ => None,
         }
     }
 

@@ -37,6 +37,7 @@ pub fn decided(inputs: DecisionInputs) -> Decision {
         alternatives,
         memory,
         reasons: plan.reasons,
+        split: None,
         inputs,
     }
 }

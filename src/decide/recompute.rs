@@ -1,9 +1,11 @@
-//! Whether a recorded decision is what its recorded inputs give. Rule: compared byte for byte.
+//! Whether a recorded decision is what its recorded inputs give. Rule: compared byte for byte; the split of a wish has inputs
+//! of its own.
 
-use prescale_domain::Decision;
+use prescale_domain::{Decision, SpotSplit};
 use thiserror::Error;
 
 use crate::decision::decide;
+use crate::spot;
 
 /// A recorded decision that its inputs do not give: made by another version, or changed since.
 #[derive(Debug, Error)]
@@ -17,7 +19,9 @@ pub struct Difference {
 
 /// Decides again from the recorded inputs; an error says where the results part.
 pub fn recompute(decision: &Decision) -> Result<(), Difference> {
-    let (recorded, recomputed) = (to_json(decision), to_json(&decide(&decision.inputs)));
+    let again = |split: &SpotSplit| Box::new(SpotSplit { plan: spot::plan(&split.inputs), ..split.clone() });
+    let split = decision.split.as_deref().map(again);
+    let (recorded, recomputed) = (to_json(decision), to_json(&Decision { split, ..decide(&decision.inputs) }));
     let Some(first) = first_difference(recorded.as_bytes(), recomputed.as_bytes()) else {
         return Ok(());
     };

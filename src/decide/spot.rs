@@ -11,7 +11,6 @@ mod budget;
 pub mod eventbridge;
 mod learn;
 mod loss;
-mod model;
 mod notices;
 mod plan;
 mod spread;
@@ -20,11 +19,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-pub use learn::{Kinship, LearningSettings, PoolBelief, SpotKnowledge, learn};
-pub use model::{
-    AwsMix, Binding, Commitment, PoolOffer, PoolShare, Rejected, RejectedBecause, Returning, SpotCost, SpotInputs,
-    SpotMemory, SpotPlan, SpotSettings,
-};
+pub use learn::{LearningSettings, SpotKnowledge, learn};
 pub use notices::{LiveUnit, NoticeAction, NoticeInput, NoticeSettings, Notices, Passed};
 pub use plan::plan;
 pub use start::Starts;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Alternative, Circumstances, LeadTime, PlanningSettings, RiskAccount, RiskPrices, Rows, RulesMemory, ServiceName,
-    Span, TargetState, Timestamp,
+    Span, SpotSplit, TargetState, Timestamp,
 };
 
 /// What Prescale may do with a service.
@@ -171,6 +171,9 @@ pub struct Decision {
     pub alternatives: Vec<Alternative>,
     /// What the rules remember after this decision.
     pub memory: DecisionMemory,
+    /// How `desired` is split over on-demand and spot units, of a target that has both. A function of its own inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Box<SpotSplit>>,
     pub inputs: DecisionInputs,
 }
 

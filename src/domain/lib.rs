@@ -27,6 +27,7 @@ mod service;
 mod shadow;
 mod signals;
 mod spot;
+mod spot_plan;
 mod target;
 mod time;
 mod zone;
@@ -79,6 +80,10 @@ pub use spot::{
     CapacityKind, CapacityRecord, PoolId, PoolIdError, SPOT_ANNOTATION, SPOT_DISCOUNT, SPOT_DISCOUNT_ANNOTATION,
     SPOT_MAX_SHARE_ANNOTATION, SPOT_NOTICE, SpotAnnotationError, SpotEvent, SpotHappening, SpotNotice, SpotNoticeKind,
     SpotPreference, SpotWish,
+};
+pub use spot_plan::{
+    AwsMix, Binding, Commitment, Kinship, PoolBelief, PoolOffer, PoolShare, Rejected, RejectedBecause, Returning,
+    SplitUnit, SpotCost, SpotInputs, SpotMemory, SpotPlan, SpotSettings, SpotSplit,
 };
 pub use target::{LeadTime, TargetState};
 pub use time::{Clock, Span, SpanError, SystemClock, TimeError, Timestamp};

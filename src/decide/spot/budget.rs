@@ -1,9 +1,7 @@
 //! What may be short now. Rule: in the long run no more than the risk; what was not used is kept for a while and taken where it
 //! saves most, and what losses were reckoned to leave short is held against what they did.
 
-use prescale_domain::{Span, Timestamp};
-
-use super::model::{SpotInputs, SpotMemory};
+use prescale_domain::{Span, SpotInputs, SpotMemory, Timestamp};
 
 /// What was saved of the risk is spent over this share of the time that it is kept for.
 const SPENT_OVER: f64 = 1.0 / 12.0;

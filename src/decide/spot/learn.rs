@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_domain::{PoolId, Span, SpotEvent, SpotHappening, Timestamp};
+use prescale_domain::{Kinship, PoolBelief, PoolId, Span, SpotEvent, SpotHappening, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -115,36 +115,6 @@ struct Trials {
     struck: f64,
 }
 
-/// What a plan reckons with of one pool.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct PoolBelief {
-    /// Losses by unit and hour, all together.
-    pub loss_per_hour: f64,
-    /// Bursts by hour while units of ours are in the pool, whatever its age.
-    pub burst_per_hour: f64,
-    /// By how much more it is struck now, for the time that it has held out.
-    pub age_factor: f64,
-    /// Probability that a burst takes the whole pool, and the share that it takes on average.
-    pub burst_whole: f64,
-    pub burst_share: f64,
-    /// Probability that a launch is refused.
-    pub refusal: f64,
-    /// It refused, or took units away, a short while ago: no more instances than these. `None` = no limit is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-    /// Average over time, in USD an hour.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub price_level_usd_hour: Option<f64>,
-}
-
-/// Probability that a pool is struck when one that is so kindred to it is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Kinship {
-    pub zone: f64,
-    pub instance_type: f64,
-    pub other: f64,
-}
-
 impl Default for LearningSettings {
     fn default() -> Self {
         Self {
@@ -156,24 +126,6 @@ impl Default for LearningSettings {
             retry_after: Span::from_minutes(5),
             retry_after_max: Span::from_minutes(60),
         }
-    }
-}
-
-impl PoolBelief {
-    /// Bursts by hour at the pool's age.
-    pub(super) fn burst_per_hour_now(&self) -> f64 {
-        self.burst_per_hour.max(0.0) * self.age_factor.max(0.0)
-    }
-}
-
-impl Kinship {
-    /// Before anything was seen: a zone runs short as a whole more often than a type does in all zones.
-    pub const PRIOR: Self = Self { zone: 0.3, instance_type: 0.2, other: 0.05 };
-}
-
-impl Default for Kinship {
-    fn default() -> Self {
-        Self::PRIOR
     }
 }
 

@@ -6,9 +6,7 @@
 //! Pools are struck by shocks of their own, and by shocks that they share with the zone, with the type or with all
 //! (Marshall and Olkin 1967); of the shared ones, which are rare, at most one at a time is reckoned with.
 
-use prescale_domain::PoolId;
-
-use super::learn::{Kinship, PoolBelief};
+use prescale_domain::{Kinship, PoolBelief, PoolId};
 
 /// Beyond this many units lost one by one in one pool nothing is told apart.
 const ALONE_MAX: usize = 8;

@@ -5,12 +5,14 @@
 //! spread more or less evenly, and made larger by the fewest spare units with which the losses of one replacement time
 //! ([`super::loss`]) fit the risk. Spare units lie in pools that are lost as well, which is reckoned with.
 
-use prescale_domain::{PoolId, Span, SpotPreference};
+use prescale_domain::{
+    Binding, PoolId, PoolOffer, Rejected, RejectedBecause, Span, SpotInputs, SpotMemory, SpotPlan, SpotPreference,
+};
 
 use super::budget::Budget;
 use super::loss::{Held, share_short};
-use super::model::{Binding, Rejected, RejectedBecause, SpotInputs, SpotMemory, SpotPlan};
 use super::spread::{Spread, Usable, hours, losses_usd_hour, spot_price, spread};
+use super::start::Starts;
 
 /// Numbers of on-demand units that are looked at between the fewest and all.
 const SPLITS: u32 = 8;
@@ -83,7 +85,7 @@ impl<'a> Bench<'a> {
         let settings = &inputs.settings;
         let sound = inputs.pools.iter().filter(|offer| offer.weight > 0 && offer.on_demand_usd_hour.is_finite());
         let overhead = settings.overhead_usd_hour.max(0.0);
-        let unit = |offer: &super::PoolOffer, price: f64| (price + overhead) / f64::from(offer.weight);
+        let unit = |offer: &PoolOffer, price: f64| (price + overhead) / f64::from(offer.weight);
         let unit_usd_hour =
             sound.clone().map(|offer| unit(offer, offer.on_demand_usd_hour)).fold(f64::INFINITY, f64::min);
         let (mut pools, mut refused, mut risky, mut dear) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -130,7 +132,7 @@ impl<'a> Bench<'a> {
         let budget = Budget::new(inputs);
         let noticed = settings.noticed.clamp(0.0, 1.0);
         let late = |deadline: Span| {
-            let starts = inputs.starts();
+            let starts = Starts::of(inputs);
             starts.late_hours(wanted, starts.hedge(wanted, settings.hedge_share, deadline), deadline)
         };
         Self {

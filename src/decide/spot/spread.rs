@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_domain::Span;
-
-use super::learn::PoolBelief;
-use super::model::{PoolOffer, SpotInputs};
+use prescale_domain::{PoolBelief, PoolOffer, Span, SpotInputs};
 
 /// A pool that may be used.
 #[derive(Clone, Debug)]

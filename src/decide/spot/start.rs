@@ -1,7 +1,7 @@
 //! How late replacements are. Rule: the time from launch to service is log-normal between its median and its p90; where
 //! only the p90 is known, it is taken as certain.
 
-use prescale_domain::Span;
+use prescale_domain::{Span, SpotInputs};
 use statrs::distribution::{ContinuousCDF, LogNormal};
 
 /// The standard normal's p90.
@@ -18,6 +18,11 @@ pub struct Starts {
 }
 
 impl Starts {
+    /// What a plan's inputs say of replacements.
+    pub fn of(inputs: &SpotInputs) -> Self {
+        Self { median: inputs.replacement_median, p90: inputs.replacement }
+    }
+
     /// `None` = the p90 is certain.
     fn distribution(&self) -> Option<LogNormal> {
         let (median, p90) = (self.median?.seconds(), self.p90.seconds());

@@ -1,6 +1,9 @@
 //! A plan as it is told: its cost, what was binding, and the same as settings of AWS.
 
-use super::model::{AwsMix, Binding, PoolShare, Rejected, RejectedBecause, SpotCost, SpotInputs, SpotMemory, SpotPlan};
+use prescale_domain::{
+    AwsMix, Binding, PoolShare, Rejected, RejectedBecause, SpotCost, SpotInputs, SpotMemory, SpotPlan,
+};
+
 use super::plan::{Bench, Split};
 use super::spread::{Usable, hours, losses_usd_hour};
 

@@ -1,6 +1,9 @@
 //! What no split, no learner and no reaction to notices may break.
 
-use prescale_domain::{PoolId, Span, SpotEvent, SpotHappening, SpotPreference, SpotWish, Timestamp};
+use prescale_domain::{
+    Binding, Commitment, Kinship, PoolBelief, PoolId, PoolOffer, RejectedBecause, Returning, Span, SpotEvent,
+    SpotHappening, SpotInputs, SpotPlan, SpotPreference, SpotWish, Timestamp,
+};
 use proptest::prelude::*;
 
 use super::*;

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use prescale_decide::spot::SpotSettings;
+use prescale_domain::SpotSettings;
 use prescale_domain::{Span, Timestamp};
 use prescale_simulation::market::MarketError;
 use prescale_simulation::spot::{

@@ -1,7 +1,7 @@
 //! One strategy over one market. Rule: each tick the market moves first, then the strategy acts, then what serves is held
 //! against the load.
 
-use prescale_decide::spot::SpotSettings;
+use prescale_domain::SpotSettings;
 use prescale_domain::{PoolId, Span};
 
 use super::baselines::{FailOver, Order, all_on_demand};

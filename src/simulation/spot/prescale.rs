@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use prescale_decide::spot::{
-    LiveUnit, NoticeAction, NoticeInput, NoticeSettings, Notices, PoolOffer, SpotInputs, SpotKnowledge, SpotMemory,
-    SpotPlan, SpotSettings, Starts, learn, plan,
+    LiveUnit, NoticeAction, NoticeInput, NoticeSettings, Notices, SpotKnowledge, Starts, learn, plan,
 };
-use prescale_domain::{PoolId, SPOT_NOTICE, Span, SpotEvent, SpotHappening, SpotNotice, SpotNoticeKind, Timestamp};
+use prescale_domain::{
+    PoolId, PoolOffer, SPOT_NOTICE, Span, SpotEvent, SpotHappening, SpotInputs, SpotMemory, SpotNotice, SpotNoticeKind,
+    SpotPlan, SpotSettings, Timestamp,
+};
 
 use super::fleet::{Fleet, FleetSettings, Notice, Unit};
 

@@ -1,6 +1,6 @@
 //! What the proof says, pinned on traces made here; the recorded ones are played by the example `spot`.
 
-use prescale_decide::spot::SpotSettings;
+use prescale_domain::SpotSettings;
 use prescale_domain::{Span, Timestamp};
 
 use super::*;

@@ -1,11 +1,10 @@
-//! What the spot planner is told and what it tells. Rule: units are units of capacity; an instance carries `weight` of them.
+//! What the spot planner is told and what it tells, so that a decision can carry both. Rule: units are units of capacity; an
+//! instance carries `weight` of them.
 
-use prescale_domain::{PoolId, SPOT_NOTICE, Span, SpotWish, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::learn::{Kinship, PoolBelief};
-use super::start::Starts;
+use crate::{PoolId, SPOT_NOTICE, Span, SpotWish, Timestamp};
 
 /// How a service's capacity may be split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +49,36 @@ pub struct SpotSettings {
     pub overhead_usd_hour: f64,
     /// What the loss of a unit costs beside its replacement: requests in flight, cold caches.
     pub interruption_usd: f64,
+}
+
+/// What a plan reckons with of one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolBelief {
+    /// Losses by unit and hour, all together.
+    pub loss_per_hour: f64,
+    /// Bursts by hour while units of ours are in the pool, whatever its age.
+    pub burst_per_hour: f64,
+    /// By how much more it is struck now, for the time that it has held out.
+    pub age_factor: f64,
+    /// Probability that a burst takes the whole pool, and the share that it takes on average.
+    pub burst_whole: f64,
+    pub burst_share: f64,
+    /// Probability that a launch is refused.
+    pub refusal: f64,
+    /// It refused, or took units away, a short while ago: no more instances than these. `None` = no limit is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Average over time, in USD an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_level_usd_hour: Option<f64>,
+}
+
+/// Probability that a pool is struck when one that is so kindred to it is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Kinship {
+    pub zone: f64,
+    pub instance_type: f64,
+    pub other: f64,
 }
 
 /// One pool as it is offered.
@@ -256,6 +285,24 @@ pub struct SpotPlan {
     pub memory: SpotMemory,
 }
 
+impl Kinship {
+    /// Before anything was seen: a zone runs short as a whole more often than a type does in all zones.
+    pub const PRIOR: Self = Self { zone: 0.3, instance_type: 0.2, other: 0.05 };
+}
+
+impl Default for Kinship {
+    fn default() -> Self {
+        Self::PRIOR
+    }
+}
+
+impl PoolBelief {
+    /// Bursts by hour at the pool's age.
+    pub fn burst_per_hour_now(&self) -> f64 {
+        self.burst_per_hour.max(0.0) * self.age_factor.max(0.0)
+    }
+}
+
 impl Default for SpotSettings {
     /// A twentieth of a violation budget of 1 % may be due to spot, about what noise on the load leaves short anyway; the rest
     /// is as AWS advises or a careful guess.
@@ -286,10 +333,6 @@ impl Default for SpotSettings {
 }
 
 impl SpotInputs {
-    pub fn starts(&self) -> Starts {
-        Starts { median: self.replacement_median, p90: self.replacement }
-    }
-
     /// With the usual notice, and all else at its default.
     pub fn new(at: Timestamp, units: u32, pools: Vec<PoolOffer>, replacement: Span) -> Self {
         Self {
@@ -328,4 +371,30 @@ impl SpotPlan {
     pub fn spot_units(&self) -> u32 {
         self.spot.iter().map(|share| share.units).fold(0, u32::saturating_add)
     }
+}
+
+/// How a service's wish is split, and the units that are on their way out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpotSplit {
+    pub inputs: SpotInputs,
+    pub plan: SpotPlan,
+    /// Units under notice that are still in the target, by id; they count beside the plan until they are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<String>,
+    /// Those of them that are to be taken out of service now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drain: Vec<String>,
+}
+
+/// A unit of a target whose capacity is split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SplitUnit {
+    pub id: String,
+    pub pool: PoolId,
+    /// `None` = not known yet.
+    pub is_spot: Option<bool>,
+    /// Units of capacity that it carries.
+    pub weight: u32,
+    /// It serves; otherwise it starts.
+    pub in_service: bool,
 }
