@@ -4,11 +4,13 @@
 //! - [`learn()`] takes in what happens in pools; [`SpotKnowledge`] says what is believed of each.
 //! - [`plan()`] splits a wish; its [`SpotPlan`] has the cost, what was binding and what was rejected.
 //! - [`Notices`] turns interruption notices and rebalance recommendations into replacements and drains.
+//! - [`SpotKeeper`] does all of it for one service, from decision to decision.
 //! - [`eventbridge`] reads those out of AWS's envelope.
 
 mod age;
 mod budget;
 pub mod eventbridge;
+mod keep;
 mod learn;
 mod loss;
 mod notices;
@@ -19,6 +21,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
+pub use keep::{SpotKeeper, SpotLook, SpotPool};
 pub use learn::{LearningSettings, SpotKnowledge, learn};
 pub use notices::{LiveUnit, NoticeAction, NoticeInput, NoticeSettings, Notices, Passed};
 pub use plan::plan;

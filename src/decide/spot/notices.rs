@@ -128,6 +128,16 @@ impl Notices {
         self.noticed.contains_key(instance)
     }
 
+    /// Whether such a notice of a unit, or a surer one, was told before.
+    pub fn knows(&self, instance: &str, kind: SpotNoticeKind) -> bool {
+        self.noticed.get(instance).is_some_and(|noticed| noticed.kind >= kind)
+    }
+
+    /// Units that were to be drained and are not gone yet.
+    pub fn drained(&self) -> impl Iterator<Item = &str> {
+        self.noticed.iter().filter(|(_, noticed)| noticed.drained).map(|(instance, _)| instance.as_str())
+    }
+
     /// One look at the target.
     pub fn step(&mut self, input: &NoticeInput) -> Vec<NoticeAction> {
         let mut actions = Vec::new();

@@ -1,13 +1,15 @@
 //! What no split, no learner and no reaction to notices may break.
 
 use prescale_domain::{
-    Binding, Commitment, Kinship, PoolBelief, PoolId, PoolOffer, RejectedBecause, Returning, Span, SpotEvent,
-    SpotHappening, SpotInputs, SpotPlan, SpotPreference, SpotWish, Timestamp,
+    Binding, Commitment, Kinship, PoolBelief, PoolId, PoolOffer, RejectedBecause, Returning, Span, SplitUnit,
+    SpotEvent, SpotHappening, SpotInputs, SpotNotice, SpotNoticeKind, SpotPlan, SpotPreference, SpotSettings,
+    SpotSplit, SpotWish, Timestamp,
 };
 use proptest::prelude::*;
 
 use super::*;
 
+mod keep;
 mod notices;
 mod plan;
 

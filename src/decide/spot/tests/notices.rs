@@ -1,7 +1,5 @@
 //! Reactions to notices, one by one and in any order.
 
-use prescale_domain::{SpotNotice, SpotNoticeKind};
-
 use super::*;
 
 fn notice(instance: &str, kind: SpotNoticeKind, second: i64) -> SpotNotice {
