@@ -168,7 +168,7 @@ async fn a_drained_unit_goes_with_its_place() {
     let known = account.calls();
     assert_eq!(tick(&account, &target, 6, &plan).await.1, Outcome::Applied { units: 6, clamped: false });
     // Told again at once, and at the next ticks, while the loop does not know yet that it is gone.
-    let again = target.apply(&decision(6, &plan), account.now() + Span::from_secs(30)).await.unwrap();
+    let again = target.apply(&decision(6, &plan), account.now()).await.unwrap();
     assert_eq!(again, Outcome::Unchanged { units: 6 });
     for _ in 0..3 {
         assert_eq!(tick(&account, &target, 6, &plan).await, (6, Outcome::Unchanged { units: 6 }));
@@ -208,7 +208,7 @@ async fn prices_and_kinds_are_told_and_seldom_asked() {
     let known = account.calls();
     for _ in 0..9 {
         tokio::time::sleep(TICK).await;
-        target.observe(account.now() + Span::from_secs(30)).await.unwrap();
+        target.observe(account.now()).await.unwrap();
     }
     let capacity = target.capacity().unwrap();
     assert_eq!((kinds(&capacity), capacity.units.len(), capacity.refused), ((100, 150), 250, false));

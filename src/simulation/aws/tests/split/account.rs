@@ -16,6 +16,8 @@ pub(super) const TICK: Duration = Duration::from_secs(30);
 pub(super) struct Account {
     pub(super) aws: Arc<Mutex<Aws>>,
     pub(super) wire: Wire,
+    start: Timestamp,
+    begun: tokio::time::Instant,
 }
 
 impl Account {
@@ -31,7 +33,7 @@ impl Account {
             let passed = i64::try_from(begun.elapsed().as_millis()).unwrap();
             std::future::ready(shared.lock().unwrap().call(start + Span::from_millis(passed), &request))
         });
-        let account = Self { aws, wire };
+        let account = Self { aws, wire, start, begun };
         tokio::time::sleep(Duration::from_secs(300)).await;
         account
     }
@@ -71,7 +73,7 @@ impl Account {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.aws.lock().unwrap().now()
+        self.start + Span::from_millis(i64::try_from(self.begun.elapsed().as_millis()).unwrap())
     }
 }
 
@@ -105,7 +107,7 @@ pub(super) fn split(base: u32, spare: u32) -> SpotSplit {
 
 pub(super) fn decision(desired: u32, split: &SpotSplit) -> Decision {
     let samples: Vec<Decision> =
-        serde_json::from_str(include_str!("../../../../schemas/samples/decisions.json")).unwrap();
+        serde_json::from_str(include_str!("../../../../../schemas/samples/decisions.json")).unwrap();
     let mut decision = samples.into_iter().next().unwrap();
     (decision.desired, decision.inputs.mode) = (desired, Mode::Act);
     decision.split = Some(Box::new(split.clone()));
@@ -115,7 +117,7 @@ pub(super) fn decision(desired: u32, split: &SpotSplit) -> Decision {
 /// One tick: the group is looked at and told.
 pub(super) async fn tick(account: &Account, target: &Target, desired: u32, split: &SpotSplit) -> (u32, Outcome) {
     tokio::time::sleep(TICK).await;
-    let now = account.now() + Span::from_secs(30);
+    let now = account.now();
     let seen = target.observe(now).await.unwrap();
     let outcome = target.apply(&decision(desired, split), now).await.unwrap();
     (seen.desired, outcome)
