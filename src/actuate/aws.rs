@@ -16,7 +16,9 @@ use tokio::time::Instant;
 
 use crate::aws_error::from_sdk;
 use crate::aws_group::Group;
+use crate::aws_pools::Pools;
 use crate::bucket::{Bucket, Rate};
+use crate::ec2::Ec2;
 use crate::wire::Wire;
 use crate::{ActuateError, Failure};
 
@@ -26,6 +28,8 @@ const BACKOFF_FIRST: Span = Span::from_millis(500);
 const NAMES_PER_CALL: usize = 100;
 /// AWS publishes no figure for the bucket that all calls of Auto Scaling in an account share.
 const RATE: Rate = Rate { burst: 250.0, per_second: 20.0 };
+/// EC2 has buckets of its own; AWS's example for calls that describe is 100, and 20 a second.
+const EC2_RATE: Rate = Rate { burst: 50.0, per_second: 10.0 };
 /// What was seen this long ago is looked at again before it is changed.
 const FRESH: Span = Span::from_secs(10);
 
@@ -89,10 +93,15 @@ impl Connections {
                 config: OnceCell::new(),
                 autoscaling: OnceCell::new(),
                 eks: OnceCell::new(),
+                sqs: OnceCell::new(),
+                ec2: OnceCell::new(),
                 started: Instant::now(),
                 bucket: Mutex::new(Bucket::new(RATE, Timestamp::from_millis(0))),
+                ec2_bucket: Mutex::new(Bucket::new(EC2_RATE, Timestamp::from_millis(0))),
                 names: Mutex::default(),
+                types: Mutex::default(),
                 seen: AsyncMutex::default(),
+                pools: AsyncMutex::default(),
             })
         });
         Arc::clone(account)
@@ -107,11 +116,17 @@ pub(crate) struct Account {
     config: OnceCell<SdkConfig>,
     autoscaling: OnceCell<Client>,
     eks: OnceCell<aws_sdk_eks::Client>,
+    sqs: OnceCell<aws_sdk_sqs::Client>,
+    ec2: OnceCell<Ec2>,
     started: Instant,
     bucket: Mutex<Bucket>,
+    ec2_bucket: Mutex<Bucket>,
     /// Groups that somebody looks at.
     names: Mutex<BTreeSet<String>>,
+    /// Instance types of those whose capacity is split.
+    types: Mutex<BTreeMap<String, Vec<String>>>,
     seen: AsyncMutex<Seen>,
+    pub(crate) pools: AsyncMutex<Pools>,
 }
 
 /// The last look at all groups.
@@ -130,6 +145,15 @@ impl Account {
     /// A group that will be looked at.
     pub(crate) fn register(&self, group: &str) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned());
+    }
+
+    /// A group whose capacity is split over instances of these types.
+    pub(crate) fn register_types(&self, group: &str, types: Vec<String>) {
+        self.types.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned(), types);
+    }
+
+    pub(crate) fn types_by_group(&self) -> BTreeMap<String, Vec<String>> {
+        self.types.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the SDK needs. Looking up the region may ask the machine's metadata service, so this too has a limit.
@@ -157,6 +181,19 @@ impl Account {
         Ok(self.eks.get_or_init(async || aws_sdk_eks::Client::new(config)).await)
     }
 
+    pub(crate) async fn sqs(&self, target: &str) -> Result<&aws_sdk_sqs::Client, ActuateError> {
+        let config = self.config(target).await?;
+        Ok(self.sqs.get_or_init(async || aws_sdk_sqs::Client::new(config)).await)
+    }
+
+    pub(crate) async fn ec2(&self, target: &str) -> Result<&Ec2, ActuateError> {
+        let config = self.config(target).await?;
+        let made = self.ec2.get_or_try_init(async || Ec2::new(config).await).await;
+        made.map_err(|detail| {
+            ActuateError::Invalid(Failure { operation: "connect", target: target.to_owned(), detail })
+        })
+    }
+
     /// Whether its clock is that of the data.
     pub(crate) fn follows_event_time(&self) -> bool {
         self.given.as_ref().is_some_and(|given| given.in_event_time)
@@ -164,13 +201,22 @@ impl Account {
 
     /// Waits for its turn to call; refuses where the turn would come later than the call may take.
     pub(crate) async fn turn(&self, operation: &'static str, target: &str) -> Result<(), ActuateError> {
+        self.turn_in(&self.bucket, operation, target).await
+    }
+
+    /// The same for EC2.
+    pub(crate) async fn turn_in_ec2(&self, operation: &'static str, target: &str) -> Result<(), ActuateError> {
+        self.turn_in(&self.ec2_bucket, operation, target).await
+    }
+
+    async fn turn_in(&self, bucket: &Mutex<Bucket>, operation: &'static str, target: &str) -> Result<(), ActuateError> {
         if self.follows_event_time() {
             return Ok(());
         }
         let deadline = self.now() + self.place.timeout;
         loop {
             let now = self.now();
-            let taken = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now);
+            let taken = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now);
             let Err(wait) = taken else { return Ok(()) };
             if now + wait > deadline {
                 let detail = "Prescale's own rate for this account is used up".to_owned();
@@ -208,6 +254,13 @@ impl Account {
             }
         }
         self.look(group, target, now).await
+    }
+
+    /// Of these groups, those that the last look has seen.
+    pub(crate) async fn seen_of(&self, names: impl Iterator<Item = &String>) -> BTreeMap<String, Group> {
+        let seen = self.seen.lock().await;
+        let Some(Ok(groups)) = &seen.groups else { return BTreeMap::new() };
+        names.filter_map(|name| Some((name.clone(), groups.get(name)?.clone()))).collect()
     }
 
     /// What a change made of the group; `None` = that is not known.

@@ -1,199 +1,32 @@
 //! AWS Auto Scaling groups. Rule: what this tick's look has seen is what is changed, and only what Prescale owns is written:
 //! desired capacity by its own call, bounds and warm pool only where that is configured, with all else as it was described.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::config::http::HttpResponse;
 use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
-use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
+use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
 use prescale_telemetry::actuate::CloudCall;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::aws::{Account, Connections, Place};
+use crate::aws::{Account, Connections};
 use crate::aws_error::from_sdk;
 use crate::aws_group::Group;
-use crate::aws_spot::{AsgSpotSettings, Capacity};
+use crate::aws_settings::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, WarmPoolSettings};
+use crate::aws_split::SplitState;
+use crate::aws_spot::Capacity;
 use crate::aws_trouble::Trouble;
 use crate::error::refuse_unless_act;
-use crate::target::Bounds;
 use crate::{ActuateError, Actuator, Failure};
-
-/// An Auto Scaling group, as configured. Credentials, and what is not set here, come from the standard AWS environment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AsgSettings {
-    /// The group's name.
-    pub group: String,
-    /// Bounds of what is asked for; the group's own bounds hold as well.
-    pub min: u32,
-    pub max: u32,
-    #[serde(default)]
-    pub price_usd_hour: Option<f64>,
-    /// Another endpoint than the region's.
-    #[serde(default)]
-    pub endpoint_url: Option<String>,
-    #[serde(default)]
-    pub region: Option<String>,
-    /// Limit of one call with all its attempts, and of one attempt.
-    #[serde(default = "default_timeout")]
-    pub timeout: Span,
-    #[serde(default = "default_attempt_timeout")]
-    pub attempt_timeout: Span,
-    #[serde(default = "default_max_attempts")]
-    pub max_attempts: u32,
-    /// What is written of the group.
-    #[serde(default)]
-    pub writes: AsgWrites,
-    /// How units are taken away.
-    #[serde(default)]
-    pub scale_in: AsgScaleIn,
-    /// How units are added.
-    #[serde(default)]
-    pub scale_out: AsgScaleOut,
-    /// Keeps the group's warm pool as large as the forecast asks for. The group must have one; without this it is left alone.
-    #[serde(default)]
-    pub warm_pool: Option<WarmPoolSettings>,
-    /// Splits what is wanted over on-demand and spot units. The group must have a mixed instances policy.
-    #[serde(default)]
-    pub spot: Option<AsgSpotSettings>,
-    /// Mode `act` may be replayed against this target on the event clock: never for a group that serves anybody.
-    #[serde(default)]
-    pub allow_replay: bool,
-}
-
-/// What of a group is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum AsgWrites {
-    /// Its desired capacity.
-    #[default]
-    Desired,
-    /// Its minimum, as a floor under what other policies of the group decide.
-    Floor,
-    /// Its desired capacity, and its minimum and maximum as configured here.
-    DesiredAndBounds,
-}
-
-/// How units are taken away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum AsgScaleIn {
-    /// The group chooses, by its termination policies.
-    #[default]
-    Group,
-    /// Instances by name: those that serve nobody first, then those of the fullest zone; none that is protected.
-    Targeted,
-}
-
-/// How units are added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum AsgScaleOut {
-    /// By desired capacity; the group launches when it comes to it.
-    #[default]
-    Desired,
-    /// By `LaunchInstances`, which tells at once what there is; what could not be had goes into desired capacity.
-    LaunchInstances,
-}
-
-/// A warm pool that follows the forecast.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct WarmPoolSettings {
-    /// Prepared beyond what the forecast asks for, as a share of it.
-    pub reserve: f64,
-    /// Most units prepared, those in service included; the group's maximum where it is not set.
-    pub max: Option<u32>,
-}
-
-impl Default for WarmPoolSettings {
-    fn default() -> Self {
-        Self { reserve: 0.1, max: None }
-    }
-}
-
-fn default_timeout() -> Span {
-    Span::from_secs(10)
-}
-
-fn default_attempt_timeout() -> Span {
-    Span::from_secs(3)
-}
-
-fn default_max_attempts() -> u32 {
-    3
-}
-
-impl AsgSettings {
-    /// A group with everything else at its default.
-    pub fn new(group: &str, min: u32, max: u32) -> Self {
-        Self {
-            group: group.to_owned(),
-            min,
-            max,
-            price_usd_hour: None,
-            endpoint_url: None,
-            region: None,
-            timeout: default_timeout(),
-            attempt_timeout: default_attempt_timeout(),
-            max_attempts: default_max_attempts(),
-            writes: AsgWrites::default(),
-            scale_in: AsgScaleIn::default(),
-            scale_out: AsgScaleOut::default(),
-            warm_pool: None,
-            spot: None,
-            allow_replay: false,
-        }
-    }
-
-    fn place(&self) -> Place {
-        Place {
-            endpoint_url: self.endpoint_url.clone(),
-            region: self.region.clone(),
-            timeout: self.timeout,
-            attempt_timeout: self.attempt_timeout,
-            max_attempts: self.max_attempts,
-        }
-    }
-
-    pub(crate) fn bounds(&self) -> Bounds {
-        let Self { min, max, price_usd_hour, allow_replay, .. } = *self;
-        Bounds { min, max, price_usd_hour, allow_replay }
-    }
-
-    pub(crate) fn describe(&self) -> String {
-        format!("asg `{}`", self.group)
-    }
-
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if self.group.trim().is_empty() {
-            faults.push("group is empty".to_owned());
-        }
-        if self.attempt_timeout.millis() <= 0 {
-            faults.push(format!("attempt_timeout {} is not above 0s", self.attempt_timeout));
-        }
-        if self.timeout < self.attempt_timeout {
-            faults.push(format!("timeout {} is below attempt_timeout {}", self.timeout, self.attempt_timeout));
-        }
-        if self.max_attempts == 0 {
-            faults.push("max_attempts 0 is below 1".to_owned());
-        }
-        if self.warm_pool.is_some_and(|pool| !(0.0..=10.0).contains(&pool.reserve)) {
-            faults.push("warm_pool.reserve is not a share from 0 to 10".to_owned());
-        }
-        faults
-    }
-}
 
 /// One Auto Scaling group. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct AwsAsg {
-    settings: Arc<AsgSettings>,
-    account: Arc<Account>,
+    pub(crate) settings: Arc<AsgSettings>,
+    pub(crate) account: Arc<Account>,
     trouble: Arc<Mutex<Trouble>>,
+    /// Of a group whose capacity is split.
+    pub(crate) held: Arc<Mutex<SplitState>>,
 }
 
 impl AwsAsg {
@@ -201,17 +34,36 @@ impl AwsAsg {
     pub fn new(settings: AsgSettings, connections: &Connections) -> Self {
         let account = connections.account(settings.place());
         account.register(&settings.group);
-        Self { settings: Arc::new(settings), account, trouble: Arc::default() }
+        let trouble = match &settings.spot {
+            Some(spot) => {
+                account.register_types(&settings.group, spot.types.iter().map(|one| one.name.clone()).collect());
+                Trouble::of_spot()
+            }
+            None => Trouble::default(),
+        };
+        Self { settings: Arc::new(settings), account, trouble: Arc::new(Mutex::new(trouble)), held: Arc::default() }
     }
 
     /// Why the group does not get what it wants, in its own words; `None` = it does, or it has not said.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).text()
+        self.shortage().text()
     }
 
     /// What the group is made of, where its capacity is split.
     pub(crate) fn capacity(&self) -> Option<Capacity> {
-        None
+        self.held().capacity.clone()
+    }
+
+    pub(crate) fn held(&self) -> MutexGuard<'_, SplitState> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn refuses_spot(&self) -> bool {
+        self.shortage().refuses_spot()
+    }
+
+    fn shortage(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the account's clock is that of the data.
@@ -219,12 +71,12 @@ impl AwsAsg {
         self.account.follows_event_time()
     }
 
-    async fn client(&self) -> Result<&Client, ActuateError> {
+    pub(crate) async fn client(&self) -> Result<&Client, ActuateError> {
         self.account.autoscaling(&self.settings.describe()).await
     }
 
     /// One call, in its turn; `operation` is ours, `name` is AWS's.
-    async fn call<T, E>(
+    pub(crate) async fn call<T, E>(
         &self,
         operation: &'static str,
         name: &'static str,
@@ -239,14 +91,14 @@ impl AwsAsg {
         answer
     }
 
-    fn failure(&self, operation: &'static str, detail: String) -> Failure {
+    pub(crate) fn failure(&self, operation: &'static str, detail: String) -> Failure {
         Failure { operation, target: self.settings.describe(), detail }
     }
 
     /// Asks why the group is short of what it wants, where it has been so for a while.
     async fn follow(&self, group: &Group, now: Timestamp) {
         let short = group.ready() < group.desired;
-        if !self.trouble.lock().unwrap_or_else(PoisonError::into_inner).asks(short, now) {
+        if !self.shortage().asks(short, now) {
             return;
         }
         let Ok(client) = self.client().await else { return };
@@ -255,15 +107,20 @@ impl AwsAsg {
             // The group itself was seen: that this was not is no reason to know less of it.
             return;
         };
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).told(answer.activities(), &self.settings.group);
+        self.shortage().told(answer.activities(), &self.settings.group);
     }
 
     /// A change that is not this target's to make now, and why.
-    async fn forbidden(&self, group: &Group, units: u32) -> Result<Option<&'static str>, ActuateError> {
-        if units > group.desired && group.suspends("Launch") {
+    pub(crate) async fn forbidden(
+        &self,
+        group: &Group,
+        launches: bool,
+        ends: bool,
+    ) -> Result<Option<&'static str>, ActuateError> {
+        if launches && group.suspends("Launch") {
             return Ok(Some("the group's process Launch is suspended"));
         }
-        if units >= group.desired {
+        if !ends {
             return Ok(None);
         }
         if group.suspends("Terminate") {
@@ -284,7 +141,7 @@ impl AwsAsg {
         }
     }
 
-    async fn set_desired(&self, units: u32) -> Result<(), ActuateError> {
+    pub(crate) async fn set_desired(&self, units: u32) -> Result<(), ActuateError> {
         let call = self.client().await?.set_desired_capacity();
         let call = call.auto_scaling_group_name(&self.settings.group).desired_capacity(self.count(units)?);
         self.call(SET, "SetDesiredCapacity", call.honor_cooldown(false).send()).await.map(drop)
@@ -298,7 +155,7 @@ impl AwsAsg {
         self.call("set bounds", "UpdateAutoScalingGroup", call.set_max_size(max).send()).await.map(drop)
     }
 
-    fn count(&self, units: u32) -> Result<i32, ActuateError> {
+    pub(crate) fn count(&self, units: u32) -> Result<i32, ActuateError> {
         let detail = || format!("{units} units exceed {}", i32::MAX);
         i32::try_from(units).map_err(|_| ActuateError::Invalid(self.failure(SET, detail())))
     }
@@ -306,11 +163,16 @@ impl AwsAsg {
     /// Takes away `victims`, each with its place in desired capacity.
     async fn terminate(&self, victims: &[String]) -> Result<(), ActuateError> {
         for victim in victims {
-            let call = self.client().await?.terminate_instance_in_auto_scaling_group();
-            let call = call.instance_id(victim).should_decrement_desired_capacity(true);
-            self.call("terminate instance", "TerminateInstanceInAutoScalingGroup", call.send()).await?;
+            self.end(victim, true).await?;
         }
         Ok(())
+    }
+
+    /// Takes an instance away, with its place in desired capacity or to be replaced.
+    pub(crate) async fn end(&self, id: &str, with_place: bool) -> Result<(), ActuateError> {
+        let call = self.client().await?.terminate_instance_in_auto_scaling_group();
+        let call = call.instance_id(id).should_decrement_desired_capacity(with_place);
+        self.call("terminate instance", "TerminateInstanceInAutoScalingGroup", call.send()).await.map(drop)
     }
 
     /// Launches into the zones with the fewest instances; what can't be had there the group goes on trying for.
@@ -327,7 +189,7 @@ impl AwsAsg {
     }
 
     /// Brings the warm pool to the size that the forecast asks for.
-    async fn prepare(&self, group: &Group, decision: &Decision, units: u32) -> Result<(), ActuateError> {
+    pub(crate) async fn prepare(&self, group: &Group, decision: &Decision, units: u32) -> Result<(), ActuateError> {
         let (Some(settings), Some(pool)) = (self.settings.warm_pool, &group.warm_pool) else { return Ok(()) };
         let wanted = prepared(&settings, decision, units, group.max);
         let known = pool.max_group_prepared_capacity().and_then(|capacity| u32::try_from(capacity).ok());
@@ -379,6 +241,10 @@ impl Actuator for AwsAsg {
             AsgWrites::DesiredAndBounds => self.settings.max,
             _ => group.max,
         };
+        let desired = match &self.settings.spot {
+            Some(spot) => self.observe_split(&group, spot, now).await,
+            None => desired,
+        };
         Ok(TargetState { desired, ready: Some(group.ready()), min: Some(min), max: Some(max), observed_at: now })
     }
 
@@ -397,12 +263,15 @@ impl Actuator for AwsAsg {
         // The group's bounds have the last word: AWS refuses what lies outside them. A floor is not held to itself.
         let floor = if *writes == AsgWrites::Floor { 0 } else { group.min };
         let units = decision.desired.max(*min).min(*max).max(floor).min(group.max);
+        if self.settings.spot.is_some() {
+            return self.apply_split(group, decision, units).await;
+        }
         let wants = if *writes == AsgWrites::Floor { group.min } else { group.desired };
         if units == wants {
             self.prepare(&group, decision, units).await?;
             return Ok(Outcome::Unchanged { units });
         }
-        if let Some(reason) = self.forbidden(&group, units).await? {
+        if let Some(reason) = self.forbidden(&group, units > group.desired, units < group.desired).await? {
             return Ok(Outcome::Held { units: wants, reason: reason.to_owned() });
         }
         // Until the answer is there nobody knows what the group wants.
@@ -414,7 +283,8 @@ impl Actuator for AwsAsg {
     }
 
     fn tends(&self) -> bool {
-        self.settings.warm_pool.is_some() || self.settings.writes == AsgWrites::DesiredAndBounds
+        let AsgSettings { warm_pool, writes, spot, .. } = &*self.settings;
+        warm_pool.is_some() || spot.is_some() || *writes == AsgWrites::DesiredAndBounds
     }
 
     fn describe(&self) -> String {
@@ -439,9 +309,10 @@ fn victims(group: &Group, units: u32) -> Vec<String> {
     let mut left: Vec<_> = group.members.iter().filter(|member| !member.leaves).collect();
     let (mut chosen, mut weight) = (Vec::new(), 0);
     while weight < units {
-        let crowd = |zone: &str| left.iter().filter(|member| member.zone == zone).count();
+        let crowd = |zone: &str| left.iter().filter(|member| member.pool.zone == zone).count();
         let candidates = left.iter().enumerate().filter(|(_, m)| !m.protected && weight + m.weight <= units);
-        let Some((at, _)) = candidates.max_by_key(|(at, m)| (!m.serves, crowd(&m.zone), std::cmp::Reverse(*at))) else {
+        let Some((at, _)) = candidates.max_by_key(|(at, m)| (!m.serves, crowd(&m.pool.zone), std::cmp::Reverse(*at)))
+        else {
             return Vec::new();
         };
         let victim = left.remove(at);
@@ -461,7 +332,7 @@ fn launches(group: &Group, more: u32) -> Vec<(Option<String>, u32)> {
         zones => zones.iter().cloned().map(Some).collect(),
     };
     let there = |zone: &Option<String>| {
-        let in_zone = group.members.iter().filter(|member| zone.as_ref().is_none_or(|zone| member.zone == *zone));
+        let in_zone = group.members.iter().filter(|member| zone.as_ref().is_none_or(|zone| member.pool.zone == *zone));
         in_zone.filter(|member| !member.leaves).map(|member| member.weight).sum::<u32>()
     };
     let mut filled: Vec<(u32, u32)> = zones.iter().map(|zone| (there(zone), 0)).collect();

@@ -62,7 +62,9 @@ pub fn from_aws_code(code: &str, message: &str, status: u16, failure: Failure) -
         "ScalingActivityInProgress" | "ResourceContention" | "ResourceInUseException" | "ResourceInUse" => {
             ActuateError::Conflict(failure)
         }
-        "ResourceNotFoundException" => ActuateError::NotFound(failure),
+        "ResourceNotFoundException" | "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
+            ActuateError::NotFound(failure)
+        }
         "InvalidParameterException" | "InvalidRequestException" | "InvalidParameterValue" => {
             ActuateError::Invalid(failure)
         }

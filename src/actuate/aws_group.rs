@@ -1,7 +1,10 @@
 //! What of an Auto Scaling group matters here. Rule: capacity is counted in the group's own unit: where instance types have
 //! weights, an instance is as many units as it weighs.
 
-use aws_sdk_autoscaling::types::{AutoScalingGroup, Instance, LifecycleState, WarmPoolConfiguration};
+use aws_sdk_autoscaling::types::{
+    AutoScalingGroup, Instance, LifecycleState, MixedInstancesPolicy, WarmPoolConfiguration,
+};
+use prescale_domain::PoolId;
 
 /// A group as it was described.
 #[derive(Clone, Debug, Default)]
@@ -14,13 +17,17 @@ pub(crate) struct Group {
     /// Names of the processes that are suspended.
     pub(crate) suspended: Vec<String>,
     pub(crate) warm_pool: Option<WarmPoolConfiguration>,
+    /// What it launches, where that is a mix.
+    pub(crate) mixed: Option<MixedInstancesPolicy>,
+    /// It replaces spot instances at a recommendation or a notice by itself.
+    pub(crate) rebalances: bool,
 }
 
 /// An instance of a group that is not in its warm pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) id: String,
-    pub(crate) zone: String,
+    pub(crate) pool: PoolId,
     /// In service and healthy.
     pub(crate) serves: bool,
     /// On its way out.
@@ -33,6 +40,11 @@ impl Group {
     /// Units in service. More than are desired is legal: while an instance is replaced both count.
     pub(crate) fn ready(&self) -> u32 {
         self.members.iter().filter(|member| member.serves).map(|member| member.weight).fold(0, u32::saturating_add)
+    }
+
+    /// Those that start or serve.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.leaves)
     }
 
     /// Whether the group's owner has suspended this process.
@@ -52,6 +64,8 @@ impl From<&AutoScalingGroup> for Group {
             zones: group.availability_zones().to_vec(),
             suspended: suspended.map(str::to_owned).collect(),
             warm_pool: group.warm_pool_configuration().cloned(),
+            mixed: group.mixed_instances_policy().cloned(),
+            rebalances: group.capacity_rebalance().unwrap_or_default(),
         }
     }
 }
@@ -70,7 +84,10 @@ fn member(instance: &Instance) -> Option<Member> {
     let healthy = instance.health_status() == Some("Healthy");
     Some(Member {
         id: instance.instance_id().unwrap_or_default().to_owned(),
-        zone: instance.availability_zone().unwrap_or_default().to_owned(),
+        pool: PoolId {
+            instance_type: instance.instance_type().unwrap_or_default().to_owned(),
+            zone: instance.availability_zone().unwrap_or_default().to_owned(),
+        },
         serves: state == LifecycleState::InService.as_str() && healthy,
         leaves: state.starts_with("Terminat") || state.starts_with("Detach"),
         protected: instance.protected_from_scale_in().unwrap_or_default(),

@@ -36,6 +36,31 @@ fn one() -> u32 {
     1
 }
 
+impl AsgSpotSettings {
+    /// Everything that is wrong with them, as sentences.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.types.is_empty() {
+            faults.push("spot.types is empty".to_owned());
+        }
+        for (at, one) in self.types.iter().enumerate() {
+            if one.name.trim().is_empty() {
+                faults.push(format!("spot.types: number {} has no name", at + 1));
+            }
+            if self.types[..at].iter().any(|other| other.name == one.name) {
+                faults.push(format!("spot.types: `{}` is there twice", one.name));
+            }
+            if !one.usd_hour.is_finite() || one.usd_hour <= 0.0 {
+                faults.push(format!("spot.types: usd_hour {} of `{}` is not a price", one.usd_hour, one.name));
+            }
+            if !(1..=999).contains(&one.weight) {
+                faults.push(format!("spot.types: weight {} of `{}` is not from 1 to 999", one.weight, one.name));
+            }
+        }
+        faults
+    }
+}
+
 /// A target whose capacity is split, as it was seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capacity {

@@ -19,6 +19,8 @@ pub enum AwsResource {
     Group { name: String, region: Option<String> },
     /// A managed node group.
     Nodegroup { cluster: String, name: String, region: Option<String> },
+    /// A queue of SQS.
+    Queue { name: String, region: Option<String> },
 }
 
 impl AwsResource {
@@ -32,6 +34,10 @@ impl AwsResource {
             Self::Nodegroup { cluster, name, region: own } => {
                 let region = own.as_deref().unwrap_or(region);
                 format!("arn:aws:eks:{region}:{account}:nodegroup/{cluster}/{name}/*")
+            }
+            Self::Queue { name, region: own } => {
+                let region = own.as_deref().unwrap_or(region);
+                format!("arn:aws:sqs:{region}:{account}:{name}")
             }
         }
     }
@@ -66,14 +72,18 @@ fn of_group(settings: &AsgSettings) -> Vec<Permission> {
         anywhere("autoscaling:DescribeScalingActivities"),
         anywhere("autoscaling:DescribeInstanceRefreshes"),
     ];
+    if settings.spot.is_some() {
+        // Nothing is launched by Prescale; AWS asks for the third where a policy with a launch template is written.
+        permissions.extend(["ec2:DescribeInstances", "ec2:DescribeSpotPriceHistory", "ec2:RunInstances"].map(anywhere));
+    }
     let mut on_group = Vec::new();
     if settings.writes != AsgWrites::Floor {
         on_group.push("autoscaling:SetDesiredCapacity");
     }
-    if settings.writes != AsgWrites::Desired {
+    if settings.writes != AsgWrites::Desired || settings.spot.is_some() {
         on_group.push("autoscaling:UpdateAutoScalingGroup");
     }
-    if settings.scale_in == AsgScaleIn::Targeted {
+    if settings.scale_in == AsgScaleIn::Targeted || settings.spot.is_some() {
         on_group.push("autoscaling:TerminateInstanceInAutoScalingGroup");
     }
     if settings.scale_out == AsgScaleOut::LaunchInstances {

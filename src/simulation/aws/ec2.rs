@@ -112,12 +112,19 @@ impl World {
 
     fn spot_prices(&self, form: &Form) -> Result<String, Refusal> {
         let (types, only) = (form.list("InstanceType"), form.get("AvailabilityZone"));
+        let filters = form.structures("Filter");
+        let zones: Vec<&str> = filters
+            .iter()
+            .filter(|filter| filter.get("Name") == Some("availability-zone"))
+            .flat_map(|filter| filter.list("Value"))
+            .collect();
         let end = form.moment("EndTime")?.unwrap_or(self.now).min(self.now);
         let start = form.moment("StartTime")?.unwrap_or(self.now).max(self.now - HISTORY).min(end);
         let mut rows: Vec<(Timestamp, &str, &str, f64)> = Vec::new();
         for (index, pool) in self.market.pools().iter().enumerate() {
             let wanted = (types.is_empty() || types.contains(&pool.instance_type.as_str()))
-                && only.is_none_or(|only| only == pool.zone);
+                && only.is_none_or(|only| only == pool.zone)
+                && (zones.is_empty() || zones.contains(&pool.zone.as_str()));
             if wanted {
                 let changes = self.market.price_changes(index, start, end);
                 rows.extend(

@@ -4,6 +4,7 @@ mod eks;
 mod faults;
 mod groups;
 mod laws;
+mod split;
 mod spot;
 mod waits;
 

@@ -30,6 +30,11 @@ impl World {
 
     fn template(&self, form: &Form) -> Result<Template, Refusal> {
         let by_id = form.get("LaunchTemplateId");
+        if by_id.is_some() && form.get("LaunchTemplateName").is_some() {
+            // As users report it (aws/aws-cli#7281): an answer to a describe, which has both, can't be sent back as it is.
+            let message = "Valid requests must contain either launchTemplateId or LaunchTemplateName";
+            return Err(Refusal::validation(message));
+        }
         let known = match (by_id, form.get("LaunchTemplateName")) {
             (Some(id), _) => self.templates.keys().find(|name| template_id(name) == id),
             (None, Some(name)) => self.templates.keys().find(|known| *known == name),
@@ -75,6 +80,11 @@ impl World {
                  satisfy constraint: Member must have value less than or equal to 100"
             )));
         }
+        let spot_pools = distribution.count("SpotInstancePools")?;
+        if spot_pools.is_some() && spot_strategy != "lowest-price" {
+            let message = "SpotInstancePools option is only available with the lowest-price allocation strategy.";
+            return Err(Refusal::validation(message));
+        }
         Ok(Mixed {
             template,
             overrides,
@@ -82,7 +92,7 @@ impl World {
             base: distribution.count("OnDemandBaseCapacity")?.unwrap_or(0),
             percent_above,
             spot_strategy,
-            spot_pools: distribution.count("SpotInstancePools")?,
+            spot_pools,
             spot_max_price: distribution.get("SpotMaxPrice").map(str::to_owned),
         })
     }
