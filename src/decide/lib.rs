@@ -42,7 +42,8 @@
 //!
 //! Beside the decision: [`experiment`] tells which of two policies or models is better, and [`selector`] learns which policy
 //! suits which service. [`spot`] splits the units of a decision into on-demand and spot ones, and says what to do before a spot
-//! unit is lost.
+//! unit is lost. [`DependencyLearner`] learns what a caller's load does to its callees, and [`lift`] lifts their forecasts by it;
+//! [`weights`] and [`nodes`] say what a load balancer and the nodes under pods are to be told.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails"))]
 
@@ -52,6 +53,7 @@ mod breaker;
 mod budget;
 mod cadence;
 mod decision;
+mod dependency;
 mod emergency;
 mod events;
 pub mod experiment;
@@ -62,6 +64,7 @@ mod inputs;
 mod jitter;
 pub mod learn;
 mod memory;
+mod nodes;
 mod outlook;
 mod plan;
 pub mod planner;
@@ -76,6 +79,7 @@ pub mod selector;
 pub mod spot;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod window;
 mod words;
 
@@ -85,13 +89,15 @@ pub use breaker::breaker;
 pub use budget::{BudgetOf, affordable, month_end};
 pub use cadence::{due, turned};
 pub use decision::{decide, decided};
+pub use dependency::{DependencyLearner, DependencySettings, lift};
 pub use emergency::{Emergency, emergency, spike_magnitude, urgent, utilization};
 pub use events::{Effect, effects};
 pub use explain::explain;
 pub use feasibility::{binding_limit, optimization};
-pub use groups::{PodsOnNodes, consumers, weights};
+pub use groups::consumers;
 pub use inputs::Moment;
 pub use jitter::jitter;
+pub use nodes::{NodePlan, NodeSettings, NodeShape, PodDemand, nodes};
 pub use outlook::{OutlookSettings, outlook};
 pub use plan::{Context, Plan};
 pub use recompute::{Difference, recompute};
@@ -99,4 +105,5 @@ pub use refusal::{Refusal, refusal};
 pub use rules::{Around, Rules};
 pub use scale_in::{DrainStep, Victim, busy_units, drain_plan, drain_step, start_is_overdue, victims};
 pub use schedule::{ScheduleFault, Timetable, Upcoming, winner};
+pub use weights::{PoolUnits, PoolWeight, WeightSettings, weights};
 pub use window::{WindowError, forecast_input};

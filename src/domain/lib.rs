@@ -8,6 +8,7 @@ mod cadence;
 mod calendar;
 mod circumstances;
 mod decision;
+mod dependency;
 mod emergency;
 mod event;
 mod fallback;
@@ -38,6 +39,7 @@ pub use circumstances::{Advice, Circumstances, InExperiment, JITTER, RecentLoad,
 pub use decision::{
     Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, ForecastInput, Mode, PolicySettings, Reason,
 };
+pub use dependency::Dependency;
 pub use emergency::{
     EMERGENCY_AIM, EMERGENCY_SCALE_DOWN_AFTER, EMERGENCY_SPIKE, EMERGENCY_UNITS, EMERGENCY_UTILIZATION,
     EMERGENCY_UTILIZATION_HIGH_PERFORMANCE, EMERGENCY_WITHIN, EmergencyMemory, EmergencySettings,
