@@ -333,7 +333,7 @@ pub(super) fn sample() -> Vec<Row> {
 fn bytes_do_not_depend_on_batches_epochs_interleaving_or_restarts() {
     for (window, ..) in [WINDOWS[0], WINDOWS[2], WINDOWS[5]] {
         let plan = plan(&aggregates(window));
-        for partitions in 1..=8 {
+        for partitions in [1, 2, 3, 8] {
             let input = dealt(&sample(), partitions);
             let expected = feed(&plan, &input, &Feeding::plain());
             for (batch, restart_every) in [(1, None), (7, Some(1)), (32, Some(1)), (512, Some(1)), (7, Some(3))] {
