@@ -1,7 +1,9 @@
 //! What AWS must allow for a target. Rule: exactly the calls that the target makes as it is configured; those that AWS can't
 //! hold to a resource name none.
 
-use crate::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, CloudWatchSettings, EksSettings, TargetSettings};
+use crate::{
+    AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, CloudWatchSettings, EksSettings, MetricQuery, TargetSettings,
+};
 
 /// One action of AWS, and what it is needed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,13 @@ impl CloudWatchSettings {
     /// What AWS must allow for metrics to be sent.
     pub fn permissions(&self) -> Vec<Permission> {
         vec![anywhere("cloudwatch:PutMetricData")]
+    }
+}
+
+impl MetricQuery {
+    /// What AWS must allow for a metric to be read.
+    pub fn permission() -> Permission {
+        anywhere("cloudwatch:GetMetricData")
     }
 }
 

@@ -7,27 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use prescale_domain::{Clock, Span, SystemClock, Timestamp};
+use prescale_domain::{Clock, SystemClock, Timestamp};
 use prescale_ingest::history::{InstantQuery, Sample, query_instant};
 use prescale_ingest::kafka::KafkaSink;
 use prescale_telemetry::ingest::PollFailed;
-use serde::Serialize;
 
+use super::polled::{Row, tell};
 use crate::config::{Config, PrometheusSource};
 
 /// How often a wait looks whether the service is stopped.
 const STEP: Duration = Duration::from_millis(100);
-const TIMEOUT: Span = Span::from_secs(10);
-
-/// A row of `schemas/metrics.avsc`.
-#[derive(Serialize)]
-struct Row<'a> {
-    ts: Timestamp,
-    service: &'a str,
-    instance: &'static str,
-    name: &'a str,
-    value: f64,
-}
 
 /// Begins to ask the sources of a configuration; the threads end after `stop`.
 pub(super) fn start(config: &Config, stop: &Arc<AtomicBool>) -> std::io::Result<Vec<JoinHandle<()>>> {
@@ -56,13 +45,13 @@ fn follow(source: &PrometheusSource, sink: &KafkaSink, clock: &dyn Clock, stop: 
         bearer_token: source.bearer_token.clone(),
         service_label: source.service_label.clone(),
     };
-    let mut told = BTreeMap::new();
+    let mut known = BTreeMap::new();
     while !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
         match query_instant(&query, clock.now()) {
             Err(error) => failed(source, &error.to_string()),
             Ok(samples) => {
-                if let Err(error) = tell(source, sink, &fresh(samples, &mut told)) {
+                if let Err(error) = told(source, sink, &fresh(samples, &mut known)) {
                     failed(source, &error);
                 }
             }
@@ -81,14 +70,15 @@ fn fresh(samples: BTreeMap<String, Sample>, told: &mut BTreeMap<String, Timestam
     fresh
 }
 
-fn tell(source: &PrometheusSource, sink: &KafkaSink, samples: &BTreeMap<String, Sample>) -> Result<(), String> {
-    for (labelled, sample) in samples {
-        let service = source.service.as_deref().unwrap_or(labelled);
-        let row = Row { ts: sample.at, service, instance: "prometheus", name: &source.name, value: sample.load };
-        let value = serde_json::to_vec(&row).map_err(|error| error.to_string())?;
-        sink.send(&source.topic, None, Some(service.as_bytes()), &value, &[]).map_err(|error| error.to_string())?;
-    }
-    sink.flush(TIMEOUT).map_err(|error| error.to_string())
+fn told(source: &PrometheusSource, sink: &KafkaSink, samples: &BTreeMap<String, Sample>) -> Result<(), String> {
+    let rows = samples.iter().map(|(labelled, sample)| Row {
+        ts: sample.at,
+        service: source.service.as_deref().unwrap_or(labelled),
+        instance: "prometheus",
+        name: &source.name,
+        value: sample.load,
+    });
+    tell(sink, &source.topic, &rows.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Where loads and metrics come from besides the stream, as configured.
 
+use prescale_actuate::MetricQuery;
 use prescale_domain::{Span, Timestamp};
 use prescale_ingest::history::Columns;
 use schemars::JsonSchema;
@@ -52,6 +53,38 @@ pub(crate) struct PrometheusSource {
     pub(crate) interval: Span,
     #[serde(default = "default_metrics_topic")]
     pub(crate) topic: String,
+}
+
+/// A metric of CloudWatch, asked for at an interval: each datapoint becomes a row of the metrics topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CloudWatchSource {
+    /// What is asked for: `namespace`, `metric`, `dimensions`, `statistic`, `period`.
+    pub(crate) query: MetricQuery,
+    /// What the rows are called.
+    pub(crate) name: String,
+    /// The service of the rows.
+    pub(crate) service: String,
+    #[serde(default)]
+    pub(crate) region: Option<String>,
+    #[serde(default)]
+    pub(crate) endpoint_url: Option<String>,
+    #[serde(default = "default_cloudwatch_interval")]
+    pub(crate) interval: Span,
+    /// A datapoint counts as complete so long after its period: CloudWatch goes on to add to the last ones.
+    #[serde(default = "default_settle")]
+    pub(crate) settle: Span,
+    #[serde(default = "default_metrics_topic")]
+    pub(crate) topic: String,
+}
+
+/// CloudWatch is asked, and paid, by the call.
+fn default_cloudwatch_interval() -> Span {
+    Span::from_secs(60)
+}
+
+fn default_settle() -> Span {
+    Span::from_secs(60)
 }
 
 fn default_interval() -> Span {

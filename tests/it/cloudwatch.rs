@@ -129,3 +129,49 @@ fn a_running_service_tells_what_it_decides() {
     let found = runtime.block_on(cloudwatch(&endpoint, &namespace).get(&[query], from, until)).unwrap();
     assert!(!found[0].is_empty() && found[0].iter().all(|(_, units)| *units == 7.0), "{found:?}");
 }
+
+#[test]
+fn what_cloudwatch_knows_becomes_rows_of_the_metrics_topic() {
+    let (Some(endpoint), Some(kafka)) = (kit::cloudwatch(), kit::kafka()) else { return };
+    let (namespace, topic) = (kit::unique("Metrics"), kit::unique("metrics"));
+    kit::create_topic(&kafka, &topic, 1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = cloudwatch(&endpoint, &namespace);
+    let now = SystemClock.now();
+    let minute = |back: i64| Timestamp::from_millis(now.millis() - now.millis() % 60_000 - back * 60_000);
+    let put = |back: i64, value: f64| {
+        let measure = Measure { name: "Load", service: "queue".to_owned(), at: minute(back), value };
+        runtime.block_on(store.put(&[measure])).unwrap();
+    };
+    put(6, 60.0);
+    put(5, 50.0);
+    // Of a minute that may not be over at CloudWatch.
+    put(0, 7.0);
+    let setup = Setup::new(&kafka, "metrics").with(&format!(
+        "mode = \"observe\"\n[features]\npipelines = [\"{}\"]\nsources = {{ metrics = \"{topic}\" }}\n[[cloudwatch_metrics]]\nname \
+         = \"queue_length\"\nservice = \"checkout\"\ninterval = \"1s\"\nendpoint_url = \"{endpoint}\"\nregion = \
+         \"eu-west-1\"\ntopic = \"{topic}\"\n[cloudwatch_metrics.query]\nnamespace = \"{namespace}\"\nmetric = \
+         \"Load\"\ndimensions = {{ Service = \"queue\", Stage = \"test\" }}\nstatistic = \"Maximum\"\nperiod = \"1m\"\n",
+        kit::root().join("pipelines/metrics.sql").display()
+    ));
+    let setup = setup.service("checkout", 5.0, r#"{ kind = "simulated", fleet = { initial = 2 } }"#);
+    let mut running = kit::Running::start(&["run", "-c", &setup.config()], &setup.path("log"));
+    let rows = || -> Vec<(String, f64)> {
+        let records: Vec<Value> = kit::consume(&kafka, &topic).iter().map(kit::Record::json).collect();
+        let row = |row: &Value| {
+            assert_eq!((&row["service"], &row["name"]), (&"checkout".into(), &"queue_length".into()), "{row}");
+            (row["ts"].as_str().unwrap().to_owned(), row["value"].as_f64().unwrap())
+        };
+        records.iter().map(row).collect()
+    };
+    let told = |count: usize| {
+        kit::wait_for("rows of the metrics topic", Duration::from_secs(60), || (rows().len() >= count).then_some(()));
+    };
+    told(2);
+    put(4, 40.0);
+    told(3);
+    running.signal("-TERM");
+    assert!(running.finish(Duration::from_secs(60)).success(), "{}", running.printed());
+    let expected = [(6, 60.0), (5, 50.0), (4, 40.0)].map(|(back, value)| (minute(back).to_string(), value));
+    assert_eq!(rows(), expected, "each once");
+}
