@@ -98,8 +98,9 @@ impl Rules {
                 .forecast
                 .filter(|_| scale_in.to_zero)
                 .map(|forecast| outlook(forecast, at, around.load, look, &scale_in)),
-            // Whoever has another source of load says it.
+            // Whoever has another source of load says it, and whoever knows who calls the service.
             fallback: None,
+            lifted: Vec::new(),
             experiment: around.experiment,
             partitions: self.partitions,
         }

@@ -6,9 +6,7 @@
 //! 999), by Envoy's `weighted_clusters.clusters[].weight`, and by the `backendRefs[].weight` of a Gateway API route (0 to
 //! 1 000 000; 0 = no new requests).
 
-use prescale_domain::{Span, Timestamp};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use prescale_domain::{PoolWeight, Span, Timestamp};
 
 /// What weights are made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,13 +40,6 @@ pub struct PoolUnits {
     pub leaving: u32,
     /// Units that the pool is to have: what stays beyond that will leave.
     pub desired: u32,
-}
-
-/// A pool and its part of the traffic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PoolWeight {
-    pub pool: String,
-    pub weight: u32,
 }
 
 impl PoolUnits {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActuationReport, BreakerMemory, BreakerSettings, Budget, BudgetSettings, EmergencyMemory, EmergencySettings,
-    EventSettings, FallbackLoad, FleetChange, Freeze, Limited, Limits, Optimization, Outlook, Pause, PlannedChange,
-    ResourceLimits, ScaleInSettings, ScheduledAction, Signals, Span, Throttle, Timestamp,
+    EventSettings, FallbackLoad, FleetChange, Freeze, Lifted, Limited, Limits, Optimization, Outlook, Pause,
+    PlannedChange, ResourceLimits, ScaleInSettings, ScheduledAction, Signals, Span, Throttle, Timestamp,
 };
 
 /// Longest time by which a scale-in is put off so that fleets do not move in lockstep.
@@ -64,6 +64,9 @@ pub struct Circumstances {
     pub fallback: Option<FallbackLoad>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experiment: Option<InExperiment>,
+    /// Callers whose load has lifted its forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lifted: Vec<Lifted>,
     /// Partitions of the topic that its units, members of one consumer group, share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partitions: Option<u32>,

@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Span, Timestamp};
+use crate::{ServiceName, Span, Timestamp};
 
 /// A callee's load as its caller's makes it: `base + daily(t) + ratio × caller(t - lag) + rest(t)`, where the rest fades by
 /// `persistence` each window.
@@ -63,4 +63,13 @@ impl Dependency {
             self.windows
         )
     }
+}
+
+/// A forecast that is higher for what a caller's load does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Lifted {
+    pub caller: ServiceName,
+    /// By how much a quantile rose at most.
+    pub most: f64,
+    pub dependency: Dependency,
 }
