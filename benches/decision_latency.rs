@@ -135,6 +135,7 @@ fn topics(broker: &Broker) -> Result<Topics> {
             decisions: one("decisions")?,
             actuations: one("actuations")?,
             qos: one("qos")?,
+            weights: one("weights")?,
         },
     })
 }
@@ -154,6 +155,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
         services.push(ServiceSettings {
             name: name.clone(),
             covariates: vec![],
+            calls: vec![],
             signal: "requests_per_second".to_owned(),
             signals: Default::default(),
             mode: Mode::Act,
@@ -165,6 +167,7 @@ fn settings(workload: &Workload, topics: &Topics, history: Span, quick: bool) ->
             learn_lead_time: false,
             confident_horizon: None,
             opening_hours: OpeningHours::usual(Zone::UTC),
+            nodes: None,
             target: TargetSettings::Simulated(SimulatedSettings { fleet, allow_replay: true }),
             rules: Rules {
                 criticality: 1.0,

@@ -4,13 +4,16 @@
 mod answers;
 mod calendars;
 mod cloudwatch;
+mod cloudwatch_metrics;
 mod event_log;
 mod event_minutes;
 mod fallbacks;
 pub(crate) mod formats;
 pub(crate) mod histories;
 mod lease;
+mod notices;
 pub(crate) mod pipelines;
+mod polled;
 mod prometheus;
 pub(crate) mod readers;
 mod shadow;
@@ -40,7 +43,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Failure;
-use crate::config::{self, Config, Loaded, ServiceConfig};
+use crate::config::{self, Config, Loaded, NodesConfig, ServiceConfig};
 use event_log::EventTopic;
 use event_minutes::Expansion;
 use lease::Leading;
@@ -150,12 +153,18 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     let calendars = start_calendars(config, &loaded.directory, mode, &stop)?;
     let polls =
         if mode.event_clock { Vec::new() } else { prometheus::start(config, &stop).map_err(Failure::outside)? };
+    let mut asked = Vec::new();
+    if !mode.event_clock {
+        asked.extend(notices::start(config, &shutdown));
+        asked.extend(cloudwatch_metrics::start(config, &shutdown));
+    }
     let calendar = start_event_minutes(config, &files, mode, &stop)?;
     let checkpoints = checkpoints(config, &store).map_err(Failure::outside)?;
     let pipelines = start_pipelines(config, &loaded.directory, files, mode, &checkpoints, &stop, &inbox_sender)?;
     let reader = readers::Readers {
         features: source_settings(&kafka, &topics.features, controller.features_start()),
         events: source_settings(&kafka, &topics.events, controller.events_start()),
+        capacity: has_spot(config).then(|| source_settings(&kafka, &topics.capacity, controller.capacity_start())),
         events_first: mode.event_clock,
         stop: Arc::clone(&stop),
         inbox: inbox_sender,
@@ -177,6 +186,9 @@ pub(crate) async fn run(loaded: Loaded, mode: RunMode) -> Result<RunSummary, Fai
     drop(calendars.map(JoinHandle::join));
     polls.into_iter().for_each(|poll| drop(poll.join()));
     drop(calendar.map(JoinHandle::join));
+    for task in asked {
+        drop(task.await);
+    }
     drop(adapter.await);
     if let Some(told) = told {
         drop(told.await);
@@ -265,6 +277,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             name: ServiceName::new(&service.name),
             signal: service.signal.clone(),
             covariates: service.all_covariates(),
+            calls: service.calls.iter().map(|name| ServiceName::new(name)).collect(),
             signals: service.signals.clone(),
             mode: service_mode,
             policy: service.policy_settings(&config.policy),
@@ -275,6 +288,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             learn_lead_time: lead.learn && service.target.lead_time().is_none(),
             confident_horizon: service.confident_horizon,
             opening_hours: service.opening_hours(zone).unwrap_or_else(|_| OpeningHours::usual(zone)),
+            nodes: service.nodes.as_ref().map(NodesConfig::setup),
             target: service.target.clone(),
             rules: rules(config, service, &timetable),
         });
@@ -303,6 +317,7 @@ pub(crate) fn controller_settings(config: &Config, mode: RunMode) -> Result<Cont
             decisions: config.topics.decisions.clone(),
             actuations: config.topics.actuations.clone(),
             qos: config.topics.qos.clone(),
+            weights: config.topics.weights.clone(),
         },
         snapshot_windows: config.state.snapshot_windows,
     })
@@ -345,6 +360,11 @@ pub(crate) fn build_targets(
             Ok((service.name.clone(), target))
         })
         .collect()
+}
+
+/// Whether units of a target can be taken away.
+fn has_spot(config: &Config) -> bool {
+    config.services.iter().any(|service| service.target.has_spot())
 }
 
 /// Creates the topics that Prescale owns. On the wall clock a broker that is down is waited for by whoever needs it; a

@@ -5,6 +5,7 @@ mod check;
 mod experiment;
 mod lease;
 mod merge;
+mod nodes;
 mod selector;
 mod shape;
 mod size;
@@ -19,9 +20,10 @@ use serde_json::Value as Json;
 pub(crate) use check::refusal;
 pub(crate) use lease::LeaseConfig;
 pub(crate) use merge::Resolved;
+pub(crate) use nodes::NodesConfig;
 pub(crate) use selector::SelectorConfig;
 pub(crate) use shape::{Config, ServiceConfig, State, TableFormat, service};
-pub(crate) use source::{FallbackSource, HistorySource, PrometheusSource};
+pub(crate) use source::{CloudWatchSource, FallbackSource, HistorySource, PrometheusSource};
 
 /// The embedded defaults, the only home of them.
 pub(crate) const DEFAULTS: &str = include_str!("../config/default.toml");

@@ -1,20 +1,21 @@
 //! AWS Auto Scaling groups. Rule: what this tick's look has seen is what is changed, and only what Prescale owns is written:
 //! desired capacity by its own call, bounds and warm pool only where that is configured, with all else as it was described.
 
+use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::config::http::HttpResponse;
 use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
-use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
+use prescale_domain::{Decision, Outcome, TargetState, Timestamp, UnitView};
 use prescale_telemetry::actuate::CloudCall;
 
 use crate::aws::{Account, Connections};
 use crate::aws_error::from_sdk;
-use crate::aws_group::Group;
+use crate::aws_group::{Group, Member};
 use crate::aws_settings::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, WarmPoolSettings};
 use crate::aws_split::SplitState;
-use crate::aws_spot::Capacity;
+use crate::aws_spot::{AsgSpotSettings, Capacity};
 use crate::aws_trouble::Trouble;
 use crate::error::refuse_unless_act;
 use crate::{ActuateError, Actuator, Failure};
@@ -25,6 +26,8 @@ pub struct AwsAsg {
     pub(crate) settings: Arc<AsgSettings>,
     pub(crate) account: Arc<Account>,
     trouble: Arc<Mutex<Trouble>>,
+    /// As last seen, where units are taken away by name.
+    units: Arc<Mutex<Vec<UnitView>>>,
     /// Of a group whose capacity is split.
     pub(crate) held: Arc<Mutex<SplitState>>,
 }
@@ -41,7 +44,13 @@ impl AwsAsg {
             }
             None => Trouble::default(),
         };
-        Self { settings: Arc::new(settings), account, trouble: Arc::new(Mutex::new(trouble)), held: Arc::default() }
+        Self {
+            settings: Arc::new(settings),
+            account,
+            trouble: Arc::new(Mutex::new(trouble)),
+            units: Arc::default(),
+            held: Arc::default(),
+        }
     }
 
     /// Why the group does not get what it wants, in its own words; `None` = it does, or it has not said.
@@ -52,6 +61,27 @@ impl AwsAsg {
     /// What the group is made of, where its capacity is split.
     pub(crate) fn capacity(&self) -> Option<Capacity> {
         self.held().capacity.clone()
+    }
+
+    /// Units as last seen, where they are taken away by name.
+    pub(crate) fn units(&self) -> Vec<UnitView> {
+        self.units.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What speaks for taking a member away, as far as the group tells.
+    fn view(&self, member: &Member, now: Timestamp) -> UnitView {
+        let of_type = |spot: &AsgSpotSettings| {
+            spot.types.iter().find(|one| one.name == member.pool.instance_type).map(|one| one.usd_hour)
+        };
+        UnitView {
+            id: member.id.clone(),
+            started_at: now,
+            in_flight: None,
+            degraded: !member.serves,
+            price_usd_hour: self.settings.spot.as_ref().and_then(of_type).or(self.settings.price_usd_hour),
+            spot_risk: None,
+            protected: member.protected,
+        }
     }
 
     pub(crate) fn held(&self) -> MutexGuard<'_, SplitState> {
@@ -212,7 +242,7 @@ impl AwsAsg {
             return Ok(Group { min: units, desired: group.desired.max(units), ..group.clone() });
         }
         let victims = match self.settings.scale_in {
-            AsgScaleIn::Targeted if units < group.desired => victims(group, group.desired - units),
+            AsgScaleIn::Targeted if units < group.desired => victims(group, group.desired - units, &decision.victims),
             _ => Vec::new(),
         };
         if self.settings.scale_out == AsgScaleOut::LaunchInstances && units > group.desired {
@@ -232,6 +262,10 @@ impl Actuator for AwsAsg {
     async fn observe(&self, now: Timestamp) -> Result<TargetState, ActuateError> {
         let group = self.account.look(&self.settings.group, &self.settings.describe(), now).await?;
         self.follow(&group, now).await;
+        if self.settings.scale_in == AsgScaleIn::Targeted {
+            let units = group.live().map(|member| self.view(member, now)).collect();
+            *self.units.lock().unwrap_or_else(PoisonError::into_inner) = units;
+        }
         let (desired, min) = match self.settings.writes {
             AsgWrites::Floor => (group.min, self.settings.min),
             AsgWrites::Desired => (group.desired, group.min),
@@ -304,15 +338,16 @@ fn prepared(settings: &WarmPoolSettings, decision: &Decision, units: u32, group_
 }
 
 /// Instances that weigh `units` together, or none where there are no such: those that serve nobody first, then those of the
-/// zone that has the most left, so that zones stay even.
-fn victims(group: &Group, units: u32) -> Vec<String> {
+/// zone that has the most left, so that zones stay even, and there the one that comes first in `ranked`.
+fn victims(group: &Group, units: u32, ranked: &[String]) -> Vec<String> {
     let mut left: Vec<_> = group.members.iter().filter(|member| !member.leaves).collect();
     let (mut chosen, mut weight) = (Vec::new(), 0);
     while weight < units {
         let crowd = |zone: &str| left.iter().filter(|member| member.pool.zone == zone).count();
         let candidates = left.iter().enumerate().filter(|(_, m)| !m.protected && weight + m.weight <= units);
-        let Some((at, _)) = candidates.max_by_key(|(at, m)| (!m.serves, crowd(&m.pool.zone), std::cmp::Reverse(*at)))
-        else {
+        let rank =
+            |at: usize, id: &String| Reverse((ranked.iter().position(|other| other == id).unwrap_or(ranked.len()), at));
+        let Some((at, _)) = candidates.max_by_key(|(at, m)| (!m.serves, crowd(&m.pool.zone), rank(*at, &m.id))) else {
             return Vec::new();
         };
         let victim = left.remove(at);
@@ -349,4 +384,33 @@ fn launches(group: &Group, more: u32) -> Vec<(Option<String>, u32)> {
         }
     }
     launches
+}
+
+#[cfg(test)]
+mod tests {
+    use prescale_domain::PoolId;
+
+    use super::*;
+
+    fn member(id: &str, zone: &str, serves: bool, protected: bool) -> Member {
+        Member { id: id.to_owned(), pool: PoolId::new("m5.large", zone), serves, leaves: false, protected, weight: 1 }
+    }
+
+    #[test]
+    fn zones_stay_even_and_in_each_the_worst_goes_first() {
+        let members = vec![
+            member("i-1", "a", true, false),
+            member("i-2", "a", true, false),
+            member("i-3", "a", true, true),
+            member("i-4", "b", true, false),
+            member("i-5", "b", true, false),
+            member("i-6", "b", false, false),
+        ];
+        let group = Group { members, ..Group::default() };
+        let ranked = ["i-3", "i-5", "i-2", "i-1"].map(str::to_owned);
+        // The one that serves nobody; then of the fuller zone the one that is ranked first and not protected; then of either.
+        assert_eq!(victims(&group, 2, &ranked), ["i-6", "i-2"]);
+        assert_eq!(victims(&group, 3, &ranked), ["i-6", "i-2", "i-5"]);
+        assert_eq!(victims(&group, 2, &[]), ["i-6", "i-1"]);
+    }
 }

@@ -71,7 +71,8 @@ pub enum AsgScaleIn {
     /// The group chooses, by its termination policies.
     #[default]
     Group,
-    /// Instances by name: those that serve nobody first, then those of the fullest zone; none that is protected.
+    /// Instances by name: those that serve nobody first, then those of the fullest zone, and there by their score (degraded,
+    /// oldest, most expensive, spot at risk); none that is protected.
     Targeted,
 }
 

@@ -52,6 +52,11 @@ impl AwsAsg {
         group.desired - on_top(&held, group.desired)
     }
 
+    /// Whether the group is to replace units under notice by itself.
+    fn rebalances(&self) -> bool {
+        self.settings.spot.as_ref().is_some_and(|spot| spot.capacity_rebalance)
+    }
+
     /// Makes the group what is planned for `wanted` units, which are within all bounds.
     pub(crate) async fn apply_split(
         &self,
@@ -76,7 +81,10 @@ impl AwsAsg {
         let steps = match decision.split.as_deref() {
             Some(split) => {
                 let pools = self.account.pools.lock().await;
-                steps(&group, described, &pools.spot, split, (wanted, least, most), remembered)
+                // What is planned with is that somebody heeds notices: here it is said who does.
+                let mut split = split.clone();
+                split.plan.aws.capacity_rebalance &= self.rebalances();
+                steps(&group, described, &pools.spot, &split, (wanted, least, most), remembered)
             }
             // Without a plan what is on top stays there.
             None => {

@@ -17,6 +17,11 @@ pub struct AsgSpotSettings {
     /// How much may be spot, and at which risk.
     #[serde(default)]
     pub plan: SpotSettings,
+    /// Whether the group replaces units under notice by itself (AWS's capacity rebalancing), for where notices don't reach
+    /// Prescale: on the last notice it ends the unit at once and then launches another, while Prescale lets it serve until
+    /// that one does.
+    #[serde(default)]
+    pub capacity_rebalance: bool,
 }
 
 /// An instance type and what one of it costs on demand.
@@ -57,8 +62,32 @@ impl AsgSpotSettings {
                 faults.push(format!("spot.types: weight {} of `{}` is not from 1 to 999", one.weight, one.name));
             }
         }
+        faults.extend(plan_faults(&self.plan));
         faults
     }
+}
+
+fn plan_faults(plan: &SpotSettings) -> Vec<String> {
+    let mut faults = Vec::new();
+    let shares = [
+        ("risk", Some(plan.risk)),
+        ("pool_share_max", Some(plan.pool_share_max)),
+        ("zone_share_max", Some(plan.zone_share_max)),
+        ("step_share", Some(plan.step_share)),
+        ("noticed", Some(plan.noticed)),
+        ("hysteresis", Some(plan.hysteresis)),
+        ("wish.max_share", plan.wish.max_share),
+        ("wish.discount", plan.wish.discount),
+    ];
+    for (name, share) in shares {
+        if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
+            faults.push(format!("spot.plan.{name} {share} is not a share from 0 to 1"));
+        }
+    }
+    if !(plan.criticality.is_finite() && plan.criticality > 0.0) {
+        faults.push(format!("spot.plan.criticality {} is not above 0", plan.criticality));
+    }
+    faults
 }
 
 /// A target whose capacity is split, as it was seen.
@@ -73,4 +102,30 @@ pub struct Capacity {
     pub prices: Vec<(PoolId, f64)>,
     /// Spot units that were asked for are refused: the last launch failed for want of capacity.
     pub refused: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let kind = |name: &str, usd_hour| InstanceTypeSettings { name: name.to_owned(), usd_hour, weight: 1 };
+        let plan = SpotSettings { risk: 1.5, criticality: 0.0, ..SpotSettings::default() };
+        let settings = AsgSpotSettings {
+            types: vec![kind("m5.large", 0.1), kind("m5.large", -1.0)],
+            commitments: Vec::new(),
+            plan,
+            capacity_rebalance: false,
+        };
+        let expected = [
+            "spot.types: `m5.large` is there twice",
+            "spot.types: usd_hour -1 of `m5.large` is not a price",
+            "spot.plan.risk 1.5 is not a share from 0 to 1",
+            "spot.plan.criticality 0 is not above 0",
+        ];
+        assert_eq!(settings.faults(), expected);
+        let sound = AsgSpotSettings { types: vec![kind("m5.large", 0.1)], plan: SpotSettings::default(), ..settings };
+        assert_eq!(sound.faults(), Vec::<String>::new());
+    }
 }

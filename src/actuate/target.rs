@@ -1,7 +1,7 @@
 //! The registry of targets. Rule: closed; a new kind is one file, a variant in each enum and a line in [`each`], and the
 //! compiler names the rest.
 
-use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
+use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp, UnitView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,14 @@ impl TargetSettings {
         self.bounds().allow_replay
     }
 
+    /// Whether its capacity is split over on-demand and spot units.
+    pub fn has_spot(&self) -> bool {
+        match self {
+            Self::AwsAsg(settings) => settings.spot.is_some(),
+            _ => false,
+        }
+    }
+
     /// The simulated fleet, where it is one.
     pub fn simulated(&self) -> Option<&SimulatedSettings> {
         match self {
@@ -168,6 +176,14 @@ impl Target {
         match self {
             Self::AwsAsg(target) => target.capacity(),
             _ => None,
+        }
+    }
+
+    /// Units of a target that takes them away by name, as last observed: since when they are there it does not know.
+    pub fn units(&self) -> Vec<UnitView> {
+        match self {
+            Self::AwsAsg(target) => target.units(),
+            _ => Vec::new(),
         }
     }
 

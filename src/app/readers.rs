@@ -16,6 +16,8 @@ const WAIT: Span = Span::from_millis(100);
 pub(crate) struct Readers {
     pub(crate) features: KafkaSourceSettings,
     pub(crate) events: KafkaSourceSettings,
+    /// `None` = no target has units that can be taken away.
+    pub(crate) capacity: Option<KafkaSourceSettings>,
     /// A replay knows all events of the topic before its first window; a live run takes them as they come.
     pub(crate) events_first: bool,
     pub(crate) stop: Arc<AtomicBool>,
@@ -30,7 +32,7 @@ pub(crate) struct Started {
 impl Readers {
     /// Starts the threads; they end with `stop`, with the loop, or with a failure that the loop is told.
     pub(crate) fn start(self) -> Started {
-        let Self { features, events, events_first, stop, inbox } = self;
+        let Self { features, events, capacity, events_first, stop, inbox } = self;
         let mut threads = Vec::new();
         if events_first {
             let work = move || {
@@ -41,9 +43,12 @@ impl Readers {
             };
             threads.extend(thread::Builder::new().name("features".into()).spawn(work));
         } else {
-            for (name, settings, wrap) in
-                [("events", events, Event::Calendar as fn(Polled) -> Event), ("features", features, Event::Features)]
-            {
+            let mut all = vec![
+                ("events", events, Event::Calendar as fn(Polled) -> Event),
+                ("features", features, Event::Features),
+            ];
+            all.extend(capacity.map(|settings| ("capacity", settings, Event::Capacity as fn(Polled) -> Event)));
+            for (name, settings, wrap) in all {
                 let (stop, inbox) = (Arc::clone(&stop), inbox.clone());
                 let work = move || {
                     read(settings, &stop, &inbox, wrap);

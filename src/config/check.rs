@@ -9,7 +9,7 @@ use prescale_features::Covariate;
 use prescale_ingest::feed;
 
 use super::shape::Delivery;
-use super::{Config, FallbackSource, Fault, HistorySource, PrometheusSource, ServiceConfig};
+use super::{CloudWatchSource, Config, FallbackSource, Fault, HistorySource, PrometheusSource, ServiceConfig};
 
 /// Covariates of one service: each costs memory and time.
 const COVARIATES_MAX: usize = 16;
@@ -82,6 +82,16 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
     for (key, wrong) in config.adapter.faults() {
         fault(format!("adapter.{key}"), wrong);
     }
+    for (number, source) in config.cloudwatch_metrics.iter().enumerate() {
+        for wrong in cloudwatch_faults(source) {
+            fault(format!("cloudwatch_metrics[{number}]"), wrong);
+        }
+    }
+    for (number, queue) in config.notices.iter().enumerate() {
+        for wrong in queue.faults() {
+            fault(format!("notices[{number}]"), wrong);
+        }
+    }
     for (number, source) in config.prometheus.iter().enumerate() {
         for wrong in prometheus_faults(source) {
             fault(format!("prometheus[{number}]"), wrong);
@@ -149,6 +159,16 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         for (key, text) in service_faults(service, config) {
             fault(path(key), text);
         }
+        for text in service.nodes.iter().flat_map(|nodes| nodes.faults(service, config)) {
+            fault(path("nodes"), text);
+        }
+        for (place, called) in service.calls.iter().enumerate() {
+            if *called == service.name {
+                fault(path(&format!("calls[{place}]")), format!("`{called}` is the service itself"));
+            } else if !known.contains(called.as_str()) {
+                fault(path(&format!("calls[{place}]")), format!("`{called}` is no service of this configuration"));
+            }
+        }
         for (place, text) in covariate_faults(service, config) {
             fault(path(&format!("covariates{place}")), text);
         }
@@ -204,6 +224,31 @@ fn prometheus_faults(source: &PrometheusSource) -> Vec<String> {
     }
     if source.interval < Span::from_secs(1) {
         faults.push(format!("interval {} is shorter than 1s", source.interval));
+    }
+    faults
+}
+
+fn cloudwatch_faults(source: &CloudWatchSource) -> Vec<String> {
+    let mut faults = Vec::new();
+    let query = &source.query;
+    let named = [
+        ("name", &source.name),
+        ("service", &source.service),
+        ("query.namespace", &query.namespace),
+        ("query.metric", &query.metric),
+        ("query.statistic", &query.statistic),
+    ];
+    let empty = named.into_iter().filter(|(_, text)| text.trim().is_empty());
+    faults.extend(empty.map(|(key, _)| format!("{key} is empty")));
+    let minute = Span::from_minutes(1);
+    if query.period < minute || query.period.millis() % minute.millis() != 0 {
+        faults.push(format!("query.period {} is not a whole number of minutes", query.period));
+    }
+    if source.interval < Span::from_secs(1) {
+        faults.push(format!("interval {} is shorter than 1s", source.interval));
+    }
+    if source.settle < Span::ZERO {
+        faults.push(format!("settle {} is below 0s", source.settle));
     }
     faults
 }

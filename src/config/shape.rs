@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_actuate::{CloudWatchSettings, TargetSettings};
+use prescale_actuate::{CloudWatchSettings, SpotQueueSettings, TargetSettings};
 use prescale_adapter::AdapterSettings;
 use prescale_decide::{ScheduleFault, Timetable};
 use prescale_domain::{
@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::experiment::ExperimentConfig;
 use super::lease::LeaseConfig;
+use super::nodes::NodesConfig;
 use super::selector::SelectorConfig;
 use super::size::ByteSize;
-use super::source::{FallbackSource, HistorySource, PrometheusSource};
+use super::source::{CloudWatchSource, FallbackSource, HistorySource, PrometheusSource};
 
 /// The configuration file of Prescale.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,12 @@ pub(crate) struct Config {
     /// Queries whose results become rows of the metrics topic.
     #[serde(default)]
     pub(crate) prometheus: Vec<PrometheusSource>,
+    /// Metrics of CloudWatch that become rows of the metrics topic.
+    #[serde(default)]
+    pub(crate) cloudwatch_metrics: Vec<CloudWatchSource>,
+    /// Queues with the notices of spot units, which become records of the capacity topic.
+    #[serde(default)]
+    pub(crate) notices: Vec<SpotQueueSettings>,
     /// What was forecast and decided, for those who look at CloudWatch; without it nothing goes there.
     #[serde(default)]
     pub(crate) cloudwatch: Option<CloudWatchSettings>,
@@ -94,6 +101,8 @@ pub(crate) struct Topics {
     pub(crate) decisions: String,
     pub(crate) actuations: String,
     pub(crate) qos: String,
+    pub(crate) capacity: String,
+    pub(crate) weights: String,
     pub(crate) dead_letters: String,
     pub(crate) epochs: String,
     pub(crate) partitions: i32,
@@ -101,9 +110,10 @@ pub(crate) struct Topics {
 
 impl Topics {
     /// Those of records: all but `epochs`, which is compacted, and `event_minutes`; they are made by who writes them.
-    pub(crate) fn of_records(&self) -> [&str; 7] {
-        let Self { features, events, forecasts, decisions, actuations, qos, dead_letters, .. } = self;
-        [features, events, forecasts, decisions, actuations, qos, dead_letters].map(String::as_str)
+    pub(crate) fn of_records(&self) -> [&str; 9] {
+        let Self { features, events, forecasts, decisions, actuations, qos, capacity, weights, dead_letters, .. } =
+            self;
+        [features, events, forecasts, decisions, actuations, qos, capacity, weights, dead_letters].map(String::as_str)
     }
 }
 
@@ -290,6 +300,9 @@ pub(crate) struct ServiceConfig {
     /// other services as `service:NAME`, and `standard` for the usual columns, as far as they are measured.
     #[serde(default)]
     pub(crate) covariates: Vec<String>,
+    /// Services that it calls: what its load does to theirs is learnt, and lifts their forecasts.
+    #[serde(default)]
+    pub(crate) calls: Vec<String>,
     /// Columns of the features that tell what happens around it.
     #[serde(default)]
     pub(crate) signals: SignalColumns,
@@ -333,6 +346,9 @@ pub(crate) struct ServiceConfig {
     /// Where its load can be asked for while the stream is silent.
     #[serde(default)]
     pub(crate) fallback: Option<FallbackSource>,
+    /// Where it is the nodes under the pods of other services: its load is made of theirs. `unit_capacity` is 1.
+    #[serde(default)]
+    pub(crate) nodes: Option<NodesConfig>,
     pub(crate) target: TargetSettings,
 }
 
@@ -537,6 +553,7 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         name: name.to_owned(),
         signal: default_signal(),
         covariates: Vec::new(),
+        calls: Vec::new(),
         signals: SignalColumns::default(),
         unit_capacity,
         mode: None,
@@ -553,6 +570,7 @@ pub(crate) fn service(name: &str, unit_capacity: f64, target: TargetSettings) ->
         business_hours: None,
         history: None,
         fallback: None,
+        nodes: None,
         target,
     }
 }

@@ -22,9 +22,17 @@ impl Controller {
         // What is known of the open window is newer than the last closed one.
         let load = state.early.map(|early| early.load).or(state.load);
         let load_window_end = state.early.map(|early| early.end).or(state.load_window_end);
+        let (load, load_window_end) = match &service.nodes {
+            Some(_) => (self.load_of_pods(service, now), self.state.window_end),
+            None => (load, load_window_end),
+        };
         let (mut policy, experiment) = self.policy(service, now);
         if let Some(capacity) = learnt(&self.state.units, service) {
             policy.to_mut().unit_capacity = capacity;
+        }
+        if service.nodes.is_some() {
+            // What is free on nodes is free in the plan of their pods.
+            policy.to_mut().reactive_utilization = 1.0;
         }
         let is_heeded = service.rules.settings.events.cost_usd_hour.is_some();
         let price = service.rules.price_usd_hour.filter(|_| is_heeded);
@@ -47,6 +55,13 @@ impl Controller {
         };
         let fallback = self.fallbacks.of(&service.name);
         let mut circumstances = Circumstances { fallback, ..service.rules.circumstances(&service.name, now, around) };
+        if service.nodes.is_some() {
+            // Full nodes are no emergency; one of the pods asks for more pods, and those for nodes.
+            circumstances.emergency = None;
+        }
+        if forecast.is_ok() {
+            circumstances.lifted = self.lifted.get(&service.name).cloned().unwrap_or_default();
+        }
         circumstances.limits = circumstances.limits.map(|limits| fleet.seen(limits));
         // A target that knows how long its units take is not watched.
         let lead = if service.learn_lead_time { state.lead.learnt() } else { None };

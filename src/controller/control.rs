@@ -8,7 +8,7 @@ use std::time::Duration;
 use prescale_actuate::{ActuateError, Target, TenureWatch};
 use prescale_decide::{due, turned};
 use prescale_domain::{
-    Actuation, CalendarEvent, Clock, LastTurns, QuantileForecast, Series, ServiceName, Span, Timestamp,
+    Actuation, CalendarEvent, Clock, LastTurns, Lifted, QuantileForecast, Series, ServiceName, Span, Timestamp,
 };
 use prescale_features::{Closed, EventBook, FeatureStore, HistorySettings};
 use prescale_forecast::online::{Online, TrainingResult};
@@ -44,6 +44,8 @@ pub enum Event {
     Features(Polled),
     /// A poll of the `events` topic.
     Calendar(Polled),
+    /// A poll of the `capacity` topic (wall clock only).
+    Capacity(Polled),
     /// The decision interval has passed (wall clock only).
     Tick,
     /// A training has ended (wall clock only; on the event clock the loop waits for it at its time).
@@ -105,6 +107,9 @@ pub struct Controller {
     pub(crate) fallbacks: Fallbacks,
     pub(crate) state: Snapshot,
     pub(crate) forecasts: BTreeMap<ServiceName, Result<Arc<QuantileForecast>, String>>,
+    /// By whom they were lifted; and those that are just being made.
+    pub(crate) lifted: BTreeMap<ServiceName, Vec<Lifted>>,
+    pub(crate) lifting: Vec<ServiceName>,
     pub(crate) partitions: Vec<i32>,
     pub(crate) at_end: bool,
     pipelines_done: bool,
@@ -186,6 +191,8 @@ impl Controller {
             fallbacks: Fallbacks::default(),
             state,
             forecasts: BTreeMap::new(),
+            lifted: BTreeMap::new(),
+            lifting: Vec::new(),
             partitions: Vec::new(),
             at_end: false,
             pipelines_done: false,
@@ -231,6 +238,11 @@ impl Controller {
         starts(&self.state.events_offsets)
     }
 
+    /// Where to read the capacity topic from.
+    pub fn capacity_start(&self) -> Vec<PartitionStart> {
+        starts(&self.state.capacity_offsets)
+    }
+
     /// What readers hold of this loop.
     pub fn handle(&self) -> Handle {
         let pause = (self.settings.clock == ClockMode::Wall).then(|| self.switch.clone());
@@ -255,6 +267,7 @@ impl Controller {
             match event {
                 Event::Features(polled) => self.take_features(polled).await?,
                 Event::Calendar(polled) => self.take_calendar(polled),
+                Event::Capacity(polled) => self.take_capacity(polled).await?,
                 Event::Tick => self.tick().await?,
                 Event::Trained(result) => self.take_training(self.clock.now(), result),
                 Event::Models(news) => self.take_models(self.clock.now(), news),
@@ -376,6 +389,7 @@ impl Controller {
             let events = self.online.observe(&service.name, window.start, closed.load());
             self.record_model_events(now, events);
         }
+        self.learn_dependencies(window.start);
         self.watch_units(window, now);
         self.select_policies(window.start, now);
         self.judge(end);

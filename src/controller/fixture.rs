@@ -71,6 +71,8 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         name: web(),
         signal: "requests_per_second".to_owned(),
         covariates: vec![],
+        calls: vec![],
+        nodes: None,
         signals: SignalColumns::default(),
         mode: Mode::Recommend,
         policy,
@@ -111,7 +113,13 @@ pub(crate) fn settings(clock: ClockMode) -> ControllerSettings {
         selector: None,
         // A training would only cost time here.
         online: OnlineSettings { min_history: Span::from_minutes(60 * DAY), ..OnlineSettings::default() },
-        topics: OutTopics { forecasts: topic("f"), decisions: topic("d"), actuations: topic("a"), qos: topic("q") },
+        topics: OutTopics {
+            forecasts: topic("f"),
+            decisions: topic("d"),
+            actuations: topic("a"),
+            qos: topic("q"),
+            weights: topic("w"),
+        },
         snapshot_windows: 1,
     }
 }

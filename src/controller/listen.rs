@@ -56,7 +56,7 @@ fn told_at(batch: &RawBatch, index: usize, now: Timestamp) -> Timestamp {
     millis.map_or(now, Timestamp::from_millis)
 }
 
-fn bad_record(batch: &RawBatch, index: usize, error: &str) {
+pub(crate) fn bad_record(batch: &RawBatch, index: usize, error: &str) {
     let (topic, partition, offset) = (batch.topic.to_string(), batch.partition, batch.offsets[index]);
     happenings::BadRecord { topic, partition, offset, error: error.to_owned() }.emit();
 }

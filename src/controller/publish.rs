@@ -1,6 +1,6 @@
 //! Results on their topics. Rule: keyed by service, in order; what can't be published now is in the store and is said.
 
-use prescale_domain::{Actuation, QosAdvice, QuantileForecast, ServiceName, Span};
+use prescale_domain::{Actuation, LoadWeights, QosAdvice, QuantileForecast, ServiceName, Span};
 use prescale_ingest::kafka::KafkaSink;
 use serde::Serialize;
 
@@ -38,6 +38,11 @@ impl Publisher {
     pub(crate) fn advice(&mut self, advice: &QosAdvice) {
         let topic = self.topics.qos.clone();
         self.send_json(&topic, advice.service.as_str(), advice);
+    }
+
+    pub(crate) fn weights(&mut self, weights: &LoadWeights) {
+        let topic = self.topics.weights.clone();
+        self.send_json(&topic, weights.service.as_str(), weights);
     }
 
     /// Waits until all that was sent has arrived.

@@ -19,14 +19,23 @@ impl Controller {
         let known: Vec<ServiceSettings> = match self.settings.clock {
             ClockMode::Wall => services,
             // On the event clock there is nothing to say of a service before its first window.
-            ClockMode::Event => services.into_iter().filter(|s| self.state.services.contains_key(&s.name)).collect(),
+            ClockMode::Event => {
+                let has_window = |name: &ServiceName| self.state.services.contains_key(name);
+                let is_known = |s: &ServiceSettings| match &s.nodes {
+                    Some(nodes) => nodes.pods_of.iter().all(has_window),
+                    None => has_window(&s.name),
+                };
+                services.into_iter().filter(is_known).collect()
+            }
         };
         self.observe_targets(&known, now).await;
         self.keep_books(&known, now);
         let mut decisions = Vec::with_capacity(known.len());
         let fleet = self.fleet(&known, now);
         for service in &known {
-            let decision = self.decide_one(service, now, &fleet);
+            let mut decision = self.decide_one(service, now, &fleet);
+            decision.split = self.split(service, &decision).map(Box::new);
+            decision.victims = self.victims(service, &decision);
             let recorded = decision_bytes(&decision);
             self.publisher.decision(&decision.service, &recorded);
             self.unwritten.push(decision_write(&decision, recorded));
@@ -41,6 +50,9 @@ impl Controller {
             if let Some(advice) = state.heard.advise(&decision).filter(|_| service.mode != Mode::Observe) {
                 self.publisher.advice(&advice);
             }
+            if let Some(weights) = self.weigh(service, &decision).filter(|_| service.mode != Mode::Observe) {
+                self.publisher.weights(&weights);
+            }
             if let Some(target) = decision.inputs.target.filter(|_| service.mode == Mode::Act) {
                 let changed = target.desired != decision.desired;
                 self.state.services.entry(service.name.clone()).or_default().asked += u64::from(changed);
@@ -48,6 +60,7 @@ impl Controller {
             }
             decisions.push((service.clone(), decision));
         }
+        self.state.told.clear();
         self.act(&decisions, now).await?;
         for (service, decision) in decisions {
             let target = self.state.services.get(&service.name).and_then(|state| state.target);
@@ -65,6 +78,15 @@ impl Controller {
         if let Some(made) = self.forecasts.get(service) {
             return made.clone();
         }
+        let nodes = self.settings.services.iter().find(|s| s.name == *service).and_then(|s| s.nodes.clone());
+        if let Some(setup) = nodes {
+            let made = self.forecast_of_pods(service, &setup, now).map(Arc::new);
+            if let Ok(forecast) = &made {
+                self.publisher.forecast(forecast);
+            }
+            self.forecasts.insert(service.clone(), made.clone());
+            return made;
+        }
         let known = self.events.known(now);
         let online = &mut self.online;
         let mut look = |features: &FeatureStore, series: &Series| {
@@ -78,8 +100,10 @@ impl Controller {
             None => Err("no-history".to_owned()),
             Some(Err(missing)) => Err(missing.reason),
             Some(Ok(forecast)) => {
+                let (forecast, by) = self.lifted(Arc::new(forecast), now);
+                self.lifted.insert(service.clone(), by);
                 self.publisher.forecast(&forecast);
-                Ok(Arc::new(forecast))
+                Ok(forecast)
             }
         };
         self.forecasts.insert(service.clone(), made.clone());

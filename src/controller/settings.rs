@@ -8,6 +8,7 @@ use prescale_domain::{
 use prescale_forecast::online::OnlineSettings;
 
 use crate::experiments::ExperimentSetup;
+use crate::nodes::NodesSetup;
 use crate::select::SelectorSetup;
 
 /// Whose time it is.
@@ -61,6 +62,8 @@ pub struct ServiceSettings {
     pub signal: String,
     /// What models may look at beside it: feature columns, and loads of other services as `service:NAME`.
     pub covariates: Vec<String>,
+    /// Services that it calls.
+    pub calls: Vec<ServiceName>,
     /// Columns that tell what happens around it.
     pub signals: SignalColumns,
     pub mode: Mode,
@@ -78,6 +81,8 @@ pub struct ServiceSettings {
     pub confident_horizon: Option<Span>,
     /// When its users are at work, and in whose zone the patterns of its load are told.
     pub opening_hours: OpeningHours,
+    /// Where it is the nodes under the pods of others.
+    pub nodes: Option<NodesSetup>,
     pub target: TargetSettings,
     /// The rules around the planner.
     pub rules: Rules,
@@ -90,4 +95,5 @@ pub struct OutTopics {
     pub decisions: String,
     pub actuations: String,
     pub qos: String,
+    pub weights: String,
 }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use prescale_decide::DependencyLearner;
 use prescale_decide::experiment::Experiment;
 use prescale_decide::learn::lead::LeadLearner;
 use prescale_decide::selector::Choice;
-use prescale_domain::{ActuationReport, DecisionMemory, ServiceName, TargetState, Timestamp};
+use prescale_decide::spot::SpotKeeper;
+use prescale_domain::{
+    ActuationReport, CapacityRecord, DecisionMemory, PoolWeight, ServiceName, TargetState, Timestamp,
+};
 use prescale_store::{Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
@@ -28,11 +32,19 @@ pub(crate) struct Snapshot {
     /// Next offset to read of each partition of the features topic.
     pub(crate) features_offsets: BTreeMap<i32, i64>,
     pub(crate) events_offsets: BTreeMap<i32, i64>,
+    #[serde(default)]
+    pub(crate) capacity_offsets: BTreeMap<i32, i64>,
+    /// What the capacity topic has told since the last decisions.
+    #[serde(default)]
+    pub(crate) told: Vec<CapacityRecord>,
     pub(crate) services: BTreeMap<ServiceName, ServiceState>,
     /// End of the last closed window.
     pub(crate) window_end: Option<Timestamp>,
     #[serde(default)]
     pub(crate) experiments: Vec<Experiment>,
+    /// What callers' loads do to those they call, by callee and caller.
+    #[serde(default)]
+    pub(crate) dependencies: BTreeMap<ServiceName, BTreeMap<ServiceName, DependencyLearner>>,
     /// What the fleet has changed of late.
     #[serde(default)]
     pub(crate) changes: ChangeBook,
@@ -72,6 +84,17 @@ pub(crate) struct ServiceState {
     /// How long its units took so far.
     #[serde(default)]
     pub(crate) lead: LeadLearner,
+    /// How its wish is split, where its target has spot units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) split: Option<Box<SpotKeeper>>,
+    /// Since when the units of a target that takes them away by name are there, as far as it was seen.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) units_since: BTreeMap<String, Timestamp>,
+    /// Since when the units of such a target serve, and what part of the traffic its pools have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) ready_since: BTreeMap<String, Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) weights: Vec<PoolWeight>,
     /// Changes that were asked for since the last window.
     #[serde(default)]
     pub(crate) asked: u64,

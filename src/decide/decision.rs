@@ -37,6 +37,7 @@ pub fn decided(inputs: DecisionInputs) -> Decision {
         alternatives,
         memory,
         reasons: plan.reasons,
+        victims: Vec::new(),
         split: None,
         inputs,
     }

@@ -2,6 +2,7 @@
 
 use prescale_domain::{Alternative, Decision, DecisionKind, FallbackLoad, ForecastInput, Mode};
 
+use crate::explain_split;
 use crate::words::{number, units};
 
 /// The decision as text of several lines, for people.
@@ -20,6 +21,10 @@ pub fn explain(decision: &Decision) -> String {
         line(format!("  elsewhere {}", elsewhere(told)));
     }
     line(format!("  forecast  {}", forecast(decision)));
+    for lifted in &inputs.circumstances.lifted {
+        let said = lifted.dependency.sentence(lifted.caller.as_str(), decision.service.as_str());
+        line(format!("  lifted    by {} at most: {said}", number(lifted.most)));
+    }
     let lead = inputs.lead_time;
     line(format!(
         "  lead time {} = data age {} + decision interval {} + provisioning {} + warm-up {}",
@@ -39,6 +44,9 @@ pub fn explain(decision: &Decision) -> String {
     }
     if !decision.binding.is_empty() {
         line(format!("  binding   {}", decision.binding));
+    }
+    for (number, text) in decision.split.iter().flat_map(|split| explain_split::lines(split)).enumerate() {
+        line(format!("  {:<9} {text}", if number == 0 { "split" } else { "" }));
     }
     if !decision.alternatives.is_empty() {
         line("  weighed".to_owned());

@@ -1,5 +1,5 @@
 //! Whether a recorded decision is what its recorded inputs give. Rule: compared byte for byte; the split of a wish has inputs
-//! of its own.
+//! of its own, and which units go is what was seen of them.
 
 use prescale_domain::{Decision, SpotSplit};
 use thiserror::Error;
@@ -21,7 +21,10 @@ pub struct Difference {
 pub fn recompute(decision: &Decision) -> Result<(), Difference> {
     let again = |split: &SpotSplit| Box::new(SpotSplit { plan: spot::plan(&split.inputs), ..split.clone() });
     let split = decision.split.as_deref().map(again);
-    let (recorded, recomputed) = (to_json(decision), to_json(&Decision { split, ..decide(&decision.inputs) }));
+    let (recorded, recomputed) = (
+        to_json(decision),
+        to_json(&Decision { split, victims: decision.victims.clone(), ..decide(&decision.inputs) }),
+    );
     let Some(first) = first_difference(recorded.as_bytes(), recomputed.as_bytes()) else {
         return Ok(());
     };

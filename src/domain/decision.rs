@@ -171,6 +171,9 @@ pub struct Decision {
     pub alternatives: Vec<Alternative>,
     /// What the rules remember after this decision.
     pub memory: DecisionMemory,
+    /// Units that speak most for being taken away, those first, where units go and the target tells them apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub victims: Vec<String>,
     /// How `desired` is split over on-demand and spot units, of a target that has both. A function of its own inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Box<SpotSplit>>,

@@ -31,6 +31,7 @@ mod spot;
 mod spot_plan;
 mod target;
 mod time;
+mod weights;
 mod zone;
 
 pub use cadence::{CadenceSettings, Due, FAST_LOOP, LastTurns, NORMAL_LOOP, SLOW_LOOP};
@@ -39,7 +40,7 @@ pub use circumstances::{Advice, Circumstances, InExperiment, JITTER, RecentLoad,
 pub use decision::{
     Decision, DecisionId, DecisionInputs, DecisionKind, DecisionMemory, ForecastInput, Mode, PolicySettings, Reason,
 };
-pub use dependency::Dependency;
+pub use dependency::{Dependency, Lifted};
 pub use emergency::{
     EMERGENCY_AIM, EMERGENCY_SCALE_DOWN_AFTER, EMERGENCY_SPIKE, EMERGENCY_UNITS, EMERGENCY_UTILIZATION,
     EMERGENCY_UTILIZATION_HIGH_PERFORMANCE, EMERGENCY_WITHIN, EmergencyMemory, EmergencySettings,
@@ -89,4 +90,5 @@ pub use spot_plan::{
 };
 pub use target::{LeadTime, TargetState};
 pub use time::{Clock, Span, SpanError, SystemClock, TimeError, Timestamp};
+pub use weights::{LoadWeights, PoolWeight};
 pub use zone::{HoursError, LocalTime, OpeningHours, Weekday, Zone, ZoneError};

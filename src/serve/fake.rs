@@ -422,6 +422,7 @@ impl Made {
                 .collect(),
             binding: String::new(),
             alternatives: Vec::new(),
+            victims: Vec::new(),
             split: None,
             memory: inputs.memory.clone(),
             inputs,

@@ -6,7 +6,9 @@ mod avro;
 #[cfg(test)]
 mod tests;
 
-use prescale_domain::{Actuation, CalendarEvent, Decision, Progress, QosAdvice, QuantileForecast};
+use prescale_domain::{
+    Actuation, CalendarEvent, CapacityRecord, Decision, LoadWeights, Progress, QosAdvice, QuantileForecast,
+};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -43,9 +45,11 @@ pub(crate) const BODIES: &[(&str, Add)] = &[
 pub fn json_schemas() -> Vec<(String, Value)> {
     let mut schemas = vec![
         ("actuation".to_owned(), record::<Actuation>("A record of the actuations topic")),
+        ("capacity".to_owned(), record::<CapacityRecord>("A record of the capacity topic")),
         ("decision".to_owned(), record::<Decision>("A record of the decisions topic")),
         ("event".to_owned(), record::<CalendarEvent>("A record of the events topic; a tombstone deletes")),
         ("features".to_owned(), features()),
+        ("weights".to_owned(), record::<LoadWeights>("A record of the weights topic")),
         ("qos".to_owned(), record::<QosAdvice>("A record of the qos topic")),
         ("forecast".to_owned(), record::<QuantileForecast>("A record of the forecasts topic")),
     ];

@@ -43,6 +43,7 @@ mod selector;
 mod shadow;
 mod shared;
 mod sources;
+mod spot;
 mod state;
 mod surge;
 mod tidy;

@@ -80,6 +80,8 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
         ("decisions", 1),
         ("actuations", 1),
         ("qos", 1),
+        ("capacity", 1),
+        ("weights", 1),
         ("dead-letters", 1),
     ] {
         broker.create_topic(topic, partitions).map_err(Failure::outside)?;
@@ -114,6 +116,7 @@ pub(super) async fn play(plan: Plan, linger: bool) -> Result<(ScoreCard, Vec<Swe
     let readers = Readers {
         features: source("features"),
         events: source("events"),
+        capacity: None,
         events_first: false,
         stop: Arc::clone(&stop),
         inbox: inbox_sender.clone(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prescale_actuate::{CloudWatchSettings, Permission};
+use prescale_actuate::{CloudWatchSettings, MetricQuery, Permission, SpotQueueSettings};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -15,7 +15,9 @@ pub(super) fn policy(config: &Config, region: &str, account: &str) -> Option<Val
     let mut resources: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     let of_targets = config.services.iter().flat_map(|service| service.target.permissions());
     let of_metrics = config.cloudwatch.iter().flat_map(CloudWatchSettings::permissions);
-    for Permission { action, resource } in of_targets.chain(of_metrics) {
+    let of_queues = config.notices.iter().flat_map(SpotQueueSettings::permissions);
+    let of_polls = config.cloudwatch_metrics.iter().map(|_| MetricQuery::permission());
+    for Permission { action, resource } in of_targets.chain(of_metrics).chain(of_queues).chain(of_polls) {
         let resource = resource.map_or_else(|| "*".to_owned(), |resource| resource.arn(region, account));
         let known = resources.entry(action).or_default();
         if !known.contains(&resource) {

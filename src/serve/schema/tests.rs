@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use prescale_domain::{Actuation, CalendarEvent, Decision, FeaturesRecord, QosAdvice, QuantileForecast};
+use prescale_domain::{
+    Actuation, CalendarEvent, CapacityRecord, Decision, FeaturesRecord, LoadWeights, QosAdvice, QuantileForecast,
+};
 use serde::de::DeserializeOwned;
 
 use super::avro::AvroSchema;
@@ -44,11 +46,13 @@ fn samples_conform_to_the_json_schemas() {
     let schemas = json_schemas();
     for (stem, name) in [
         ("actuations", "actuation"),
+        ("capacity", "capacity"),
         ("decisions", "decision"),
         ("events", "event"),
         ("features", "features"),
         ("forecasts", "forecast"),
         ("qos", "qos"),
+        ("weights", "weights"),
     ] {
         let (_, schema) = schemas.iter().find(|(file, _)| *file == format!("{name}.schema.json")).unwrap();
         let validator = jsonschema::draft202012::new(schema).unwrap();
@@ -88,7 +92,9 @@ fn samples_are_what_the_code_reads_and_writes() {
     check_reads::<Actuation>("actuations");
     check_reads::<CalendarEvent>("events");
     check_reads::<QuantileForecast>("forecasts");
+    check_reads::<CapacityRecord>("capacity");
     check_reads::<QosAdvice>("qos");
+    check_reads::<LoadWeights>("weights");
     check_reads::<Decision>("decisions");
     for sample in samples("features") {
         FeaturesRecord::from_json(sample.to_string().as_bytes()).unwrap();
@@ -112,8 +118,19 @@ fn avro_schemas_are_valid_and_their_samples_conform() {
     assert_eq!(seen, TOPICS);
 }
 
-const TOPICS: [&str; 9] =
-    ["actuations", "dead-letters", "decisions", "events", "features", "forecasts", "metrics", "qos", "requests"];
+const TOPICS: [&str; 11] = [
+    "actuations",
+    "capacity",
+    "dead-letters",
+    "decisions",
+    "events",
+    "features",
+    "forecasts",
+    "metrics",
+    "qos",
+    "requests",
+    "weights",
+];
 
 fn avro_json(name: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(folder().join(name)).unwrap()).unwrap()

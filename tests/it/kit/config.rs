@@ -18,7 +18,18 @@ impl Setup {
     /// Topics named after `name`, and an API on some free port; no pipeline and no service yet.
     pub(crate) fn new(kafka: &str, name: &str) -> Self {
         let (name, directory) = (super::unique(name), tempfile::tempdir().unwrap());
-        let own = ["features", "events", "forecasts", "decisions", "actuations", "qos", "dead-letters", "epochs"];
+        let own = [
+            "features",
+            "events",
+            "forecasts",
+            "decisions",
+            "actuations",
+            "qos",
+            "capacity",
+            "weights",
+            "dead-letters",
+            "epochs",
+        ];
         let topics: String = own.map(|kind| format!("{} = \"{name}-{kind}\"\n", kind.replace('-', "_"))).concat();
         let setup = Self { name, directory, table: Table::new() };
         let state = setup.directory.path().join("state");

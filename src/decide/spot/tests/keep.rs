@@ -86,7 +86,7 @@ fn a_noticed_unit_is_replaced_before_it_goes_and_goes_in_time() {
     assert!(!keeper.knows(&notices[0]));
     let split = keeper.look(&group.look(at(30), 10, &pools, &notices));
     assert!(keeper.knows(&notices[0]));
-    assert_eq!(split.leaving, [spot.id.clone()]);
+    assert_eq!(split.leaving, std::slice::from_ref(&spot.id));
     assert_eq!(recomputed(&split), split.plan);
     // It does not count as capacity any more: what is asked for is there without it.
     let running: u32 = split.inputs.pools.iter().map(|pool| pool.running).sum();

@@ -42,7 +42,12 @@ impl Account {
         let one = |name: &str, usd_hour: f64| InstanceTypeSettings { name: name.to_owned(), usd_hour, weight: 1 };
         let types =
             vec![one("m5.large", 0.107), one("m5a.large", 0.096), one("m6i.large", 0.107), one("c5.large", 0.096)];
-        let spot = AsgSpotSettings { types, commitments: Vec::new(), plan: prescale_domain::SpotSettings::default() };
+        let spot = AsgSpotSettings {
+            types,
+            commitments: Vec::new(),
+            plan: prescale_domain::SpotSettings::default(),
+            capacity_rebalance: true,
+        };
         AsgSettings { region: Some("eu-west-1".to_owned()), spot: Some(spot), ..AsgSettings::new("web", 0, max) }
     }
 
