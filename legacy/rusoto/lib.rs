@@ -74,7 +74,8 @@ impl RusotoAsg {
         let plain = settings.writes == AsgWrites::Desired
             && settings.scale_in == AsgScaleIn::Group
             && settings.scale_out == AsgScaleOut::Desired
-            && settings.warm_pool.is_none();
+            && settings.warm_pool.is_none()
+            && settings.spot.is_none();
         if !plain {
             faults
                 .push("this client sets desired capacity and nothing else\nhint: use the target `aws-asg`".to_owned());

@@ -14,9 +14,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use prescale_actuate::wire::{WireAnswer, WireRequest};
 use prescale_actuate::{
-    Actuator, AsgScaleIn, AsgSettings, AsgWrites, Order, TenureWatch, WarmPoolSettings, carry_out, settle,
+    Actuator, AsgScaleIn, AsgSettings, AsgSpotSettings, AsgWrites, InstanceTypeSettings, Order, TenureWatch,
+    WarmPoolSettings, carry_out, settle,
 };
-use prescale_domain::{Actuation, Decision, Mode, Outcome, Span, Timestamp};
+use prescale_domain::{Actuation, Decision, Mode, Outcome, Span, SpotSettings, Timestamp};
 use prescale_rusoto::RusotoAsg;
 use prescale_simulation::aws::{Aws, AwsSettings, CallRecord, Fault, FaultKind, Rate};
 use rusoto_core::credential::StaticProvider;
@@ -347,11 +348,19 @@ async fn suspended_processes_are_respected() {
 #[test]
 fn what_it_cannot_do_is_refused_when_it_is_built() {
     let pool = WarmPoolSettings { reserve: 0.1, max: None };
+    let kind = InstanceTypeSettings { name: "m5.large".to_owned(), usd_hour: 0.1, weight: 1 };
+    let spot = AsgSpotSettings {
+        types: vec![kind],
+        commitments: Vec::new(),
+        plan: SpotSettings::default(),
+        capacity_rebalance: false,
+    };
     let refused = [
         AsgSettings { writes: AsgWrites::Floor, ..settings("web") },
         AsgSettings { writes: AsgWrites::DesiredAndBounds, ..settings("web") },
         AsgSettings { scale_in: AsgScaleIn::Targeted, ..settings("web") },
         AsgSettings { warm_pool: Some(pool), ..settings("web") },
+        AsgSettings { spot: Some(spot), ..settings("web") },
         AsgSettings { region: None, ..settings("web") },
         AsgSettings { min: 9, max: 3, ..settings("web") },
         settings(" "),
