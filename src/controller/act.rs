@@ -3,7 +3,7 @@
 
 use futures::future::join_all;
 use prescale_actuate::{Actuator, Order, Target, carry_out, settle};
-use prescale_domain::{Actuation, ActuationReport, Decision, Mode, Outcome, TargetState, Timestamp};
+use prescale_domain::{Actuation, ActuationReport, BreakerState, Decision, Mode, Outcome, TargetState, Timestamp};
 use prescale_telemetry::controller as happenings;
 
 use crate::archive::actuation_write;
@@ -53,7 +53,7 @@ impl Controller {
             .iter()
             .filter(|(service, _)| service.mode == Mode::Act)
             .filter_map(|(_, decision)| Some((decision, self.targets.get(&decision.service)?)))
-            .filter(|(decision, target)| asks_for_change(decision) || (target.tends() && knows_target(decision)))
+            .filter(|(decision, target)| asks_for_change(decision) || (target.tends() && may_tend(decision)))
             .collect();
         if due.is_empty() {
             return Ok(());
@@ -118,10 +118,43 @@ impl Controller {
     }
 }
 
-fn knows_target(decision: &Decision) -> bool {
-    decision.inputs.target.is_some()
+/// Whether a target that is told every decision is told this one: who has stopped changes, or an open breaker, has stopped
+/// those as well that leave the number of units as it is.
+fn may_tend(decision: &Decision) -> bool {
+    let is_open = decision.memory.rules.breaker.state == BreakerState::Open;
+    decision.inputs.target.is_some() && decision.inputs.circumstances.paused.is_none() && !is_open
 }
 
 fn asks_for_change(decision: &Decision) -> bool {
     decision.inputs.target.is_some_and(|target| target.desired != decision.desired)
+}
+
+#[cfg(test)]
+mod tests {
+    use prescale_domain::{Pause, PauseScope};
+    use prescale_store::MemoryStore;
+
+    use super::*;
+    use crate::contention::Fleet;
+    use crate::fixture::{Fixed, controller_with, minute, settings};
+
+    #[test]
+    fn a_paused_service_and_one_with_an_open_breaker_are_not_tended() {
+        let settings = settings(ClockMode::Wall);
+        let service = settings.services[0].clone();
+        let store = std::sync::Arc::new(MemoryStore::default());
+        let mut controller = controller_with(settings, &store, std::sync::Arc::new(Fixed(minute(10))), None);
+        let seen = TargetState { desired: 8, ready: Some(8), min: None, max: None, observed_at: minute(10) };
+        controller.state.services.entry(service.name.clone()).or_default().target = Some(seen);
+        let decide = |controller: &mut Controller| controller.decide_one(&service, minute(10), &Fleet::default());
+        let decision = decide(&mut controller);
+        assert!(may_tend(&decision));
+        let mut tripped = decision.clone();
+        tripped.memory.rules.breaker.state = BreakerState::Open;
+        assert!(!may_tend(&tripped));
+        let pause = Pause { scope: PauseScope::All, by: "an operator".to_owned(), since: minute(9) };
+        controller.state.pauses.all = Some(pause);
+        let paused = decide(&mut controller);
+        assert!(!may_tend(&paused) && !asks_for_change(&paused), "{paused:?}");
+    }
 }

@@ -20,18 +20,10 @@ impl Controller {
             return Vec::new();
         }
         state.units_since.retain(|id, _| units.iter().any(|unit| unit.id == *id));
-        let spot = decision.split.as_ref();
-        let risk = |unit: &UnitView| {
-            let capacity = target.capacity()?;
-            let of = capacity.units.into_iter().find(|each| each.id == unit.id && each.is_spot == Some(true))?;
-            let belief = spot?.inputs.pools.iter().find(|offer| offer.pool == of.pool)?.belief;
-            Some(1.0 - (-belief.loss_per_hour).exp())
-        };
         let seen: Vec<UnitView> = units
             .into_iter()
             .map(|unit| UnitView {
                 started_at: *state.units_since.entry(unit.id.clone()).or_insert(decision.at),
-                spot_risk: risk(&unit),
                 ..unit
             })
             .collect();
