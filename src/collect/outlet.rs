@@ -152,6 +152,7 @@ impl ProducerContext for Reports {
 pub struct KafkaOutlet {
     settings: KafkaOutletSettings,
     producer: ThreadedProducer<Reports>,
+    put: u64,
     /// As they were when it was last told of.
     told_given_up: u64,
     seen_acknowledged: u64,
@@ -166,7 +167,7 @@ impl KafkaOutlet {
     pub fn open(settings: KafkaOutletSettings) -> Result<Self, CollectError> {
         let producer = settings.config().create_with_context(Reports::default());
         let producer = producer.map_err(|error| CollectError::Producer(error.to_string()))?;
-        Ok(Self { settings, producer, told_given_up: 0, seen_acknowledged: 0, is_waiting: false })
+        Ok(Self { settings, producer, put: 0, told_given_up: 0, seen_acknowledged: 0, is_waiting: false })
     }
 
     /// Records that the brokers have.
@@ -179,9 +180,9 @@ impl KafkaOutlet {
         self.producer.context().given_up.load(Ordering::Acquire)
     }
 
-    /// Records that still wait.
+    /// Records that still wait. The client's own count has what it says of connections in it as well.
     pub fn waiting(&self) -> u64 {
-        u64::try_from(self.producer.in_flight_count()).unwrap_or_default()
+        self.put.saturating_sub(self.acknowledged() + self.given_up())
     }
 
     /// Queues records, keyed by their service as the other topics are.
@@ -189,6 +190,7 @@ impl KafkaOutlet {
         self.tell();
         for record in records {
             let value = serde_json::to_vec(record)?;
+            self.put += 1;
             let out = BaseRecord::to(&self.settings.topic).key(record.service.as_str()).payload(&value);
             if let Err((error, _)) = self.producer.send(out) {
                 let reports = self.producer.context();
