@@ -209,6 +209,15 @@ find_programs() {
   fi
 }
 
+# After the control plane: two at once would compile for the same cores, and partly the same.
+find_helm() {
+  if PRESCALE_TEST_HELM=$("$kit/helm.sh" 2>"$state/helm.log"); then
+    export PRESCALE_TEST_HELM
+  else
+    lack "Helm: $(tail -n 1 "$state/helm.log")"
+  fi
+}
+
 find_traces() {
   local default=$root/../shared/data
   if [ -z "${PRESCALE_TRACES:-}" ] && [ -d "$default" ]; then PRESCALE_TRACES=$(cd "$default" && pwd); fi
@@ -254,6 +263,7 @@ timed "services" start_services
 timed "programs" find_programs
 find_traces
 timed "Kubernetes" await_kube
+timed "Helm" find_helm
 if [ "${#lacks[@]}" -gt 0 ]; then
   say "could not have: ${#lacks[@]}"
   printf '  - %s\n' "${lacks[@]}"
