@@ -13,6 +13,9 @@ use crate::rows::Traffic;
 /// How long a round waits for the machine's answers.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Where Linux tells how long tasks wait for memory.
+const PRESSURE: &str = "/proc/pressure/memory";
+
 /// Interfaces that only pass on, between containers and the world, what another interface of the machine counts as well, or
 /// that lead nowhere.
 const INNER_INTERFACES: [&str; 9] = ["lo", "docker", "veth", "br-", "virbr", "vnet", "cni", "flannel", "cali"];
@@ -29,6 +32,8 @@ pub struct HostReading {
     /// Bytes that can't be had without taking them from somebody.
     pub memory_used: Option<u64>,
     pub memory_total: Option<u64>,
+    /// Percent of the last ten seconds in which some task waited for memory (Linux, where the kernel counts that).
+    pub memory_pressure: Option<f64>,
     /// Of the interfaces to the outside.
     pub traffic: Traffic,
     pub disks: Vec<DiskReading>,
@@ -78,6 +83,7 @@ impl Meter {
             }
         }
         reading.load_one_minute = System::load_average().ok().map(|load| load.one);
+        reading.memory_pressure = std::fs::read_to_string(PRESSURE).ok().as_deref().and_then(some_of_ten_seconds);
         if let Some(networks) = &mut self.networks {
             networks.refresh(true);
             // A name that is not text is none of those that only pass on.
@@ -98,6 +104,13 @@ impl Meter {
         self.is_first = false;
         reading
     }
+}
+
+/// Of a file of the kernel's pressure stall information (Documentation/accounting/psi.rst).
+fn some_of_ten_seconds(text: &str) -> Option<f64> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let percent: f64 = some.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?.parse().ok()?;
+    (0.0..=100.0).contains(&percent).then_some(percent)
 }
 
 /// Both directions, over the interfaces to the outside; not known where there is none.
@@ -183,6 +196,16 @@ mod tests {
             [("lo", 9, 9), ("eth0", 100, 10), ("docker0", 50, 5), ("veth12ab", 50, 5), ("lora0", 1, 2), ("lo0", 7, 7)];
         assert_eq!(traffic(all.into_iter()), Traffic { received: Some(101), sent: Some(12) });
         assert_eq!(traffic([("lo", 9, 9)].into_iter()), Traffic::default());
+    }
+
+    #[test]
+    fn what_tasks_waited_for_memory_is_read_as_the_kernel_writes_it() {
+        let text =
+            "some avg10=1.53 avg60=0.20 avg300=0.05 total=123\nfull avg10=0.70 avg60=0.10 avg300=0.01 total=45\n";
+        assert_eq!(some_of_ten_seconds(text), Some(1.53));
+        for unclear in ["", "full avg10=0.70", "some avg60=0.20", "some avg10=?", "some avg10=130.00"] {
+            assert_eq!(some_of_ten_seconds(unclear), None, "{unclear}");
+        }
     }
 
     #[test]

@@ -105,6 +105,7 @@ pub fn of_host(
     rows.push("cpu_utilization", now.cpu_percent);
     rows.push("system_load", now.load_one_minute);
     rows.push_memory(now.memory_used, now.memory_total);
+    rows.push("memory_pressure", now.memory_pressure);
     if let Some(before) = before {
         rows.push_network((before.traffic, before.at), (now.traffic, now.at));
     }

@@ -119,6 +119,7 @@ fn a_machine_is_records_of_the_service_that_it_is_told() {
         load_one_minute: Some(0.5),
         memory_used: Some(3 << 30),
         memory_total: Some(4 << 30),
+        memory_pressure: Some(0.25),
         traffic: Traffic { received: Some(1100), sent: None },
         disks: vec![DiskReading { mount: "/".into(), total: 1000, available: 250 }],
     };
@@ -130,12 +131,13 @@ fn a_machine_is_records_of_the_service_that_it_is_told() {
         ("memory_utilization", 75.0),
         ("memory_used_bytes", (3_u64 << 30) as f64),
         ("memory_total_bytes", (4_u64 << 30) as f64),
+        ("memory_pressure", 0.25),
         ("network_received_bytes_per_second", 100.0),
         ("disk_utilization", 75.0),
         ("disk_used_bytes", 750.0),
     ];
     assert_eq!(told, expected);
     let last = r#"{"ts":"2026-11-27T12:00:00.250Z","service":"shop","instance":"vm-3","name":"disk_used_bytes","value":750.0,"labels":{"host":"vm-3","mount":"/","source":"host"}}"#;
-    assert_eq!(serde_json::to_string(&records[7]).unwrap(), last);
-    assert!(!records[5].labels.contains_key("mount"));
+    assert_eq!(serde_json::to_string(&records[8]).unwrap(), last);
+    assert!(!records[6].labels.contains_key("mount"));
 }
