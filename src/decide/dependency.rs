@@ -55,6 +55,9 @@ impl Default for DependencySettings {
 /// What is learnt of one caller and one callee. It has the size of `max_lag`, however long it learns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DependencyLearner {
+    /// Width of its windows; `None` = it has seen none, or is from before this was kept.
+    #[serde(default)]
+    step: Option<Span>,
     /// Start of the last window.
     at: Option<Timestamp>,
     caller: Loads,
@@ -69,6 +72,11 @@ impl DependencyLearner {
     /// The window that starts at `at` has closed with these loads; `None` = not known. Windows come in order; one that is not
     /// later than the last is left out, and those between were not known.
     pub fn observe(&mut self, at: Timestamp, caller: Option<f64>, callee: Option<f64>, settings: &DependencySettings) {
+        // A lag in windows of another width means another time.
+        if self.step.is_some_and(|step| step != settings.step) {
+            *self = Self::default();
+        }
+        self.step = Some(settings.step);
         // The lag, and a window before it.
         let kept = settings.max_lag + 2;
         let missed = self.at.map_or(0, |last| at.since(last).steps_up(settings.step).saturating_sub(1));
@@ -110,6 +118,9 @@ impl DependencyLearner {
 
     /// What was learnt, where it is enough to go by. Of several lags the one that explains most.
     pub fn dependency(&self, settings: &DependencySettings) -> Option<Dependency> {
+        if self.step.is_some_and(|step| step != settings.step) {
+            return None;
+        }
         let (at, (x0, y0)) = (self.at?, self.around?);
         let enough = self.sums.iter().enumerate().filter(|(_, sums)| sums.windows >= settings.least_windows);
         let tests = enough.filter_map(|(lag, sums)| Some((lag, sums, sums.test()?)));

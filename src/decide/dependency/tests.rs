@@ -358,3 +358,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn windows_of_another_width_are_learnt_from_anew() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let caller = kept(&mut rng, 0.9, WINDOWS);
+    let noise = kept(&mut rng, 0.5, WINDOWS);
+    let before = |at: usize| if at < 3 { 0.0 } else { caller[at - 3] };
+    let callee: Vec<f64> = (0..WINDOWS).map(|at| 2.0 * before(at) + 0.3 * noise[at]).collect();
+    let mut learner = learn(&caller, &callee, |_| ());
+    let minutes = DependencySettings::default();
+    let wider = DependencySettings { step: Span::from_minutes(5), ..minutes };
+    assert!(learner.dependency(&minutes).is_some());
+    assert_eq!(learner.dependency(&wider), None);
+    learner.observe(START + Span::from_minutes(3 * 1440), Some(1.0), Some(2.0), &wider);
+    assert_eq!((learner.dependency(&wider), learner.dependency(&minutes)), (None, None));
+    assert!(learner.known().len() <= 1, "{:?}", learner.known());
+}
