@@ -8,7 +8,9 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_autoscaling::Client;
+use aws_sdk_autoscaling::config::http::HttpResponse;
 use aws_sdk_autoscaling::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
+use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
 use prescale_domain::{Span, Timestamp};
 use prescale_telemetry::actuate::CloudCall;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
@@ -99,7 +101,7 @@ impl Connections {
                 bucket: Mutex::new(Bucket::new(RATE, Timestamp::from_millis(0))),
                 ec2_bucket: Mutex::new(Bucket::new(EC2_RATE, Timestamp::from_millis(0))),
                 names: Mutex::default(),
-                types: Mutex::default(),
+                split: Mutex::default(),
                 seen: AsyncMutex::default(),
                 pools: AsyncMutex::default(),
             })
@@ -123,10 +125,19 @@ pub(crate) struct Account {
     ec2_bucket: Mutex<Bucket>,
     /// Groups that somebody looks at.
     names: Mutex<BTreeSet<String>>,
-    /// Instance types of those whose capacity is split.
-    types: Mutex<BTreeMap<String, Vec<String>>>,
+    /// Those whose capacity is split.
+    split: Mutex<BTreeMap<String, SplitGroup>>,
     seen: AsyncMutex<Seen>,
     pub(crate) pools: AsyncMutex<Pools>,
+}
+
+/// A group that is part of a split.
+#[derive(Clone, Debug)]
+pub(crate) struct SplitGroup {
+    /// Instance types that spot instances may be of.
+    pub(crate) types: Vec<String>,
+    /// It has instances of both kinds: which are spot is EC2's to say.
+    pub(crate) is_mixed: bool,
 }
 
 /// The last look at all groups.
@@ -147,13 +158,13 @@ impl Account {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned());
     }
 
-    /// A group whose capacity is split over instances of these types.
-    pub(crate) fn register_types(&self, group: &str, types: Vec<String>) {
-        self.types.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned(), types);
+    /// A group that is part of a split.
+    pub(crate) fn register_split(&self, group: &str, split: SplitGroup) {
+        self.split.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned(), split);
     }
 
-    pub(crate) fn types_by_group(&self) -> BTreeMap<String, Vec<String>> {
-        self.types.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn split_groups(&self) -> BTreeMap<String, SplitGroup> {
+        self.split.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the SDK needs. Looking up the region may ask the machine's metadata service, so this too has a limit.
@@ -207,6 +218,23 @@ impl Account {
     /// The same for EC2.
     pub(crate) async fn turn_in_ec2(&self, operation: &'static str, target: &str) -> Result<(), ActuateError> {
         self.turn_in(&self.ec2_bucket, operation, target).await
+    }
+
+    /// One call, in its turn; `operation` is ours, `name` is AWS's.
+    pub(crate) async fn call<T, E>(
+        &self,
+        target: &str,
+        (operation, name): (&'static str, &'static str),
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, ActuateError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        self.turn(operation, target).await?;
+        let failure = Failure { operation, target: target.to_owned(), detail: String::new() };
+        let answer = call.await.map_err(|error| from_sdk(&error, failure));
+        CloudCall { operation: name, failure: answer.as_ref().err().map(ActuateError::code) }.emit();
+        answer
     }
 
     async fn turn_in(&self, bucket: &Mutex<Bucket>, operation: &'static str, target: &str) -> Result<(), ActuateError> {
@@ -293,17 +321,9 @@ impl Account {
         for names in names.chunks(NAMES_PER_CALL) {
             let mut next = None;
             loop {
-                self.turn(DESCRIBE, target).await?;
                 let call = client.describe_auto_scaling_groups().set_auto_scaling_group_names(Some(names.to_vec()));
                 let call = call.max_records(NAMES_PER_CALL as i32).set_next_token(next);
-                let failure = Failure { operation: DESCRIBE, target: target.to_owned(), detail: String::new() };
-                let answer = call.send().await.map_err(|error| from_sdk(&error, failure));
-                CloudCall {
-                    operation: "DescribeAutoScalingGroups",
-                    failure: answer.as_ref().err().map(ActuateError::code),
-                }
-                .emit();
-                let answer = answer?;
+                let answer = self.call(target, (DESCRIBE, "DescribeAutoScalingGroups"), call.send()).await?;
                 for group in answer.auto_scaling_groups() {
                     if let Some(name) = group.auto_scaling_group_name() {
                         found.insert(name.to_owned(), Group::from(group));

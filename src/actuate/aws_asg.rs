@@ -8,14 +8,12 @@ use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::config::http::HttpResponse;
 use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
 use prescale_domain::{Decision, Outcome, TargetState, Timestamp, UnitView};
-use prescale_telemetry::actuate::CloudCall;
 
-use crate::aws::{Account, Connections};
-use crate::aws_error::from_sdk;
+use crate::aws::{Account, Connections, SplitGroup};
 use crate::aws_group::{Group, Member};
 use crate::aws_settings::{AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, WarmPoolSettings};
 use crate::aws_split::SplitState;
-use crate::aws_spot::{AsgSpotSettings, Capacity};
+use crate::aws_spot::Capacity;
 use crate::aws_trouble::Trouble;
 use crate::error::refuse_unless_act;
 use crate::{ActuateError, Actuator, Failure};
@@ -39,7 +37,8 @@ impl AwsAsg {
         account.register(&settings.group);
         let trouble = match &settings.spot {
             Some(spot) => {
-                account.register_types(&settings.group, spot.types.iter().map(|one| one.name.clone()).collect());
+                let types = spot.types.iter().map(|one| one.name.clone()).collect();
+                account.register_split(&settings.group, SplitGroup { types, is_mixed: true });
                 Trouble::of_spot()
             }
             None => Trouble::default(),
@@ -70,15 +69,12 @@ impl AwsAsg {
 
     /// What speaks for taking a member away, as far as the group tells.
     fn view(&self, member: &Member, now: Timestamp) -> UnitView {
-        let of_type = |spot: &AsgSpotSettings| {
-            spot.types.iter().find(|one| one.name == member.pool.instance_type).map(|one| one.usd_hour)
-        };
         UnitView {
             id: member.id.clone(),
             started_at: now,
             in_flight: None,
             degraded: !member.serves,
-            price_usd_hour: self.settings.spot.as_ref().and_then(of_type).or(self.settings.price_usd_hour),
+            price_usd_hour: self.settings.price_usd_hour,
             spot_risk: None,
             protected: member.protected,
         }
@@ -115,10 +111,7 @@ impl AwsAsg {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        self.account.turn(operation, &self.settings.describe()).await?;
-        let answer = call.await.map_err(|error| from_sdk(&error, self.failure(operation, String::new())));
-        CloudCall { operation: name, failure: answer.as_ref().err().map(ActuateError::code) }.emit();
-        answer
+        self.account.call(&self.settings.describe(), (operation, name), call).await
     }
 
     pub(crate) fn failure(&self, operation: &'static str, detail: String) -> Failure {

@@ -1,10 +1,12 @@
 //! What of an Auto Scaling group matters here. Rule: capacity is counted in the group's own unit: where instance types have
 //! weights, an instance is as many units as it weighs.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_autoscaling::types::{
-    AutoScalingGroup, Instance, LifecycleState, MixedInstancesPolicy, WarmPoolConfiguration,
+    AutoScalingGroup, Instance, LifecycleState, MixedInstancesPolicy, TagDescription, WarmPoolConfiguration,
 };
-use prescale_domain::PoolId;
+use prescale_domain::{PoolId, is_spot_annotation};
 
 /// A group as it was described.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,8 @@ pub(crate) struct Group {
     pub(crate) mixed: Option<MixedInstancesPolicy>,
     /// It replaces spot instances at a recommendation or a notice by itself.
     pub(crate) rebalances: bool,
+    /// Those of its tags that say something of spot.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// An instance of a group that is not in its warm pool.
@@ -66,8 +70,14 @@ impl From<&AutoScalingGroup> for Group {
             warm_pool: group.warm_pool_configuration().cloned(),
             mixed: group.mixed_instances_policy().cloned(),
             rebalances: group.capacity_rebalance().unwrap_or_default(),
+            annotations: group.tags().iter().filter_map(annotation).collect(),
         }
     }
+}
+
+fn annotation(tag: &TagDescription) -> Option<(String, String)> {
+    let key = tag.key().filter(|key| is_spot_annotation(key))?;
+    Some((key.to_owned(), tag.value().unwrap_or_default().to_owned()))
 }
 
 /// AWS has no negative capacities; the SDK's type would allow them.

@@ -10,6 +10,7 @@ use prescale_telemetry::actuate::CloudCall;
 use crate::aws::Account;
 use crate::aws_error::from_sdk;
 use crate::aws_group::Group;
+use crate::aws_spot::SplitSettings;
 use crate::ec2_xml::{self, Page};
 use crate::{ActuateError, Failure};
 
@@ -41,10 +42,17 @@ impl Pools {
         self.failed.is_none_or(|failed| now.since(failed) >= PAUSE)
     }
 
+    /// Last known prices of the types that are configured, in these zones.
+    pub(crate) fn prices_in(&self, zones: &[String], spot: &SplitSettings) -> Vec<(PoolId, f64)> {
+        let offers =
+            |pool: &PoolId| zones.contains(&pool.zone) && spot.types.iter().any(|one| one.name == pool.instance_type);
+        self.prices.iter().filter(|(pool, _)| offers(pool)).map(|(pool, price)| (pool.clone(), *price)).collect()
+    }
+
     /// The instances that EC2 is to be asked about now; those that are gone are forgotten.
-    fn unknown(&mut self, groups: &BTreeMap<String, Group>, now: Timestamp) -> BTreeSet<String> {
+    fn unknown<'a>(&mut self, groups: impl Iterator<Item = &'a Group>, now: Timestamp) -> BTreeSet<String> {
         let there: BTreeSet<&String> =
-            groups.values().flat_map(Group::live).map(|member| &member.id).filter(|id| !id.is_empty()).collect();
+            groups.flat_map(Group::live).map(|member| &member.id).filter(|id| !id.is_empty()).collect();
         self.spot.retain(|id, _| there.contains(id));
         let mut unknown: BTreeSet<String> = there.into_iter().cloned().collect();
         unknown.retain(|id| !self.spot.contains_key(id));
@@ -59,10 +67,11 @@ impl Pools {
 impl Account {
     /// Asks EC2 what is not known of the split groups that the last look has seen: one tick's first target asks for all.
     pub(crate) async fn survey(&self, target: &str, now: Timestamp) {
-        let types = self.types_by_group();
-        let groups = self.seen_of(types.keys()).await;
+        let split = self.split_groups();
+        let groups = self.seen_of(split.keys()).await;
         let mut pools = self.pools.lock().await;
-        let unknown = pools.unknown(&groups, now);
+        let mixed = groups.iter().filter(|(name, _)| split.get(*name).is_some_and(|group| group.is_mixed));
+        let unknown = pools.unknown(mixed.map(|(_, group)| group), now);
         if !unknown.is_empty() && pools.is_open(now) {
             let found = self.lifecycles(&unknown, target).await;
             match &mut pools.asked {
@@ -77,7 +86,7 @@ impl Account {
         let due = pools.priced.is_none_or(|priced| now.since(priced) >= PRICES_EVERY);
         if due && pools.is_open(now) && !groups.is_empty() {
             let zones: BTreeSet<String> = groups.values().flat_map(|group| group.zones.iter().cloned()).collect();
-            let types: BTreeSet<String> = types.into_values().flatten().collect();
+            let types: BTreeSet<String> = split.into_values().flat_map(|group| group.types).collect();
             match self.spot_prices(&types, &zones, now, target).await {
                 Ok(found) => {
                     pools.prices.extend(found);
@@ -185,14 +194,14 @@ mod tests {
         let (first, second) = (Timestamp::from_millis(0), Timestamp::from_millis(15_000));
         let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<String>>();
         let mut pools = Pools::default();
-        assert_eq!(pools.unknown(&groups(&["i-1", "i-2", "i-3"]), first), set(&["i-1", "i-2", "i-3"]));
+        assert_eq!(pools.unknown(groups(&["i-1", "i-2", "i-3"]).values(), first), set(&["i-1", "i-2", "i-3"]));
         // EC2 knows two of the three.
         pools.asked = Some((first, set(&["i-1", "i-2", "i-3"])));
         pools.spot = BTreeMap::from([("i-1".to_owned(), true), ("i-2".to_owned(), false)]);
-        assert_eq!(pools.unknown(&groups(&["i-1", "i-2", "i-3"]), first), set(&[]), "no second time at a tick");
-        assert_eq!(pools.unknown(&groups(&["i-2", "i-3"]), second), set(&["i-3"]));
+        assert_eq!(pools.unknown(groups(&["i-1", "i-2", "i-3"]).values(), first), set(&[]), "no second time at a tick");
+        assert_eq!(pools.unknown(groups(&["i-2", "i-3"]).values(), second), set(&["i-3"]));
         assert_eq!(pools.spot, BTreeMap::from([("i-2".to_owned(), false)]));
-        assert_eq!(pools.unknown(&groups(&[]), second), set(&[]));
+        assert_eq!(pools.unknown(groups(&[]).values(), second), set(&[]));
         assert!(pools.spot.is_empty());
     }
 

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::Place;
-use crate::aws_spot::AsgSpotSettings;
+use crate::aws_spot::SplitSettings;
 use crate::target::Bounds;
 
 /// An Auto Scaling group, as configured. Credentials, and what is not set here, come from the standard AWS environment.
@@ -45,7 +45,7 @@ pub struct AsgSettings {
     pub warm_pool: Option<WarmPoolSettings>,
     /// Splits what is wanted over on-demand and spot units. The group must have a mixed instances policy.
     #[serde(default)]
-    pub spot: Option<AsgSpotSettings>,
+    pub spot: Option<SplitSettings>,
     /// Mode `act` may be replayed against this target on the event clock: never for a group that serves anybody.
     #[serde(default)]
     pub allow_replay: bool,
@@ -71,8 +71,8 @@ pub enum AsgScaleIn {
     /// The group chooses, by its termination policies.
     #[default]
     Group,
-    /// Instances by name: those that serve nobody first, then those of the fullest zone, and there by their score (degraded,
-    /// oldest, most expensive, spot at risk); none that is protected.
+    /// Instances by name: those that serve nobody first, then those of the fullest zone, and there the oldest; none that is
+    /// protected.
     Targeted,
 }
 

@@ -1,13 +1,13 @@
 //! A group whose capacity is split, seen and changed. Rule: outside, units are those that are wanted; what is on top of them, and
 //! which of them are spot, stays between the plan and the group.
 
-use prescale_domain::{Decision, Outcome, PoolId, SplitUnit, Timestamp};
+use prescale_domain::{Decision, Outcome, SplitUnit, Timestamp};
 
 use crate::ActuateError;
 use crate::aws_asg::AwsAsg;
 use crate::aws_group::{Group, Member};
 use crate::aws_mix::{OnTop, Steps, steps};
-use crate::aws_spot::{AsgSpotSettings, Capacity};
+use crate::aws_spot::{Capacity, SplitSettings};
 
 /// What is kept from one call to the next.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(crate) struct SplitState {
 
 impl AwsAsg {
     /// Takes note of what the group is made of; the units that are wanted of it.
-    pub(crate) async fn observe_split(&self, group: &Group, spot: &AsgSpotSettings, now: Timestamp) -> u32 {
+    pub(crate) async fn observe_split(&self, group: &Group, spot: &SplitSettings, now: Timestamp) -> u32 {
         self.account.survey(&self.settings.describe(), now).await;
         let capacity = {
             let pools = self.account.pools.lock().await;
@@ -31,20 +31,13 @@ impl AwsAsg {
                 weight: member.weight,
                 in_service: member.serves,
             };
-            let of_group = |pool: &PoolId| {
-                group.zones.contains(&pool.zone) && spot.types.iter().any(|one| one.name == pool.instance_type)
-            };
             Capacity {
                 settings: spot.clone(),
                 zones: group.zones.clone(),
                 units: group.live().map(unit).collect(),
-                prices: pools
-                    .prices
-                    .iter()
-                    .filter(|(pool, _)| of_group(pool))
-                    .map(|(pool, price)| (pool.clone(), *price))
-                    .collect(),
+                prices: pools.prices_in(&group.zones, spot),
                 refused: self.refuses_spot(),
+                annotations: group.annotations.clone(),
             }
         };
         let mut held = self.held();

@@ -1,15 +1,17 @@
 //! Groups whose capacity is split over on-demand and spot units. Rule: what is wanted comes with the decision; what runs is
 //! what EC2 says runs.
 
+use std::collections::BTreeMap;
+
 use prescale_domain::{Commitment, PoolId, SplitUnit, SpotSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a group's capacity is split, as configured.
+/// How capacity is split over on-demand and spot units, as configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AsgSpotSettings {
-    /// Instance types of the group's mixed instances policy.
+pub struct SplitSettings {
+    /// Instance types of the group's mixed instances policy, or of the node group of spot nodes.
     pub types: Vec<InstanceTypeSettings>,
     /// Capacity that is paid for in any case: reserved instances, savings plans.
     #[serde(default)]
@@ -17,7 +19,7 @@ pub struct AsgSpotSettings {
     /// How much may be spot, and at which risk.
     #[serde(default)]
     pub plan: SpotSettings,
-    /// Whether the group replaces units under notice by itself (AWS's capacity rebalancing), for where notices don't reach
+    /// Whether an Auto Scaling group replaces units under notice by itself (AWS's capacity rebalancing), for where notices don't reach
     /// Prescale: on the last notice it ends the unit at once and then launches another, while Prescale lets it serve until
     /// that one does.
     #[serde(default)]
@@ -41,7 +43,7 @@ fn one() -> u32 {
     1
 }
 
-impl AsgSpotSettings {
+impl SplitSettings {
     /// Everything that is wrong with them, as sentences.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -93,7 +95,7 @@ fn plan_faults(plan: &SpotSettings) -> Vec<String> {
 /// A target whose capacity is split, as it was seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capacity {
-    pub settings: AsgSpotSettings,
+    pub settings: SplitSettings,
     /// Where it may have units.
     pub zones: Vec<String>,
     /// Units that start or serve; those on their way out are not among them.
@@ -102,6 +104,8 @@ pub struct Capacity {
     pub prices: Vec<(PoolId, f64)>,
     /// Spot units that were asked for are refused: the last launch failed for want of capacity.
     pub refused: bool,
+    /// What is said of spot on the target itself: its tags.
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[cfg(test)]
@@ -112,7 +116,7 @@ mod tests {
     fn all_that_is_wrong_is_told() {
         let kind = |name: &str, usd_hour| InstanceTypeSettings { name: name.to_owned(), usd_hour, weight: 1 };
         let plan = SpotSettings { risk: 1.5, criticality: 0.0, ..SpotSettings::default() };
-        let settings = AsgSpotSettings {
+        let settings = SplitSettings {
             types: vec![kind("m5.large", 0.1), kind("m5.large", -1.0)],
             commitments: Vec::new(),
             plan,
@@ -125,7 +129,7 @@ mod tests {
             "spot.plan.criticality 0 is not above 0",
         ];
         assert_eq!(settings.faults(), expected);
-        let sound = AsgSpotSettings { types: vec![kind("m5.large", 0.1)], plan: SpotSettings::default(), ..settings };
+        let sound = SplitSettings { types: vec![kind("m5.large", 0.1)], plan: SpotSettings::default(), ..settings };
         assert_eq!(sound.faults(), Vec::<String>::new());
     }
 }

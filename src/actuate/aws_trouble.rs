@@ -75,7 +75,7 @@ impl Trouble {
 }
 
 /// Whether a launch failed since no spot capacity could be had: pools without, a price or a quota that is too low.
-fn lacks_spot(message: &str) -> bool {
+pub(crate) fn lacks_spot(message: &str) -> bool {
     let lacks = [
         "InsufficientInstanceCapacity",
         "UnfulfillableCapacity",

@@ -2,193 +2,50 @@
 //! one update of a group at a time, followed to its end; only sizes are written.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_autoscaling::config::http::HttpResponse;
 use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eks::Client;
 use aws_sdk_eks::types::{Nodegroup, NodegroupScalingConfig, NodegroupStatus, UpdateStatus};
-use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp};
-use prescale_telemetry::actuate::{CloudCall, LaunchRefused};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use prescale_domain::{Decision, Outcome, TargetState, Timestamp, is_spot_annotation};
+use prescale_telemetry::actuate::LaunchRefused;
 
-use crate::aws::{Account, Connections, Place};
-use crate::aws_error::from_sdk;
-use crate::eks_drain::{Drains, EksDrainSettings, Emptied};
+use crate::aws::{Account, Connections};
+use crate::aws_group::Group as ScalingGroup;
+use crate::aws_mix::OnTop;
+use crate::aws_spot::Capacity;
+use crate::aws_trouble::lacks_spot;
+use crate::eks_drain::{Drains, Emptied};
+use crate::eks_settings::{EksSettings, EksWrites};
+use crate::eks_split::{Aim, EksSplitState};
 use crate::error::refuse_unless_act;
 use crate::split::{Sizes, split};
-use crate::target::Bounds;
 use crate::{ActuateError, Actuator, Failure};
-
-/// One or two managed node groups of a cluster, as configured. Credentials, and what is not set here, come from the standard
-/// AWS environment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EksSettings {
-    pub cluster: String,
-    /// The group of on-demand nodes, or the only one.
-    pub nodegroup: String,
-    /// A group of spot nodes beside it.
-    #[serde(default)]
-    pub spot_nodegroup: Option<String>,
-    /// Bounds of both groups together; each group's own bounds hold as well.
-    pub min: u32,
-    pub max: u32,
-    #[serde(default)]
-    pub price_usd_hour: Option<f64>,
-    /// With a spot group: nodes that are on-demand before any is spot, and percent of those above that are on-demand too.
-    #[serde(default)]
-    pub on_demand_base: u32,
-    #[serde(default)]
-    pub on_demand_percent_above_base: u32,
-    /// What of a group is written.
-    #[serde(default)]
-    pub writes: EksWrites,
-    /// Nodes are emptied through the cluster's own API before they go. Without it EKS takes which it likes, budgets or not.
-    #[serde(default)]
-    pub drain: Option<EksDrainSettings>,
-    /// Another endpoint than the region's.
-    #[serde(default)]
-    pub endpoint_url: Option<String>,
-    #[serde(default)]
-    pub region: Option<String>,
-    /// Limit of one call with all its attempts, and of one attempt.
-    #[serde(default = "default_timeout")]
-    pub timeout: Span,
-    #[serde(default = "default_attempt_timeout")]
-    pub attempt_timeout: Span,
-    #[serde(default = "default_max_attempts")]
-    pub max_attempts: u32,
-    /// Mode `act` may be replayed against this target on the event clock: never for a group that serves anybody.
-    #[serde(default)]
-    pub allow_replay: bool,
-}
-
-/// What of a node group is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum EksWrites {
-    /// Its desired size: where no cluster autoscaler runs.
-    #[default]
-    Desired,
-    /// Its minimum, as a floor under what a cluster autoscaler decides.
-    Floor,
-}
-
-fn default_timeout() -> Span {
-    Span::from_secs(10)
-}
-
-fn default_attempt_timeout() -> Span {
-    Span::from_secs(3)
-}
-
-fn default_max_attempts() -> u32 {
-    3
-}
-
-impl EksSettings {
-    /// A group with everything else at its default.
-    pub fn new(cluster: &str, nodegroup: &str, min: u32, max: u32) -> Self {
-        Self {
-            cluster: cluster.to_owned(),
-            nodegroup: nodegroup.to_owned(),
-            spot_nodegroup: None,
-            min,
-            max,
-            price_usd_hour: None,
-            on_demand_base: 0,
-            on_demand_percent_above_base: 0,
-            writes: EksWrites::default(),
-            drain: None,
-            endpoint_url: None,
-            region: None,
-            timeout: default_timeout(),
-            attempt_timeout: default_attempt_timeout(),
-            max_attempts: default_max_attempts(),
-            allow_replay: false,
-        }
-    }
-
-    pub(crate) fn bounds(&self) -> Bounds {
-        let Self { min, max, price_usd_hour, allow_replay, .. } = *self;
-        Bounds { min, max, price_usd_hour, allow_replay }
-    }
-
-    pub(crate) fn describe(&self) -> String {
-        let Self { cluster, nodegroup, spot_nodegroup, .. } = self;
-        match spot_nodegroup {
-            Some(spot) => format!("node groups `{nodegroup}` and `{spot}` of `{cluster}`"),
-            None => format!("node group `{nodegroup}` of `{cluster}`"),
-        }
-    }
-
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if self.cluster.trim().is_empty() {
-            faults.push("cluster is empty".to_owned());
-        }
-        if self.nodegroup.trim().is_empty() {
-            faults.push("nodegroup is empty".to_owned());
-        }
-        if self.spot_nodegroup.as_ref() == Some(&self.nodegroup) {
-            faults.push(format!("spot_nodegroup `{}` is nodegroup as well", self.nodegroup));
-        }
-        if self.spot_nodegroup.is_none() && (self.on_demand_base, self.on_demand_percent_above_base) != (0, 0) {
-            faults.push(
-                "on_demand_base and on_demand_percent_above_base have no effect without spot_nodegroup".to_owned(),
-            );
-        }
-        if self.on_demand_percent_above_base > 100 {
-            faults.push(format!("on_demand_percent_above_base {} exceeds 100", self.on_demand_percent_above_base));
-        }
-        if self.drain.is_some() && self.writes == EksWrites::Floor {
-            faults.push("drain has no effect where writes = \"floor\": nothing goes by that".to_owned());
-        }
-        faults.extend(self.drain.iter().flat_map(EksDrainSettings::faults).map(|fault| format!("drain.{fault}")));
-        if self.attempt_timeout.millis() <= 0 {
-            faults.push(format!("attempt_timeout {} is not above 0s", self.attempt_timeout));
-        }
-        if self.timeout < self.attempt_timeout {
-            faults.push(format!("timeout {} is below attempt_timeout {}", self.timeout, self.attempt_timeout));
-        }
-        if self.max_attempts == 0 {
-            faults.push("max_attempts 0 is below 1".to_owned());
-        }
-        faults
-    }
-
-    fn place(&self) -> Place {
-        Place {
-            endpoint_url: self.endpoint_url.clone(),
-            region: self.region.clone(),
-            timeout: self.timeout,
-            attempt_timeout: self.attempt_timeout,
-            max_attempts: self.max_attempts,
-        }
-    }
-}
 
 /// Node groups with one wish. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct EksNodegroups {
-    settings: Arc<EksSettings>,
-    account: Arc<Account>,
+    pub(crate) settings: Arc<EksSettings>,
+    pub(crate) account: Arc<Account>,
     /// Updates that have not ended, by group.
     updates: Arc<Mutex<BTreeMap<String, String>>>,
     trouble: Arc<Mutex<BTreeMap<String, String>>>,
     drains: Option<Arc<Drains>>,
+    /// Of groups whose split is planned.
+    held: Arc<Mutex<EksSplitState>>,
 }
 
 /// What of a node group matters here.
 #[derive(Clone, Debug)]
-struct Group {
+pub(crate) struct Group {
     name: String,
-    sizes: Sizes,
+    pub(crate) sizes: Sizes,
     busy: bool,
     /// The Auto Scaling groups that it is made of.
-    scaling_groups: Vec<String>,
+    pub(crate) scaling_groups: Vec<String>,
+    /// Those of its tags that say something of spot.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl EksNodegroups {
@@ -196,7 +53,23 @@ impl EksNodegroups {
     pub fn new(settings: EksSettings, connections: &Connections) -> Self {
         let account = connections.account(settings.place());
         let drains = settings.drain.as_ref().map(|drain| Arc::new(Drains::new(drain, &settings.describe())));
-        Self { settings: Arc::new(settings), account, updates: Arc::default(), trouble: Arc::default(), drains }
+        Self {
+            settings: Arc::new(settings),
+            account,
+            updates: Arc::default(),
+            trouble: Arc::default(),
+            drains,
+            held: Arc::default(),
+        }
+    }
+
+    /// What the groups are made of, where their split is planned.
+    pub(crate) fn capacity(&self) -> Option<Capacity> {
+        self.split_state().capacity.clone()
+    }
+
+    pub(crate) fn split_state(&self) -> MutexGuard<'_, EksSplitState> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why a group does not get what it wants, in its own words; `None` = it does, or it has not said.
@@ -226,10 +99,7 @@ impl EksNodegroups {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        self.account.turn(operation, &self.settings.describe()).await?;
-        let answer = call.await.map_err(|error| from_sdk(&error, self.failure(operation, String::new())));
-        CloudCall { operation: name, failure: answer.as_ref().err().map(ActuateError::code) }.emit();
-        answer
+        self.account.call(&self.settings.describe(), (operation, name), call).await
     }
 
     async fn groups(&self) -> Result<Vec<Group>, ActuateError> {
@@ -255,6 +125,9 @@ impl EksNodegroups {
             format!("{code}: {}", issue.message().unwrap_or("no reason is given"))
         });
         let text = said.collect::<Vec<_>>().join("; ");
+        if self.settings.spot_nodegroup.as_deref() == Some(name) {
+            self.split_state().refused = issues.iter().any(|issue| issue.message().is_some_and(lacks_spot));
+        }
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if !text.is_empty() {
             trouble.insert(name.to_owned(), format!("node group `{name}` is not healthy: {text}"));
@@ -356,17 +229,38 @@ impl EksNodegroups {
         Ok(Ok(gone))
     }
 
-    /// Nodes in service, by the Auto Scaling groups beneath; `None` where those can't be seen.
-    async fn ready(&self, groups: &[Group], now: Timestamp) -> Option<u32> {
-        let names: Vec<&String> = groups.iter().flat_map(|group| &group.scaling_groups).collect();
+    /// The Auto Scaling groups beneath each group, as this tick's look has them where that will do; `None` where they can't be
+    /// seen.
+    pub(crate) async fn beneath(
+        &self,
+        groups: &[Group],
+        now: Timestamp,
+        seen_will_do: bool,
+    ) -> Option<Vec<Vec<ScalingGroup>>> {
         // All are known before the first is looked at, so that one look is enough.
-        names.iter().for_each(|name| self.account.register(name));
-        let mut ready = 0_u32;
-        for name in names {
-            let group = self.account.look(name, &self.settings.describe(), now).await.ok()?;
-            ready = ready.saturating_add(group.ready());
+        groups.iter().flat_map(|group| &group.scaling_groups).for_each(|name| self.account.register(name));
+        let target = self.settings.describe();
+        let mut beneath = Vec::with_capacity(groups.len());
+        for group in groups {
+            let mut found = Vec::with_capacity(group.scaling_groups.len());
+            for name in &group.scaling_groups {
+                found.push(match seen_will_do {
+                    true => self.account.fresh(name, &target, now).await.ok()?,
+                    false => self.account.look(name, &target, now).await.ok()?,
+                });
+            }
+            beneath.push(found);
         }
-        groups.iter().all(|group| !group.scaling_groups.is_empty()).then_some(ready)
+        beneath.iter().all(|found| !found.is_empty()).then_some(beneath)
+    }
+
+    /// Of so many nodes so many are wanted, where the split is planned; what is on top of them was `before`, where that is still
+    /// to change.
+    fn remember(&self, nodes: u32, wanted: u32, before: Option<u32>) {
+        if self.settings.spot.is_some() {
+            let units = nodes.saturating_sub(wanted);
+            self.split_state().on_top = Some(OnTop { total: nodes, units, before: before.unwrap_or(units) });
+        }
     }
 
     fn wants(&self, group: &Group) -> u32 {
@@ -394,9 +288,15 @@ impl Actuator for EksNodegroups {
     async fn observe(&self, now: Timestamp) -> Result<TargetState, ActuateError> {
         self.follow().await?;
         let groups = self.groups().await?;
-        let ready = self.ready(&groups, now).await;
+        let beneath = self.beneath(&groups, now, false).await;
+        let ready = beneath
+            .as_ref()
+            .map(|beneath| beneath.iter().flatten().map(ScalingGroup::ready).fold(0, u32::saturating_add));
         let sum = |of: fn(&Group) -> u32| groups.iter().map(of).fold(0, u32::saturating_add);
-        let desired = groups.iter().map(|group| self.wants(group)).fold(0, u32::saturating_add);
+        let desired = match &self.settings.spot {
+            Some(spot) => self.observe_split(&groups, beneath.as_deref(), spot, now).await,
+            None => groups.iter().map(|group| self.wants(group)).fold(0, u32::saturating_add),
+        };
         let min = match self.settings.writes {
             EksWrites::Desired => sum(|group| group.sizes.min),
             EksWrites::Floor => self.settings.min,
@@ -405,15 +305,22 @@ impl Actuator for EksNodegroups {
         Ok(TargetState { desired, ready, min: Some(min), max, observed_at: now })
     }
 
-    async fn apply(&self, decision: &Decision, _now: Timestamp) -> Result<Outcome, ActuateError> {
+    async fn apply(&self, decision: &Decision, now: Timestamp) -> Result<Outcome, ActuateError> {
         refuse_unless_act(decision, self.describe())?;
         let running = self.follow().await?;
         let groups = self.groups().await?;
         let wants: Vec<u32> = groups.iter().map(|group| self.wants(group)).collect();
         let wanted = wants.iter().copied().fold(0, u32::saturating_add);
         let wish = decision.desired.max(self.settings.min).min(self.settings.max);
-        let shares = self.shares(&groups, wish);
-        let units = shares.iter().copied().fold(0, u32::saturating_add);
+        let Aim { units, shares } = match &self.settings.spot {
+            Some(_) => self.aim(&groups, wish, decision, now).await,
+            None => {
+                let shares = self.shares(&groups, wish);
+                Aim { units: shares.iter().copied().fold(0, u32::saturating_add), shares }
+            }
+        };
+        let before = self.split_state().above(wanted);
+        let outside = |nodes: u32| nodes.saturating_sub(self.split_state().above(nodes));
         if let Some(drains) = &self.drains {
             for ((group, wants), share) in groups.iter().zip(&wants).zip(&shares) {
                 if share >= wants {
@@ -422,13 +329,16 @@ impl Actuator for EksNodegroups {
             }
         }
         if shares == wants {
+            self.remember(wanted, units, None);
             return Ok(Outcome::Unchanged { units });
         }
-        let busy = groups.iter().find(|group| group.busy).map(|group| group.name.clone()).or(running);
-        if let Some(name) = busy {
-            let reason = format!("an update of node group `{name}` is under way");
-            return Ok(Outcome::Held { units: wanted, reason });
+        let is_busy = |group: &Group| group.busy || running.as_ref() == Some(&group.name);
+        let mut changed = groups.iter().zip(&wants).zip(&shares).filter(|((_, wants), share)| wants != share);
+        if let Some(((group, _), _)) = changed.find(|((group, _), _)| is_busy(group)) {
+            let reason = format!("an update of node group `{}` is under way", group.name);
+            return Ok(Outcome::Held { units: outside(wanted), reason });
         }
+        self.remember(shares.iter().copied().fold(0, u32::saturating_add), units, Some(before));
         // What is added comes first, so that there are never fewer nodes than either state has.
         let mut changes: Vec<_> =
             groups.iter().zip(&wants).zip(&shares).filter(|((_, wants), share)| wants != share).collect();
@@ -446,14 +356,16 @@ impl Actuator for EksNodegroups {
                 }
             }
         }
+        self.remember(reached, units, None);
         if reached == wanted && !waits.is_empty() {
-            return Ok(Outcome::Held { units: wanted, reason: waits.join("; ") });
+            return Ok(Outcome::Held { units: outside(wanted), reason: waits.join("; ") });
         }
-        Ok(Outcome::Applied { units: reached, clamped: reached != decision.desired })
+        let units = outside(reached);
+        Ok(Outcome::Applied { units, clamped: units != decision.desired })
     }
 
     fn tends(&self) -> bool {
-        self.drains.as_ref().is_some_and(|drains| drains.is_busy())
+        self.settings.spot.is_some() || self.drains.as_ref().is_some_and(|drains| drains.is_busy())
     }
 
     fn describe(&self) -> String {
@@ -478,5 +390,12 @@ fn group(name: &str, described: &Nodegroup) -> Group {
             Some(NodegroupStatus::Creating | NodegroupStatus::Updating | NodegroupStatus::Deleting)
         ),
         scaling_groups: resources.iter().filter_map(|group| group.name()).map(str::to_owned).collect(),
+        annotations: described
+            .tags()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| is_spot_annotation(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
     }
 }

@@ -14,9 +14,10 @@ mod reference;
 mod tests;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prescale_domain::{Decision, Outcome, TargetState, Timestamp};
+use prescale_domain::{Decision, Outcome, TargetState, Timestamp, is_spot_annotation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -131,18 +132,25 @@ pub struct Kubernetes {
     settings: Arc<KubernetesSettings>,
     cluster: Cluster,
     kinds: Kinds,
+    /// What the workload says of spot, as last seen; `None` = it was not.
+    spot: Arc<Mutex<Option<BTreeMap<String, String>>>>,
 }
 
 impl Kubernetes {
     pub fn new(settings: KubernetesSettings) -> Self {
         let cluster = Cluster::new(settings.cluster.clone(), &settings.describe());
-        Self { settings: Arc::new(settings), cluster, kinds: Kinds::default() }
+        Self { settings: Arc::new(settings), cluster, kinds: Kinds::default(), spot: Arc::default() }
     }
 
     #[cfg(test)]
     pub(crate) fn connected(settings: KubernetesSettings, config: kube::Config) -> Self {
         let cluster = Cluster::connected(settings.cluster.clone(), &settings.describe(), config);
-        Self { settings: Arc::new(settings), cluster, kinds: Kinds::default() }
+        Self { settings: Arc::new(settings), cluster, kinds: Kinds::default(), spot: Arc::default() }
+    }
+
+    /// What the workload's annotations say of spot, as last seen; `None` = it was not.
+    pub(crate) fn spot_annotations(&self) -> Option<BTreeMap<String, String>> {
+        self.spot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn look(&self, purpose: Purpose) -> Result<Look, ActuateError> {
@@ -153,7 +161,12 @@ impl Kubernetes {
             ScaledAs::Replicas => workload.replicas(purpose).await,
             ScaledAs::HpaFloor => workload.floor(settings.hpa_name(), purpose).await,
         };
-        look.inspect_err(|error| self.kinds.forget_if_missing(error))
+        let look = look.inspect_err(|error| self.kinds.forget_if_missing(error))?;
+        let of_workload = look.marked.iter().find(|marked| marked.object == settings.workload.to_string());
+        let mut spot = of_workload.map(|marked| marked.annotations.clone()).unwrap_or_default();
+        spot.retain(|name, _| is_spot_annotation(name));
+        *self.spot.lock().unwrap_or_else(PoisonError::into_inner) = Some(spot);
+        Ok(look)
     }
 }
 

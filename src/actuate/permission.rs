@@ -108,6 +108,9 @@ fn of_group(settings: &AsgSettings) -> Vec<Permission> {
 fn of_nodegroups(settings: &EksSettings) -> Vec<Permission> {
     let names = [Some(&settings.nodegroup), settings.spot_nodegroup.as_ref()].into_iter().flatten();
     let mut permissions = vec![anywhere("autoscaling:DescribeAutoScalingGroups")];
+    if settings.spot.is_some() {
+        permissions.push(anywhere("ec2:DescribeSpotPriceHistory"));
+    }
     for name in names {
         let (cluster, region) = (settings.cluster.clone(), settings.region.clone());
         let resource = AwsResource::Nodegroup { cluster, name: name.clone(), region };

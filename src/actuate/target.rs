@@ -1,6 +1,8 @@
 //! The registry of targets. Rule: closed; a new kind is one file, a variant in each enum and a line in [`each`], and the
 //! compiler names the rest.
 
+use std::collections::BTreeMap;
+
 use prescale_domain::{Decision, Outcome, Span, TargetState, Timestamp, UnitView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,6 +135,7 @@ impl TargetSettings {
     pub fn has_spot(&self) -> bool {
         match self {
             Self::AwsAsg(settings) => settings.spot.is_some(),
+            Self::EksNodegroup(settings) => settings.spot.is_some(),
             _ => false,
         }
     }
@@ -175,7 +178,16 @@ impl Target {
     pub fn capacity(&self) -> Option<Capacity> {
         match self {
             Self::AwsAsg(target) => target.capacity(),
+            Self::EksNodegroup(target) => target.capacity(),
             _ => None,
+        }
+    }
+
+    /// What the owner of a workload says of spot on the workload itself, as last observed; `None` = it never was.
+    pub fn spot_annotations(&self) -> Option<BTreeMap<String, String>> {
+        match self {
+            Self::Kubernetes(target) => target.spot_annotations(),
+            _ => Some(BTreeMap::new()),
         }
     }
 

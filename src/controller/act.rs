@@ -3,7 +3,9 @@
 
 use futures::future::join_all;
 use prescale_actuate::{Actuator, Order, Target, carry_out, settle};
-use prescale_domain::{Actuation, ActuationReport, BreakerState, Decision, Mode, Outcome, TargetState, Timestamp};
+use prescale_domain::{
+    Actuation, ActuationReport, Blocks, BreakerState, Decision, Mode, Outcome, TargetState, Timestamp,
+};
 use prescale_telemetry::controller as happenings;
 
 use crate::archive::actuation_write;
@@ -119,10 +121,13 @@ impl Controller {
 }
 
 /// Whether a target that is told every decision is told this one: who has stopped changes, or an open breaker, has stopped
-/// those as well that leave the number of units as it is.
+/// those as well that leave the number of units as it is. A change freeze lets what is about to be lost be replaced.
 fn may_tend(decision: &Decision) -> bool {
+    let circumstances = &decision.inputs.circumstances;
     let is_open = decision.memory.rules.breaker.state == BreakerState::Open;
-    decision.inputs.target.is_some() && decision.inputs.circumstances.paused.is_none() && !is_open
+    let is_frozen = circumstances.freeze.as_ref().is_some_and(|freeze| freeze.blocks == Blocks::Changes);
+    let loses = decision.split.as_ref().is_some_and(|split| !split.leaving.is_empty());
+    decision.inputs.target.is_some() && circumstances.paused.is_none() && !is_open && (!is_frozen || loses)
 }
 
 fn asks_for_change(decision: &Decision) -> bool {
@@ -131,7 +136,7 @@ fn asks_for_change(decision: &Decision) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use prescale_domain::{Pause, PauseScope};
+    use prescale_domain::{Freeze, Pause, PauseScope, Span, SpotInputs, SpotPlan, SpotSplit};
     use prescale_store::MemoryStore;
 
     use super::*;
@@ -139,7 +144,7 @@ mod tests {
     use crate::fixture::{Fixed, controller_with, minute, settings};
 
     #[test]
-    fn a_paused_service_and_one_with_an_open_breaker_are_not_tended() {
+    fn a_service_that_is_paused_or_frozen_or_has_an_open_breaker_is_not_tended() {
         let settings = settings(ClockMode::Wall);
         let service = settings.services[0].clone();
         let store = std::sync::Arc::new(MemoryStore::default());
@@ -152,6 +157,17 @@ mod tests {
         let mut tripped = decision.clone();
         tripped.memory.rules.breaker.state = BreakerState::Open;
         assert!(!may_tend(&tripped));
+        let mut frozen = decision.clone();
+        let freeze = |blocks| Some(Freeze { name: "sale".to_owned(), until: minute(90), blocks });
+        frozen.inputs.circumstances.freeze = freeze(Blocks::ScaleIn);
+        assert!(may_tend(&frozen));
+        frozen.inputs.circumstances.freeze = freeze(Blocks::Changes);
+        assert!(!may_tend(&frozen));
+        let inputs = SpotInputs::new(minute(10), 8, Vec::new(), Span::from_secs(100));
+        let leaving = vec!["i-1".to_owned()];
+        let split = SpotSplit { inputs, plan: SpotPlan::default(), leaving, drain: Vec::new() };
+        frozen.split = Some(Box::new(split));
+        assert!(may_tend(&frozen), "what is about to be lost is replaced");
         let pause = Pause { scope: PauseScope::All, by: "an operator".to_owned(), since: minute(9) };
         controller.state.pauses.all = Some(pause);
         let paused = decide(&mut controller);

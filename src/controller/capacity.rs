@@ -2,8 +2,9 @@
 //! that is news is decided on at once; whose unit it is tells the target.
 
 use prescale_actuate::{Capacity, Target};
+use prescale_decide::binding_limit;
 use prescale_decide::spot::{SpotLook, SpotPool};
-use prescale_domain::{CapacityRecord, Decision, PoolId, Span, SpotEvent, SpotNotice, SpotSettings, SpotSplit};
+use prescale_domain::{CapacityRecord, Decision, PoolId, Span, SpotEvent, SpotNotice, SpotSplit};
 use prescale_ingest::Polled;
 
 use crate::listen::bad_record;
@@ -58,6 +59,7 @@ impl Controller {
             return None;
         }
         let (seen, capacity) = (decision.inputs.target?, target.capacity()?);
+        let settings = self.split_settings(service, &capacity, decision);
         let pools = pools(&capacity);
         let notices: Vec<SpotNotice> = self.state.told.iter().filter_map(CapacityRecord::notice).collect();
         let concerns = |record: &&CapacityRecord| record.service.as_ref().is_none_or(|name| *name == service.name);
@@ -65,13 +67,12 @@ impl Controller {
             self.state.told.iter().filter(concerns).filter_map(CapacityRecord::event).collect();
         let (policy, lead) = (&decision.inputs.settings, decision.inputs.lead_time);
         let ready = f64::from(seen.ready.unwrap_or(seen.desired));
-        let plan = capacity.settings.plan;
         let look = SpotLook {
             at: decision.at,
             units: decision.desired,
             min: policy.min_units,
-            max: seen.max.unwrap_or(u32::MAX).min(service.target.max()),
-            settings: SpotSettings { criticality: plan.criticality * service.rules.criticality, ..plan },
+            max: seen.max.unwrap_or(u32::MAX).min(service.target.max()).min(room(decision)),
+            settings,
             pools: &pools,
             commitments: &capacity.settings.commitments,
             running: &capacity.units,
@@ -86,6 +87,14 @@ impl Controller {
         let state = self.state.services.entry(service.name.clone()).or_default();
         Some(state.split.get_or_insert_default().look(&look))
     }
+}
+
+/// Units that limits have room for. What a budget pays for is no bound here: without spare units more would be on-demand, which
+/// costs more.
+fn room(decision: &Decision) -> u32 {
+    let Some(limits) = &decision.inputs.circumstances.limits else { return u32::MAX };
+    let granted = limits.granted.map_or(u32::MAX, |granted| granted.units);
+    binding_limit(limits, false).map_or(u32::MAX, |limited| limited.units).min(granted)
 }
 
 /// Every type in every zone.

@@ -38,6 +38,7 @@ mod settings;
 mod shares;
 mod show;
 mod signals;
+mod spot_wish;
 mod state;
 #[cfg(test)]
 mod tests;

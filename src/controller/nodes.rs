@@ -21,7 +21,7 @@ pub struct NodesSetup {
 
 impl Controller {
     /// The settings of services whose units are pods.
-    fn pods_of(&self, setup: &NodesSetup) -> Vec<ServiceSettings> {
+    pub(crate) fn pods_of(&self, setup: &NodesSetup) -> Vec<ServiceSettings> {
         let named = |service: &&ServiceSettings| setup.pods_of.contains(&service.name);
         self.settings.services.iter().filter(named).cloned().collect()
     }
@@ -30,15 +30,18 @@ impl Controller {
     pub(crate) fn load_of_pods(&self, service: &ServiceSettings, now: Timestamp) -> Option<f64> {
         let setup = service.nodes.as_ref()?;
         let services = self.pods_of(setup);
-        let counts: Option<Vec<u32>> = services
-            .iter()
-            .map(|pods| {
-                let target = self.state.services.get(&pods.name)?.target?;
-                // A pod that runs needs its node, and one that is asked for will.
-                Some(target.desired.max(target.ready.unwrap_or(0)))
-            })
-            .collect();
-        Some(f64::from(packed(&services, &counts?, setup, self.settings.step, now)))
+        let counts = self.pods_running(&services)?;
+        Some(f64::from(packed(&services, &counts, setup, self.settings.step, now)))
+    }
+
+    /// Pods of each service, where all can be seen.
+    pub(crate) fn pods_running(&self, services: &[ServiceSettings]) -> Option<Vec<u32>> {
+        let of = |pods: &ServiceSettings| {
+            let target = self.state.services.get(&pods.name)?.target?;
+            // A pod that runs needs its node, and one that is asked for will.
+            Some(target.desired.max(target.ready.unwrap_or(0)))
+        };
+        services.iter().map(of).collect()
     }
 
     /// What the forecasts of the pods' services mean in nodes, quantile by quantile: the services' quantiles are taken to come
@@ -105,7 +108,14 @@ impl Controller {
     }
 }
 
-fn packed(services: &[ServiceSettings], counts: &[u32], setup: &NodesSetup, step: Span, now: Timestamp) -> u32 {
+/// Nodes that so many pods of each service need.
+pub(crate) fn packed(
+    services: &[ServiceSettings],
+    counts: &[u32],
+    setup: &NodesSetup,
+    step: Span,
+    now: Timestamp,
+) -> u32 {
     let demand = |(service, count): (&ServiceSettings, &u32)| PodDemand {
         service: service.name.clone(),
         pod: service.rules.unit,

@@ -82,7 +82,7 @@ pub use signals::{
 pub use spot::{
     CapacityKind, CapacityRecord, PoolId, PoolIdError, SPOT_ANNOTATION, SPOT_DISCOUNT, SPOT_DISCOUNT_ANNOTATION,
     SPOT_MAX_SHARE_ANNOTATION, SPOT_NOTICE, SpotAnnotationError, SpotEvent, SpotHappening, SpotNotice, SpotNoticeKind,
-    SpotPreference, SpotWish,
+    SpotPreference, SpotWish, is_spot_annotation,
 };
 pub use spot_plan::{
     AwsMix, Binding, Commitment, Kinship, PoolBelief, PoolOffer, PoolShare, Rejected, RejectedBecause, Returning,

@@ -194,13 +194,19 @@ impl From<PoolId> for String {
     }
 }
 
+/// Whether an annotation is one of those that say something of spot.
+pub fn is_spot_annotation(name: &str) -> bool {
+    [SPOT_ANNOTATION, SPOT_MAX_SHARE_ANNOTATION, SPOT_DISCOUNT_ANNOTATION].contains(&name)
+}
+
 impl SpotWish {
-    /// What the annotations of a workload say; those that are not of spot are passed over.
+    /// This wish, with what annotations (a workload's, or the tags of a group) say in its place; those that are not of spot are
+    /// passed over.
     ///
     /// # Errors
     /// Every annotation of spot that cannot be followed, with its value.
-    pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Self, Vec<SpotAnnotationError>> {
-        let mut wish = Self::default();
+    pub fn annotated(self, annotations: &BTreeMap<String, String>) -> Result<Self, Vec<SpotAnnotationError>> {
+        let mut wish = self;
         let mut faults = Vec::new();
         let mut fault = |annotation, value: &str, expected| {
             faults.push(SpotAnnotationError { annotation, value: value.to_owned(), expected });
@@ -281,7 +287,8 @@ mod tests {
 
     fn wish(annotations: &[(&str, &str)]) -> Result<SpotWish, String> {
         let annotations = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        SpotWish::from_annotations(&annotations)
+        SpotWish::default()
+            .annotated(&annotations)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     }
 
@@ -293,6 +300,11 @@ mod tests {
         assert_eq!(wish(&said), Ok(expected));
         assert_eq!(wish(&[("prescale.io/spot-discount", "0.6")]).unwrap().discount(), 0.6);
         assert_eq!(SpotWish::default().discount(), 0.7);
+        // What they do not say stays as it is configured.
+        let configured = SpotWish { max_share: Some(0.5), discount: Some(0.3), ..SpotWish::default() };
+        let said = BTreeMap::from([("prescale.io/spot".to_owned(), "never".to_owned())]);
+        let expected = SpotWish { preference: SpotPreference::Never, ..configured };
+        assert_eq!(configured.annotated(&said), Ok(expected));
     }
 
     #[test]

@@ -138,6 +138,9 @@ pub struct SpotInputs {
     pub at: Timestamp,
     /// Units that are wanted.
     pub units: u32,
+    /// Units that there may be, spare ones included; `None` = any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
     pub pools: Vec<PoolOffer>,
     #[serde(default)]
     pub kinship: Kinship,
@@ -251,7 +254,7 @@ pub enum RejectedBecause {
 }
 
 /// The same as settings of an Auto Scaling group with mixed instances.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AwsMix {
     /// In units, as weights are given.
     pub desired_capacity: u32,
@@ -265,7 +268,7 @@ pub struct AwsMix {
 }
 
 /// A split, its cost and why it is this one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SpotPlan {
     /// On-demand units, those that commitments cover included.
     pub on_demand: u32,
@@ -338,6 +341,7 @@ impl SpotInputs {
         Self {
             at,
             units,
+            max: None,
             pools,
             kinship: Kinship::PRIOR,
             commitments: Vec::new(),

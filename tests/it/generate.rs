@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use prescale_actuate::{
-    Actuator, AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, EksSettings, EksWrites, TargetSettings, WarmPoolSettings,
+    Actuator, AsgScaleIn, AsgScaleOut, AsgSettings, AsgWrites, EksSettings, EksWrites, InstanceTypeSettings,
+    SplitSettings, TargetSettings, WarmPoolSettings,
 };
-use prescale_domain::{Decision, Span};
+use prescale_domain::{Decision, Span, SpotSettings};
 use prescale_simulation::aws::Shortage;
 use serde_json::{Value, json};
 
@@ -180,6 +181,11 @@ fn decision(units: u32) -> Decision {
     decision
 }
 
+fn split_settings() -> SplitSettings {
+    let types = vec![InstanceTypeSettings { name: "m5.large".to_owned(), usd_hour: 0.1, weight: 1 }];
+    SplitSettings { types, commitments: Vec::new(), plan: SpotSettings::default(), capacity_rebalance: false }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_policy_allows_the_calls_that_are_made_and_no_others() {
     let nodegroups = EksSettings { region: Some("eu-west-1".to_owned()), ..EksSettings::new("prod", "base", 0, 100) };
@@ -202,6 +208,11 @@ async fn the_policy_allows_the_calls_that_are_made_and_no_others() {
         TargetSettings::EksNodegroup(EksSettings {
             spot_nodegroup: Some("spot".to_owned()),
             on_demand_base: 2,
+            ..nodegroups.clone()
+        }),
+        TargetSettings::EksNodegroup(EksSettings {
+            spot_nodegroup: Some("spot".to_owned()),
+            spot: Some(split_settings()),
             ..nodegroups.clone()
         }),
         TargetSettings::EksNodegroup(EksSettings { writes: EksWrites::Floor, ..nodegroups }),

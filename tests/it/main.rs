@@ -44,6 +44,7 @@ mod shadow;
 mod shared;
 mod sources;
 mod spot;
+mod spot_pods;
 mod state;
 mod surge;
 mod tidy;

@@ -14,7 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use prescale_actuate::wire::{WireAnswer, WireRequest};
 use prescale_actuate::{
-    Actuator, AsgScaleIn, AsgSettings, AsgSpotSettings, AsgWrites, InstanceTypeSettings, Order, TenureWatch,
+    Actuator, AsgScaleIn, AsgSettings, SplitSettings, AsgWrites, InstanceTypeSettings, Order, TenureWatch,
     WarmPoolSettings, carry_out, settle,
 };
 use prescale_domain::{Actuation, Decision, Mode, Outcome, Span, SpotSettings, Timestamp};
@@ -349,7 +349,7 @@ async fn suspended_processes_are_respected() {
 fn what_it_cannot_do_is_refused_when_it_is_built() {
     let pool = WarmPoolSettings { reserve: 0.1, max: None };
     let kind = InstanceTypeSettings { name: "m5.large".to_owned(), usd_hour: 0.1, weight: 1 };
-    let spot = AsgSpotSettings {
+    let spot = SplitSettings {
         types: vec![kind],
         commitments: Vec::new(),
         plan: SpotSettings::default(),

@@ -1,7 +1,7 @@
 //! Steps worked by hand, and what holds for all of them.
 
 use aws_sdk_autoscaling::types::{LaunchTemplate, LaunchTemplateOverrides};
-use prescale_domain::{PoolId, Span, SpotCost, SpotInputs, SpotMemory, SpotPlan, Timestamp};
+use prescale_domain::{PoolId, Span, SpotInputs, SpotPlan, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
@@ -9,28 +9,12 @@ use super::*;
 /// A plan with so many units on demand, all above them spot.
 fn split(base: u32, spare: u32, rebalances: bool) -> SpotSplit {
     let aws = AwsMix {
-        desired_capacity: 0,
         on_demand_base_capacity: base,
-        on_demand_percentage_above_base: 0,
-        instance_types: Vec::new(),
-        zones: Vec::new(),
         spot_allocation_strategy: "price-capacity-optimized".to_owned(),
         capacity_rebalance: rebalances,
+        ..AwsMix::default()
     };
-    let plan = SpotPlan {
-        on_demand: base,
-        committed: 0,
-        spot: Vec::new(),
-        spare,
-        short: 0.0,
-        allowed: 0.0,
-        cost: SpotCost::default(),
-        all_on_demand_usd_hour: 0.0,
-        binding: Vec::new(),
-        rejected: Vec::new(),
-        aws,
-        memory: SpotMemory::default(),
-    };
+    let plan = SpotPlan { on_demand: base, spare, aws, ..SpotPlan::default() };
     let inputs = SpotInputs::new(Timestamp::from_millis(0), 0, Vec::new(), Span::from_secs(100));
     SpotSplit { inputs, plan, leaving: Vec::new(), drain: Vec::new() }
 }

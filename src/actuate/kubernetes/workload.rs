@@ -39,10 +39,9 @@ impl Workload<'_> {
     /// HPA has there.
     pub(super) async fn floor(self, hpa: &str, purpose: Purpose) -> Result<Look, ActuateError> {
         const CALL: Call = Call { operation: "read HPA", name: "GetHpa" };
-        let mut marked = Vec::new();
+        let object = read(self.cluster, &self.place(), &self.reference.name).await?;
+        let mut marked = vec![Marked::new(self.reference, object.metadata.annotations.as_ref())];
         if purpose == Purpose::Change {
-            let object = read(self.cluster, &self.place(), &self.reference.name).await?;
-            marked.push(Marked::new(self.reference, object.metadata.annotations.as_ref()));
             marked.extend(scaled_objects(self.cluster, self.namespace, self.reference).await?);
         }
         // Last: its controller writes to it every few seconds.

@@ -192,6 +192,7 @@ impl SpotKeeper {
             belief: self.knowledge.belief(&pool.pool, look.at),
         });
         let mut inputs = SpotInputs::new(look.at, look.units, offers.collect(), look.replacement);
+        inputs.max = Some(look.max.max(look.units));
         // What nobody knows yet is taken for what is not lost: on-demand.
         let on_demand = look.running.iter().filter(|unit| unit.is_spot != Some(true));
         inputs.on_demand_running = on_demand.map(|unit| unit.weight).fold(0, u32::saturating_add);

@@ -38,6 +38,8 @@ pub(super) struct Bench<'a> {
     pub wanted: u32,
     /// On-demand whatever it costs.
     pub least: u32,
+    /// Spare units that there may be.
+    room: u32,
     pub allowed: f64,
     budget: Budget,
     missing_hours: f64,
@@ -142,6 +144,7 @@ impl<'a> Bench<'a> {
             committed,
             wanted,
             least,
+            room: inputs.max.map_or(u32::MAX, |max| max.saturating_sub(wanted)),
             allowed: budget.allowed,
             budget,
             missing_hours: noticed * late(inputs.notice) + (1.0 - noticed) * late(Span::default()),
@@ -155,7 +158,8 @@ impl<'a> Bench<'a> {
         let units = units.fold(0, u32::saturating_add);
         let on_demand = self.inputs.on_demand_running;
         let total = on_demand.saturating_add(units);
-        if on_demand < self.least || on_demand > self.wanted || total < self.wanted {
+        let is_between = total >= self.wanted && total - self.wanted <= self.room;
+        if on_demand < self.least || on_demand > self.wanted || !is_between {
             return None;
         }
         let spread = Spread { instances, units, concentrated: false };
@@ -220,7 +224,7 @@ impl<'a> Bench<'a> {
                 // On-demand units stand in for what pools do not have, and no spare is made of those.
                 let missing = spot.saturating_sub(spread.units);
                 let over = spread.units.saturating_sub(spot);
-                if spare > 0 && last == Some(spread.units) {
+                if spare > 0 && (last == Some(spread.units) || over > self.room) {
                     break;
                 }
                 last = Some(spread.units);
@@ -267,10 +271,12 @@ impl<'a> Bench<'a> {
         let used = chosen.spread.instances.iter().filter(|instances| **instances > 0).count();
         let mut probed = Vec::new();
         order.retain(|index| chosen.spread.instances[*index] == 0);
+        let most = self.wanted.saturating_add(self.room);
         for index in order {
             let pool = &self.pools[index];
             let usd_hour = pool.unit_usd_hour * f64::from(pool.offer.weight);
-            if pool.limit > 0 && usd_hour <= left && used + probed.len() < KNOWN_ENOUGH {
+            let total = chosen.on_demand.saturating_add(chosen.spread.units).saturating_add(pool.offer.weight);
+            if pool.limit > 0 && usd_hour <= left && total <= most && used + probed.len() < KNOWN_ENOUGH {
                 left -= usd_hour;
                 chosen.spread.instances[index] = 1;
                 chosen.spread.units = chosen.spread.units.saturating_add(pool.offer.weight);

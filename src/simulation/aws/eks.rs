@@ -32,6 +32,7 @@ struct Nodegroup {
     subnets: Vec<String>,
     role: String,
     labels: Map<String, Value>,
+    tags: Map<String, Value>,
     updates: Vec<Update>,
 }
 
@@ -163,6 +164,7 @@ impl World {
             subnets,
             role: text(input, "nodeRole").unwrap_or_default(),
             labels: input.get("labels").and_then(Value::as_object).cloned().unwrap_or_default(),
+            tags: input.get("tags").and_then(Value::as_object).cloned().unwrap_or_default(),
             updates: Vec::new(),
         };
         if let Some(cluster) = self.clusters.get_mut(cluster_name) {
@@ -276,6 +278,7 @@ impl World {
             "subnets": nodegroup.subnets,
             "nodeRole": nodegroup.role,
             "labels": nodegroup.labels,
+            "tags": nodegroup.tags,
             "resources": {"autoScalingGroups": [{"name": nodegroup.group}]},
             "health": {"issues": issues},
             "updateConfig": {"maxUnavailable": 1},

@@ -335,3 +335,22 @@ proptest! {
         prop_assert_eq!((settled.on_demand, settled.spot), (next.on_demand, next.spot));
     }
 }
+
+#[test]
+fn spare_units_count_against_what_there_may_be() {
+    let mut restless = offers(4, 2);
+    for offer in &mut restless {
+        offer.belief = PoolBelief { loss_per_hour: 0.2, burst_per_hour: 0.1, burst_share: 0.6, ..calm() };
+    }
+    let free = plan(&inputs(20, restless.clone()));
+    assert!(free.spare > 1 && free.spot_units() > free.spare, "{free:?}");
+    for room in [0, 1] {
+        let narrow = plan(&SpotInputs { max: Some(20 + room), ..inputs(20, restless.clone()) });
+        assert!(narrow.on_demand + narrow.spot_units() <= 20 + room, "{narrow:?}");
+        assert!(narrow.on_demand > free.on_demand && narrow.short <= narrow.allowed, "the risk holds: {narrow:?}");
+        // What runs and no longer fits is no reason to keep it.
+        let running = SpotInputs { max: Some(20 + room), ..carried_out(&inputs(20, restless.clone()), &free, 60) };
+        let next = plan(&running);
+        assert!(next.on_demand + next.spot_units() <= 20 + room, "{next:?}");
+    }
+}

@@ -2,6 +2,7 @@
 //! instances, and nothing else of it changes.
 
 mod account;
+mod nodes;
 
 use std::time::Duration;
 

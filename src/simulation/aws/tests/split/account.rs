@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prescale_actuate::wire::Wire;
-use prescale_actuate::{Actuator, AsgSettings, AsgSpotSettings, AwsAsg, Connections, InstanceTypeSettings, Target};
-use prescale_domain::{AwsMix, Decision, Mode, Outcome, SpotCost, SpotInputs, SpotMemory, SpotPlan, SpotSplit};
+use prescale_actuate::{Actuator, AsgSettings, AwsAsg, Connections, InstanceTypeSettings, SplitSettings, Target};
+use prescale_domain::{AwsMix, Decision, Mode, Outcome, SpotInputs, SpotPlan, SpotSplit};
+
+use serde_json::json;
 
 use super::super::*;
 use crate::aws::CallRecord;
@@ -27,6 +29,32 @@ impl Account {
         settings.market.rebalance.false_per_day = 0.0;
         desk.aws = Aws::new(settings).unwrap();
         desk.create("web", sizes, launches);
+        Self::of(desk).await
+    }
+
+    /// The node groups `base` and `spot` of so many nodes, in service.
+    pub(super) async fn with_nodes(base: u32, spot: u32) -> Self {
+        let mut desk = Desk::new();
+        let mut settings = (*desk.aws.world.settings).clone();
+        settings.market.rebalance.false_per_day = 0.0;
+        desk.aws = Aws::new(settings).unwrap();
+        let subnets = json!({"subnetIds": ["subnet-a", "subnet-b", "subnet-c"]});
+        desk.rest("POST", "/clusters", &json!({"name": "prod", "roleArn": "r", "resourcesVpcConfig": subnets}))
+            .unwrap();
+        desk.wait(600);
+        for (name, kind, desired) in [("base", "ON_DEMAND", base), ("spot", "SPOT", spot)] {
+            let body = json!({
+                "nodegroupName": name, "capacityType": kind, "nodeRole": "r", "subnets": subnets["subnetIds"],
+                "instanceTypes": ["m5.large", "m5a.large", "m6i.large", "c5.large"],
+                "scalingConfig": {"minSize": 0, "maxSize": 20, "desiredSize": desired},
+                "tags": {"team": "web", "prescale.io/spot-max-share": "80%"},
+            });
+            desk.rest("POST", "/clusters/prod/node-groups", &body).unwrap();
+        }
+        Self::of(desk).await
+    }
+
+    async fn of(desk: Desk) -> Self {
         let (start, aws) = (desk.now, Arc::new(Mutex::new(desk.aws)));
         let (shared, begun) = (Arc::clone(&aws), tokio::time::Instant::now());
         let wire = Wire::new(move |request: WireRequest| {
@@ -38,16 +66,17 @@ impl Account {
         account
     }
 
-    pub(super) fn settings(max: u32) -> AsgSettings {
+    /// All of the group's types.
+    pub(super) fn spot(capacity_rebalance: bool) -> SplitSettings {
         let one = |name: &str, usd_hour: f64| InstanceTypeSettings { name: name.to_owned(), usd_hour, weight: 1 };
         let types =
             vec![one("m5.large", 0.107), one("m5a.large", 0.096), one("m6i.large", 0.107), one("c5.large", 0.096)];
-        let spot = AsgSpotSettings {
-            types,
-            commitments: Vec::new(),
-            plan: prescale_domain::SpotSettings::default(),
-            capacity_rebalance: true,
-        };
+        let plan = prescale_domain::SpotSettings::default();
+        SplitSettings { types, commitments: Vec::new(), plan, capacity_rebalance }
+    }
+
+    pub(super) fn settings(max: u32) -> AsgSettings {
+        let spot = Self::spot(true);
         AsgSettings { region: Some("eu-west-1".to_owned()), spot: Some(spot), ..AsgSettings::new("web", 0, max) }
     }
 
@@ -84,28 +113,12 @@ impl Account {
 
 pub(super) fn split(base: u32, spare: u32) -> SpotSplit {
     let aws = AwsMix {
-        desired_capacity: 0,
         on_demand_base_capacity: base,
-        on_demand_percentage_above_base: 0,
-        instance_types: Vec::new(),
-        zones: Vec::new(),
         spot_allocation_strategy: "price-capacity-optimized".to_owned(),
         capacity_rebalance: true,
+        ..AwsMix::default()
     };
-    let plan = SpotPlan {
-        on_demand: base,
-        committed: 0,
-        spot: Vec::new(),
-        spare,
-        short: 0.0,
-        allowed: 0.0,
-        cost: SpotCost::default(),
-        all_on_demand_usd_hour: 0.0,
-        binding: Vec::new(),
-        rejected: Vec::new(),
-        aws,
-        memory: SpotMemory::default(),
-    };
+    let plan = SpotPlan { on_demand: base, spare, aws, ..SpotPlan::default() };
     let inputs = SpotInputs::new(Timestamp::from_millis(0), 0, Vec::new(), Span::from_secs(100));
     SpotSplit { inputs, plan, leaving: Vec::new(), drain: Vec::new() }
 }
