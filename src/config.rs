@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use merge::References;
+
 pub(crate) use check::refusal;
 pub(crate) use lease::LeaseConfig;
 pub(crate) use merge::Resolved;
@@ -67,13 +69,17 @@ pub(crate) struct Loaded {
 
 /// Reads and checks the file at `path`.
 pub(crate) fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let text = format!("can't be read: {error}");
-        ConfigError { file: file.clone(), faults: vec![Fault { path: String::new(), text }] }
-    })?;
+    let text = read(path)?;
     let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    parse(&text, &file, directory)
+    parse(&text, &path.display().to_string(), directory)
+}
+
+/// Reads the file at `path`.
+pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let text = format!("can't be read: {error}");
+        ConfigError { file: path.display().to_string(), faults: vec![Fault { path: String::new(), text }] }
+    })
 }
 
 /// The place of the model registry.
@@ -89,12 +95,24 @@ pub(crate) fn models_place(loaded: &Loaded) -> Result<String, String> {
 
 /// Checks a configuration given as text.
 pub(crate) fn parse(text: &str, file: &str, directory: PathBuf) -> Result<Loaded, ConfigError> {
-    let (config, resolved) = merge::resolve(text).map_err(|faults| ConfigError { file: file.to_owned(), faults })?;
-    let faults = check::faults(&config, &directory);
+    let wrong = |faults| ConfigError { file: file.to_owned(), faults };
+    let (config, resolved) = merge::resolve(text, References::Replaced).map_err(wrong)?;
+    let faults = check::faults(&config, Some(&directory));
     if !faults.is_empty() {
-        return Err(ConfigError { file: file.to_owned(), faults });
+        return Err(wrong(faults));
     }
     Ok(Loaded { config, resolved, directory })
+}
+
+/// Checks the configuration of a process elsewhere: secrets stay the references that they are written as, and files are not
+/// looked for.
+pub(crate) fn parse_for_elsewhere(text: &str, file: &str) -> Result<Config, ConfigError> {
+    let wrong = |faults| ConfigError { file: file.to_owned(), faults };
+    let (config, _) = merge::resolve(text, References::Kept).map_err(wrong)?;
+    let mut faults = check::faults(&config, None);
+    // Nobody here knows what is there in its place.
+    faults.retain(|fault| !fault.text.contains("${"));
+    if faults.is_empty() { Ok(config) } else { Err(wrong(faults)) }
 }
 
 /// The JSON Schema of the configuration file: what has a default may be left out.

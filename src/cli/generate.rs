@@ -2,15 +2,17 @@
 //! configuration; every field is one that the served API knows.
 
 mod alerts;
+mod helm;
 mod hpa;
 mod iam;
 mod karpenter;
 mod keda;
+mod rbac;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that fails should stop where it fails")]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use prescale_actuate::{ObjectRef, TargetSettings};
@@ -22,7 +24,7 @@ use crate::config::{self, Config, ServiceConfig};
 /// Manifests and policies for what is configured, ready to apply.
 #[derive(Subcommand)]
 #[command(
-    after_help = "Examples:\n  prescale generate keda -c prescale.toml --scaler prescale.ops:9443 | kubectl apply -f -\n  prescale generate hpa -c prescale.toml --service checkout\n  prescale generate iam -c prescale.toml > policy.json\n  prescale generate alerts -c prescale.toml > prescale.rules.yaml"
+    after_help = "Examples:\n  prescale generate keda -c prescale.toml --scaler prescale.ops:9443 | kubectl apply -f -\n  prescale generate hpa -c prescale.toml --service checkout\n  prescale generate iam -c prescale.toml > policy.json\n  prescale generate alerts -c prescale.toml > prescale.rules.yaml\n  prescale generate rbac -c prescale.toml --namespace ops | kubectl apply -f -\n  prescale generate helm -c prescale.toml --out chart"
 )]
 pub(crate) enum Command {
     /// ScaledObjects: the forecast through Prescale's external scaler, beside a trigger on what is measured.
@@ -35,6 +37,22 @@ pub(crate) enum Command {
     Iam(IamArguments),
     /// Alerting rules for Prometheus, on Prescale's own metrics.
     Alerts(AlertsArguments),
+    /// The least that a cluster must allow for the configured targets and lease, as Roles for a service account.
+    Rbac(RbacArguments),
+    Helm(helm::Arguments),
+}
+
+#[derive(Args)]
+pub(crate) struct RbacArguments {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Service account that Prescale runs as.
+    #[arg(long, value_name = "NAME", default_value = "prescale")]
+    service_account: String,
+    /// Namespace of the account.
+    #[arg(long, value_name = "NAMESPACE", default_value = "prescale")]
+    namespace: String,
 }
 
 #[derive(Args)]
@@ -123,6 +141,18 @@ pub(crate) fn generate(command: &Command) -> Result<(), Failure> {
             print_all(&made)
         }
         Command::Karpenter(of) => print_all(&each(&load(&of.config)?, of, karpenter::ahead)?),
+        Command::Rbac(arguments) => {
+            let RbacArguments { config, service_account, namespace } = arguments;
+            let text = config::read(config).map_err(Failure::invalid)?;
+            let needed = rbac::needed(&for_elsewhere(config, &text)?).map_err(Failure::Invalid)?;
+            if needed.is_empty() {
+                let told = "neither targets nor lease of the configuration are asked for by a pod's own account: nothing need \
+                            be allowed";
+                return Err(Failure::Invalid(told.to_owned()));
+            }
+            print_all(&rbac::objects(&needed, &rbac::Account { name: service_account, namespace }))
+        }
+        Command::Helm(arguments) => helm::generate(arguments),
         Command::Alerts(arguments) => {
             print(yaml(&alerts::rules(&load(&arguments.config)?))?.trim_end());
             Ok(())
@@ -194,8 +224,20 @@ fn short(name: &str, room: usize) -> &str {
     name[..end].trim_end_matches(['-', '.', '_'])
 }
 
-fn load(path: &std::path::Path) -> Result<Config, Failure> {
+fn load(path: &Path) -> Result<Config, Failure> {
     Ok(config::load(path).map_err(Failure::invalid)?.config)
+}
+
+/// A configuration for a pod, with its references to secrets as they are written.
+fn for_elsewhere(path: &Path, text: &str) -> Result<Config, Failure> {
+    config::parse_for_elsewhere(text, &path.display().to_string()).map_err(|error| {
+        let hint = if text.contains("${") {
+            "\nhint: references stay as they are written, for the pod: numbers, durations and addresses have to be written out"
+        } else {
+            ""
+        };
+        Failure::Invalid(format!("{error}{hint}"))
+    })
 }
 
 fn each(config: &Config, of: &Of, make: impl Fn(&Workload<'_>) -> Vec<Value>) -> Result<Vec<Value>, Failure> {

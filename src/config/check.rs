@@ -14,8 +14,9 @@ use super::{CloudWatchSource, Config, FallbackSource, Fault, HistorySource, Prom
 /// Covariates of one service: each costs memory and time.
 const COVARIATES_MAX: usize = 16;
 
-/// Everything that is wrong with a configuration that has the right form.
-pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
+/// Everything that is wrong with a configuration that has the right form; without a directory, the files that it names are
+/// somebody else's to look for.
+pub(crate) fn faults(config: &Config, directory: Option<&Path>) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut fault = |path: String, text: String| faults.push(Fault { path, text });
     if config.kafka.bootstrap_servers.trim().is_empty() {
@@ -121,7 +122,7 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
         );
     }
     for (index, pipeline) in config.features.pipelines.iter().enumerate() {
-        let path = directory.join(pipeline);
+        let Some(path) = directory.map(|directory| directory.join(pipeline)) else { break };
         if !path.is_file() {
             fault(format!("features.pipelines[{index}]"), format!("`{}` is not a file", path.display()));
         }
@@ -182,14 +183,12 @@ pub(crate) fn faults(config: &Config, directory: &Path) -> Vec<Fault> {
     faults
 }
 
-fn history_faults(history: &HistorySource, directory: &Path) -> Vec<String> {
+fn history_faults(history: &HistorySource, directory: Option<&Path>) -> Vec<String> {
     let mut faults = Vec::new();
     match history {
         HistorySource::File { path, .. } => {
-            let path = directory.join(path);
-            if !path.is_file() {
-                faults.push(format!("`{}` is not a file", path.display()));
-            }
+            let path = directory.map(|directory| directory.join(path)).filter(|path| !path.is_file());
+            faults.extend(path.map(|path| format!("`{}` is not a file", path.display())));
         }
         HistorySource::Prometheus { url, query, from, to, .. } => {
             faults.extend(query_faults(url, query));

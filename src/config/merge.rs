@@ -12,8 +12,16 @@ pub(crate) struct Resolved {
     pub(crate) lines: Vec<String>,
 }
 
+/// What becomes of `${env:NAME}` and `${file:PATH}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum References {
+    Replaced,
+    /// For who writes of a process elsewhere: what they stand for is that one's secret.
+    Kept,
+}
+
 /// Puts `text` over the defaults and gives it its types.
-pub(crate) fn resolve(text: &str) -> Result<(Config, Resolved), Vec<Fault>> {
+pub(crate) fn resolve(text: &str, kept: References) -> Result<(Config, Resolved), Vec<Fault>> {
     let fault = |path: &str, text: String| Fault { path: path.to_owned(), text };
     let mut own: Table =
         toml::from_str(text).map_err(|error| vec![fault("", error.to_string().trim_end().to_owned())])?;
@@ -26,7 +34,9 @@ pub(crate) fn resolve(text: &str) -> Result<(Config, Resolved), Vec<Fault>> {
     let resolved = describe(&merged, &mine, &filled);
     let mut faults = wrong;
     let mut merged = Value::Table(merged);
-    references(&mut merged, "", &mut faults);
+    if kept == References::Replaced {
+        references(&mut merged, "", &mut faults);
+    }
     loop {
         match serde_path_to_error::deserialize::<_, Config>(merged.clone()) {
             Ok(config) if faults.is_empty() => return Ok((config, resolved)),

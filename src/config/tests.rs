@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use prescale_domain::{OpeningHours, PlanningRule, Span};
 use prescale_ingest::history::Columns;
 
-use super::{FallbackSource, HistorySource, TableFormat, parse, refusal};
+use super::{FallbackSource, HistorySource, TableFormat, parse, parse_for_elsewhere, refusal};
 
 const SERVICE: &str = r#"
 [[services]]
@@ -310,4 +310,16 @@ fn an_experiment_is_between_what_is_configured_and_what_it_says_otherwise() {
     assert!(wrong.iter().any(|text| text.contains("`checkout` is in the experiment `bold` too")), "{wrong:?}");
     assert!(wrong.iter().any(|text| text.contains("is not after start")), "{wrong:?}");
     assert!(wrong.iter().any(|text| text.contains("can't be split")), "{wrong:?}");
+}
+
+#[test]
+fn a_configuration_for_elsewhere_keeps_its_references_and_looks_for_no_file() {
+    let text = "[kafka]\nbootstrap_servers = \"kafka:9092\"\n[kafka.client]\n\"sasl.password\" = \"${env:PRESCALE_NO_SUCH}\"\n\
+                [features]\npipelines = [\"no-such.sql\"]\n";
+    let config = parse_for_elsewhere(text, "prescale.toml").unwrap();
+    assert_eq!(config.kafka.client["sasl.password"], "${env:PRESCALE_NO_SUCH}");
+    let error = parse(text, "prescale.toml", PathBuf::from(".")).unwrap_err();
+    assert!(error.to_string().contains("`PRESCALE_NO_SUCH` is not set"), "{error}");
+    let wrong = parse_for_elsewhere("[kafka]\nbootstrap_servers = \"\"\n", "prescale.toml").unwrap_err();
+    assert!(wrong.to_string().contains("kafka.bootstrap_servers: is empty"), "{wrong}");
 }

@@ -119,6 +119,11 @@ pub(crate) fn kubernetes_validate() -> Option<String> {
     given("PRESCALE_TEST_KUBERNETES_VALIDATE", "kubernetes-validate")
 }
 
+/// Helm, as a program.
+pub(crate) fn helm() -> Option<String> {
+    given("PRESCALE_TEST_HELM", "Helm")
+}
+
 /// A Compose implementation.
 pub(crate) fn compose() -> Option<String> {
     given("PRESCALE_TEST_COMPOSE", "Compose implementation")

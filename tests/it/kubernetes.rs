@@ -18,19 +18,19 @@ use serde_json::{Value, json};
 
 use crate::kit::{self, kubectl, kubectl_with, wait_for};
 
-const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// The machine may be busy with other tests, and so may the control plane.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-fn decision(desired: u32) -> Decision {
+pub(crate) fn decision(desired: u32) -> Decision {
     let samples: Vec<Decision> = serde_json::from_str(include_str!("../../schemas/samples/decisions.json")).unwrap();
     let mut decision = samples.into_iter().next().unwrap();
     (decision.desired, decision.inputs.mode) = (desired, Mode::Act);
     decision
 }
 
-fn cluster(kubeconfig: &Path) -> ClusterSettings {
+pub(crate) fn cluster(kubeconfig: &Path) -> ClusterSettings {
     ClusterSettings {
         kubeconfig: Some(kubeconfig.to_owned()),
         timeout: Span::from_secs(60),
@@ -39,7 +39,7 @@ fn cluster(kubeconfig: &Path) -> ClusterSettings {
     }
 }
 
-fn workload(kubeconfig: &Path, namespace: &str, workload: &str, scaled_as: ScaledAs) -> Target {
+pub(crate) fn workload(kubeconfig: &Path, namespace: &str, workload: &str, scaled_as: ScaledAs) -> Target {
     let settings = KubernetesSettings {
         namespace: namespace.to_owned(),
         scaled_as,
@@ -49,7 +49,7 @@ fn workload(kubeconfig: &Path, namespace: &str, workload: &str, scaled_as: Scale
     TargetSettings::Kubernetes(settings).build().unwrap()
 }
 
-fn nodes(kubeconfig: &Path, namespace: &str, ahead_by: AheadBy, name: &str, of: Option<&str>) -> Target {
+pub(crate) fn nodes(kubeconfig: &Path, namespace: &str, ahead_by: AheadBy, name: &str, of: Option<&str>) -> Target {
     let settings = NodesSettings {
         namespace: namespace.to_owned(),
         cluster: cluster(kubeconfig),
@@ -59,13 +59,13 @@ fn nodes(kubeconfig: &Path, namespace: &str, ahead_by: AheadBy, name: &str, of: 
 }
 
 /// A namespace of one test.
-fn namespace(name: &str) -> String {
+pub(crate) fn namespace(name: &str) -> String {
     let name = kit::unique(name);
     kubectl(&["create", "namespace", &name]);
     name
 }
 
-fn apply(objects: &[Value]) {
+pub(crate) fn apply(objects: &[Value]) {
     if objects.is_empty() {
         return; // kubectl takes that for a mistake
     }
@@ -73,12 +73,12 @@ fn apply(objects: &[Value]) {
     kubectl_with(&["apply", "--server-side", "-f", "-"], &list.to_string());
 }
 
-fn get(namespace: &str, object: &str) -> Value {
+pub(crate) fn get(namespace: &str, object: &str) -> Value {
     serde_json::from_str(&kubectl(&["get", object, "--namespace", namespace, "--output", "json"])).unwrap()
 }
 
 /// Of pods that ask for a tenth of one of kwok's nodes, which have the label `pool`.
-fn deployment(namespace: &str, name: &str, replicas: u32, pool: &str) -> Value {
+pub(crate) fn deployment(namespace: &str, name: &str, replicas: u32, pool: &str) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
         "spec": {
@@ -101,13 +101,13 @@ fn node(name: &str, pool: &str) -> Value {
 }
 
 /// Nodes of one test; they go with it.
-struct Nodes {
-    pool: String,
+pub(crate) struct Nodes {
+    pub(crate) pool: String,
     names: Vec<String>,
 }
 
 impl Nodes {
-    fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let mut nodes = Self { pool: kit::unique("pool"), names: Vec::new() };
         nodes.grow(count);
         nodes
@@ -141,7 +141,7 @@ impl Drop for Nodes {
 }
 
 #[track_caller]
-fn wait_ready(namespace: &str, name: &str, count: u64) {
+pub(crate) fn wait_ready(namespace: &str, name: &str, count: u64) {
     wait_for(&format!("{count} ready pods of {name}"), PATIENCE, || {
         let found = get(namespace, &format!("deployment/{name}"));
         (found["status"]["readyReplicas"].as_u64().unwrap_or(0) == count).then_some(())
@@ -228,7 +228,7 @@ async fn two_that_scale_one_workload_lose_no_write() {
     assert!(applied.iter().any(|units| u64::from(*units) == replicas), "{replicas} is none of {applied:?}");
 }
 
-fn hpa(namespace: &str, min: u32, max: u32) -> Value {
+pub(crate) fn hpa(namespace: &str, min: u32, max: u32) -> Value {
     json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "web", "namespace": namespace},
@@ -292,7 +292,7 @@ async fn marks_on_a_workload_and_on_its_scaled_object_hold() {
     held(9, "ScaledObject/so is marked `autoscaling.keda.sh/paused-replicas: 5`").await;
 }
 
-fn static_pool(name: &str, replicas: u32) -> Value {
+pub(crate) fn static_pool(name: &str, replicas: u32) -> Value {
     json!({
         "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": name},
         "spec": {"replicas": replicas, "limits": {"nodes": "600"}, "template": {"spec": {

@@ -25,6 +25,7 @@ mod exactly_once;
 mod fallback;
 mod forecast;
 mod generate;
+mod helm;
 mod history;
 mod kafka;
 #[allow(dead_code, reason = "the kit is there for tests that come")]

@@ -85,6 +85,107 @@ fn a_policy_allows_what_targets_call_and_nothing_else() {
     assert!(text.contains("cloudwatch:PutMetricData") && !text.contains("autoscaling"), "{text}");
 }
 
+/// Rules as `namespace: group/resource[names] verbs`.
+fn allowed(text: &str) -> Vec<String> {
+    let config = config::parse_for_elsewhere(text, "prescale.toml").unwrap();
+    let lines = rbac::needed(&config).unwrap().into_iter().flat_map(|access| {
+        let place = access.namespace.unwrap_or_else(|| "*".to_owned());
+        access.rules.into_iter().map(move |rule| {
+            let list = |key: &str| -> Vec<String> {
+                rule[key].as_array().into_iter().flatten().map(|value| value.as_str().unwrap().to_owned()).collect()
+            };
+            let (groups, resources, names, verbs) =
+                (list("apiGroups"), list("resources"), list("resourceNames"), list("verbs"));
+            format!("{place}: {}/{}{names:?} {}", groups.join(","), resources.join(","), verbs.join(","))
+        })
+    });
+    lines.collect()
+}
+
+#[test]
+fn roles_allow_what_targets_drains_and_lease_call_and_nothing_else() {
+    let of = |mode: &str, target: &str, rest: &str| {
+        let text = format!(
+            "mode = \"{mode}\"\n[kafka]\nbootstrap_servers = \"kafka:9092\"\n{rest}\n[[services]]\nname = \"web\"\n\
+             unit_capacity = 1.0\ntarget = {{ {target}, min = 1, max = 9 }}\n"
+        );
+        allowed(&text)
+    };
+    let web = r#"kind = "kubernetes", namespace = "shop", workload = "Deployment/web""#;
+    let replicas = [
+        r#"shop: apps/deployments["web"] get"#,
+        r#"shop: apps/deployments/scale["web"] get,patch"#,
+        "shop: keda.sh/scaledobjects[] list",
+    ];
+    assert_eq!(of("act", web, ""), replicas);
+    let looks = [r#"shop: apps/deployments["web"] get"#, r#"shop: apps/deployments/scale["web"] get"#];
+    assert_eq!(of("recommend", web, ""), looks);
+    let floor = [
+        r#"shop: apps/deployments["web"] get"#,
+        r#"shop: autoscaling/horizontalpodautoscalers["web-hpa"] get,patch"#,
+        "shop: keda.sh/scaledobjects[] list",
+    ];
+    assert_eq!(of("act", &format!(r#"{web}, as = "hpa-floor", hpa = "web-hpa""#), ""), floor);
+    let ahead = |by: &str, rest: &str| {
+        of(
+            "act",
+            &format!(r#"kind = "kubernetes-nodes", ahead_by = "{by}", name = "room", namespace = "shop"{rest}"#),
+            "",
+        )
+    };
+    let workload = r#", workload = "example.com/Policy/web""#;
+    let buffer = [
+        r#"shop: autoscaling.x-k8s.io/capacitybuffers["room"] get,patch"#,
+        r#"shop: example.com/policies["web"] get"#,
+        r#"shop: example.com/policies/scale["web"] get"#,
+    ];
+    assert_eq!(ahead("capacity-buffer", workload), buffer);
+    let pool = [r#"*: karpenter.sh/nodepools["room"] get"#, r#"*: karpenter.sh/nodepools/scale["room"] patch"#];
+    assert_eq!(ahead("node-pool", ""), pool);
+    let room = [
+        r#"shop: apps/deployments["room"] get"#,
+        r#"shop: apps/deployments/scale["room"] get,patch"#,
+        r#"shop: example.com/policies["web"] get"#,
+        r#"shop: example.com/policies/scale["web"] get"#,
+    ];
+    assert_eq!(ahead("placeholder-pods", workload), room);
+    let eks = r#"kind = "eks-nodegroup", cluster = "prod", nodegroup = "base""#;
+    let drain = ["*: /nodes[] get,list,patch", "*: /pods[] list", "*: /pods/eviction[] create"];
+    assert_eq!(of("act", &format!("{eks}, drain = {{}}"), ""), drain);
+    assert_eq!(of("act", eks, ""), Vec::<String>::new());
+    let elsewhere = format!(r#"{web}, cluster = {{ context = "other" }}"#);
+    assert_eq!(of("act", &elsewhere, ""), Vec::<String>::new());
+    let lease =
+        ["ops: coordination.k8s.io/leases[] create", r#"ops: coordination.k8s.io/leases["prescale"] get,update"#];
+    assert_eq!(of("act", eks, "[lease]\nplace = \"kubernetes://ops/prescale\""), lease);
+}
+
+#[test]
+fn roles_are_bound_to_the_account_where_they_hold() {
+    let account = rbac::Account { name: "prescale", namespace: "ops" };
+    let needed = [
+        rbac::Access { namespace: None, rules: Vec::new() },
+        rbac::Access { namespace: Some("shop".to_owned()), rules: Vec::new() },
+    ];
+    let objects = rbac::objects(&needed, &account);
+    let names: Vec<String> = objects
+        .iter()
+        .map(|object| {
+            let metadata = &object["metadata"];
+            format!("{} {}/{}", object["kind"], metadata["namespace"], metadata["name"]).replace('"', "")
+        })
+        .collect();
+    let expected = [
+        "ClusterRole null/ops-prescale",
+        "ClusterRoleBinding null/ops-prescale",
+        "Role shop/prescale",
+        "RoleBinding shop/prescale",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(objects[3]["subjects"][0]["namespace"], "ops");
+    assert_eq!(objects[3]["roleRef"]["name"], "prescale");
+}
+
 #[test]
 fn a_service_that_is_not_there_is_told() {
     let error = each(&config(), &of("shop"), |_| Vec::new()).unwrap_err();
