@@ -18,6 +18,7 @@ state=$(mktemp -d "${TMPDIR:-/tmp}/prescale-tests.XXXXXX")
 lacks=()
 proxy_pid=
 kube_job=
+helm_job=
 cbor_pid=
 
 say() { echo "tests/run.sh: $*"; }
@@ -31,6 +32,7 @@ finish() {
   trap - EXIT
   [ -z "$proxy_pid" ] || kill "$proxy_pid" 2>/dev/null || true
   [ -z "$kube_job" ] || kill "$kube_job" 2>/dev/null || true
+  [ -z "$helm_job" ] || kill "$helm_job" 2>/dev/null || true
   "$kit/kube.sh" stop "$state/kube" || true
   [ -z "$cbor_pid" ] || kill "$cbor_pid" 2>/dev/null || true
   "$kit/moto.sh" stop "$state/moto" || true
@@ -105,6 +107,9 @@ start_services() {
   # Everything that is slow to fetch or to start goes at once.
   "$kit/kube.sh" start "$state/kube" "$etcd_port" "$kube_port" >"$state/kube.out" 2>&1 &
   kube_job=$!
+  # After the control plane, of whose modules it is partly made: both at once would compile the same.
+  ("$kit/kube.sh" fetch && "$kit/helm.sh") >"$state/helm.out" 2>"$state/helm.log" &
+  helm_job=$!
   "$kit/kafka.sh" start "$state/kafka" "$kafka_port" >"$state/kafka.out" 2>&1 &
   local kafka_job=$!
   "$kit/moto.sh" start "$state/moto" "$moto_port" >"$state/moto.out" 2>&1 &
@@ -160,10 +165,10 @@ start_services() {
   unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL
 }
 
-# It is waited for last: on a machine that has not compiled it before, the tests are compiled beside it.
+# Both are waited for last: on a machine that has not compiled them before, the tests are compiled beside them.
 await_kube() {
-  if kill -0 "$kube_job" 2>/dev/null && ! "$kit/kube.sh" has; then
-    say "the control plane is being compiled, once: some 15 minutes of one core"
+  if kill -0 "$helm_job" 2>/dev/null; then
+    say "the control plane and Helm are being compiled, once: some 20 minutes of one core"
     [ -n "$only" ] || compile_tests || true
   fi
   if wait "$kube_job"; then
@@ -209,9 +214,9 @@ find_programs() {
   fi
 }
 
-# After the control plane: two at once would compile for the same cores, and partly the same.
-find_helm() {
-  if PRESCALE_TEST_HELM=$("$kit/helm.sh" 2>"$state/helm.log"); then
+await_helm() {
+  if wait "$helm_job"; then
+    PRESCALE_TEST_HELM=$(tail -n 1 "$state/helm.out")
     export PRESCALE_TEST_HELM
   else
     lack "Helm: $(tail -n 1 "$state/helm.log")"
@@ -263,7 +268,7 @@ timed "services" start_services
 timed "programs" find_programs
 find_traces
 timed "Kubernetes" await_kube
-timed "Helm" find_helm
+timed "Helm" await_helm
 if [ "${#lacks[@]}" -gt 0 ]; then
   say "could not have: ${#lacks[@]}"
   printf '  - %s\n' "${lacks[@]}"

@@ -4,7 +4,6 @@
 # controllers are not.
 #
 #   kube.sh fetch                          compile it into the cache, once: some 15 minutes of one core; prints where it is
-#   kube.sh has                            whether that is done
 #   kube.sh start DIR ETCD_PORT API_PORT   start, return when it answers; ETCD_PORT+1 and API_PORT+1 are used as well.
 #                                          Prints the path of a kubeconfig, with a context `nobody` that may do nothing
 #   kube.sh stop DIR                       end it
@@ -188,7 +187,6 @@ case ${1:-} in
     fetch
     echo "$made/kube"
     ;;
-  has) [ -f "$made/complete" ] ;;
   start)
     mkdir -p "${2:?DIR is missing}"
     dir=$(cd "$2" && pwd)
