@@ -121,6 +121,13 @@ fn heavy_kills_at_random_moments_leave_joins_wide_windows_and_sessions_as_they_a
     };
     let ((disturbed, disturbed_topics), (undisturbed, undisturbed_topics)) = (setup("kept"), setup("kept-undisturbed"));
     let config = disturbed.config();
+    let stored = || {
+        let store = RedbStore::open(&disturbed.path("state")).unwrap();
+        PIPELINES.map(|pipeline| {
+            let (from, to) = (format!("{pipeline}\0"), format!("{pipeline}\u{1}"));
+            store.range(Table::Panes, from.as_bytes(), to.as_bytes(), usize::MAX, false).unwrap().len()
+        })
+    };
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let until = Until(&done);
@@ -145,32 +152,31 @@ fn heavy_kills_at_random_moments_leave_joins_wide_windows_and_sessions_as_they_a
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let (mut random, mut least_life) = (0x9e37_79b9_7f4a_7c15_u64, 1_000);
         for kill in 0..KILLS {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let log = disturbed.path("log");
             let starts = std::fs::read_to_string(&log).unwrap_or_default().matches(STARTED).count();
             let mut running = kit::Running::start(&["run", "-c", &config, "--clock", "event"], &log);
-            if kill % 4 > 0 {
+            let outlives_its_start = kill % 4 > 0;
+            if outlives_its_start {
                 kit::wait_for("the pipelines to start", Duration::from_secs(60), || {
                     (running.printed().matches(STARTED).count() >= starts + PIPELINES.len()).then_some(())
                 });
-                std::thread::sleep(Duration::from_millis(1000));
+                std::thread::sleep(Duration::from_millis(least_life));
             }
             std::thread::sleep(Duration::from_millis((random >> 33) % 1500));
             running.kill();
+            // On a busy machine little is stored in a second: what has stored nothing loses nothing either.
+            if outlives_its_start && stored().contains(&0) {
+                least_life += 1_000;
+            }
         }
         drop(until);
         feeding.join().unwrap();
     });
     // Something was stored, and gone on from.
-    let store = RedbStore::open(&disturbed.path("state")).unwrap();
-    let stored = |pipeline: &str| {
-        let (from, to) = (format!("{pipeline}\0"), format!("{pipeline}\u{1}"));
-        store.range(Table::Panes, from.as_bytes(), to.as_bytes(), usize::MAX, false).unwrap().len()
-    };
-    assert!(PIPELINES.map(stored).iter().all(|panes| *panes > 0), "{:?}", PIPELINES.map(stored));
-    drop(store);
+    assert!(!stored().contains(&0), "{:?}", stored());
 
     let mut counted = Vec::new();
     for setup in [&disturbed, &undisturbed] {
