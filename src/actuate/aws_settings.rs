@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aws::Place;
 use crate::aws_spot::SplitSettings;
-use crate::target::Bounds;
+use crate::target::{Bounds, limit_faults};
 
 /// An Auto Scaling group, as configured. Credentials, and what is not set here, come from the standard AWS environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -161,15 +161,7 @@ impl AsgSettings {
         if self.group.trim().is_empty() {
             faults.push("group is empty".to_owned());
         }
-        if self.attempt_timeout.millis() <= 0 {
-            faults.push(format!("attempt_timeout {} is not above 0s", self.attempt_timeout));
-        }
-        if self.timeout < self.attempt_timeout {
-            faults.push(format!("timeout {} is below attempt_timeout {}", self.timeout, self.attempt_timeout));
-        }
-        if self.max_attempts == 0 {
-            faults.push("max_attempts 0 is below 1".to_owned());
-        }
+        faults.extend(limit_faults(self.timeout, self.attempt_timeout, Some(self.max_attempts)));
         if self.warm_pool.is_some_and(|pool| !(0.0..=10.0).contains(&pool.reserve)) {
             faults.push("warm_pool.reserve is not a share from 0 to 10".to_owned());
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::aws::Place;
 use crate::aws_spot::SplitSettings;
 use crate::eks_drain::EksDrainSettings;
-use crate::target::Bounds;
+use crate::target::{Bounds, limit_faults};
 
 /// One or two managed node groups of a cluster, as configured. Credentials, and what is not set here, come from the standard
 /// AWS environment.
@@ -140,15 +140,7 @@ impl EksSettings {
             faults.push("drain has no effect where writes = \"floor\": nothing goes by that".to_owned());
         }
         faults.extend(self.drain.iter().flat_map(EksDrainSettings::faults).map(|fault| format!("drain.{fault}")));
-        if self.attempt_timeout.millis() <= 0 {
-            faults.push(format!("attempt_timeout {} is not above 0s", self.attempt_timeout));
-        }
-        if self.timeout < self.attempt_timeout {
-            faults.push(format!("timeout {} is below attempt_timeout {}", self.timeout, self.attempt_timeout));
-        }
-        if self.max_attempts == 0 {
-            faults.push("max_attempts 0 is below 1".to_owned());
-        }
+        faults.extend(limit_faults(self.timeout, self.attempt_timeout, Some(self.max_attempts)));
         faults
     }
 

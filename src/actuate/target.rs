@@ -76,6 +76,21 @@ pub(crate) struct Bounds {
     pub(crate) allow_replay: bool,
 }
 
+/// What is wrong with the limits of a target's calls; `max_attempts` where it has one.
+pub(crate) fn limit_faults(timeout: Span, attempt_timeout: Span, max_attempts: Option<u32>) -> Vec<String> {
+    let mut faults = Vec::new();
+    if attempt_timeout.millis() <= 0 {
+        faults.push(format!("attempt_timeout {attempt_timeout} is not above 0s"));
+    }
+    if timeout < attempt_timeout {
+        faults.push(format!("timeout {timeout} is below attempt_timeout {attempt_timeout}"));
+    }
+    if max_attempts == Some(0) {
+        faults.push("max_attempts 0 is below 1".to_owned());
+    }
+    faults
+}
+
 impl TargetSettings {
     /// The target; nothing is connected to before its first use.
     pub fn build(&self) -> Result<Target, ActuateError> {

@@ -24,7 +24,7 @@ use serde_json::json;
 
 use self::call::{Caller, Question};
 use crate::error::refuse_unless_act;
-use crate::target::Bounds;
+use crate::target::{Bounds, limit_faults};
 use crate::{ActuateError, Actuator, Failure};
 
 /// A target behind a URL, as configured.
@@ -129,12 +129,7 @@ impl WebhookSettings {
         if self.secret.0.is_empty() {
             faults.push("secret is empty: the receiver could not tell who sends".to_owned());
         }
-        if self.attempt_timeout.millis() <= 0 {
-            faults.push(format!("attempt_timeout {} is not above 0s", self.attempt_timeout));
-        }
-        if self.timeout < self.attempt_timeout {
-            faults.push(format!("timeout {} is below attempt_timeout {}", self.timeout, self.attempt_timeout));
-        }
+        faults.extend(limit_faults(self.timeout, self.attempt_timeout, None));
         faults
     }
 }

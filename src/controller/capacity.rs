@@ -89,12 +89,12 @@ impl Controller {
     }
 }
 
-/// Units that limits have room for. What a budget pays for is no bound here: without spare units more would be on-demand, which
-/// costs more.
+/// Units that limits have room for; what is wanted is never more than there may be, since what runs beyond a limit stays. What a
+/// budget pays for is no bound here: without spare units more would be on-demand, which costs more.
 fn room(decision: &Decision) -> u32 {
     let Some(limits) = &decision.inputs.circumstances.limits else { return u32::MAX };
     let granted = limits.granted.map_or(u32::MAX, |granted| granted.units);
-    binding_limit(limits, false).map_or(u32::MAX, |limited| limited.units).min(granted)
+    binding_limit(limits, false).map_or(u32::MAX, |limited| limited.units).min(granted).max(decision.desired)
 }
 
 /// Every type in every zone.
@@ -108,4 +108,36 @@ fn pools(capacity: &Capacity) -> Vec<SpotPool> {
         }
     }
     pools
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use prescale_domain::{Grant, Limits, ResourceLimits};
+    use prescale_store::MemoryStore;
+
+    use super::*;
+    use crate::contention::Fleet;
+    use crate::fixture::{Fixed, controller_with, minute, settings};
+
+    #[test]
+    fn there_is_room_for_what_limits_leave_and_always_for_what_is_wanted() {
+        let settings = settings(ClockMode::Wall);
+        let service = settings.services[0].clone();
+        let store = Arc::new(MemoryStore::default());
+        let mut controller = controller_with(settings, &store, Arc::new(Fixed(minute(10))), None);
+        let mut decision = controller.decide_one(&service, minute(10), &Fleet::default());
+        decision.inputs.circumstances.limits = None;
+        assert_eq!(room(&decision), u32::MAX);
+        let fleet = ResourceLimits { units: Some(50), ..ResourceLimits::default() };
+        let limits = Limits { fleet, others_units: 20, reserve: 0.0, ..Limits::default() };
+        let mut of = |desired: u32, granted: Option<u32>| {
+            let granted = granted.map(|units| Grant { units, wish: 40, criticality: 1.0 });
+            decision.desired = desired;
+            decision.inputs.circumstances.limits = Some(Limits { granted, ..limits });
+            room(&decision)
+        };
+        assert_eq!([of(8, None), of(8, Some(12)), of(35, None)], [30, 12, 35]);
+    }
 }

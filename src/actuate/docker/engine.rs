@@ -19,6 +19,7 @@ use prescale_telemetry::actuate::CloudCall;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use crate::target::limit_faults;
 use crate::{ActuateError, Failure};
 
 /// Where the engine of this machine listens, unless its owner moved it.
@@ -149,12 +150,7 @@ pub(super) fn faults(host: &str, timeout: Span, attempt_timeout: Span) -> Vec<St
     if address.is_none_or(str::is_empty) {
         faults.push(format!("host `{host}` is neither unix:///path/of/a/socket nor tcp://host:port"));
     }
-    if attempt_timeout.millis() <= 0 {
-        faults.push(format!("attempt_timeout {attempt_timeout} is not above 0s"));
-    }
-    if timeout < attempt_timeout {
-        faults.push(format!("timeout {timeout} is below attempt_timeout {attempt_timeout}"));
-    }
+    faults.extend(limit_faults(timeout, attempt_timeout, None));
     faults
 }
 

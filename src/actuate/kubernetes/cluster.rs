@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use super::api_error::{from_kube, retry_after};
+use crate::target::limit_faults;
 use crate::{ActuateError, Failure};
 
 /// Who has set a field, as the API records it.
@@ -57,17 +58,7 @@ impl Default for ClusterSettings {
 
 impl ClusterSettings {
     pub(crate) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if self.attempt_timeout.millis() <= 0 {
-            faults.push(format!("attempt_timeout {} is not above 0s", self.attempt_timeout));
-        }
-        if self.timeout < self.attempt_timeout {
-            faults.push(format!("timeout {} is below attempt_timeout {}", self.timeout, self.attempt_timeout));
-        }
-        if self.max_attempts == 0 {
-            faults.push("max_attempts 0 is below 1".to_owned());
-        }
-        faults
+        limit_faults(self.timeout, self.attempt_timeout, Some(self.max_attempts))
     }
 }
 

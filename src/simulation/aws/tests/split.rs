@@ -117,6 +117,7 @@ async fn what_others_set_of_the_group_stays() {
                   &MixedInstancesPolicy.InstancesDistribution.SpotInstancePools=3\
                   &MixedInstancesPolicy.InstancesDistribution.SpotMaxPrice=0.09\
                   &Tags.member.1.Key=team&Tags.member.1.Value=web&Tags.member.1.PropagateAtLaunch=true\
+                  &Tags.member.2.Key=prescale.io/spot&Tags.member.2.Value=require\
                   &DefaultInstanceWarmup=45&HealthCheckGracePeriod=120&TerminationPolicies.member.1=NewestInstance";
     let account = Account::new((2, 20, 6), policy).await;
     let before = account.desk().await.describe("web");
@@ -125,6 +126,8 @@ async fn what_others_set_of_the_group_stays() {
     for _ in 0..4 {
         tick(&account, &target, 6, &split(2, 1)).await;
     }
+    let said: Vec<_> = target.capacity().unwrap().annotations.into_iter().collect();
+    assert_eq!(said, [("prescale.io/spot".to_owned(), "require".to_owned())]);
     let after = account.desk().await.describe("web");
     assert_eq!(all(&after, "OnDemandBaseCapacity"), ["2"]);
     assert_eq!(all(&after, "SpotAllocationStrategy"), ["price-capacity-optimized"]);
